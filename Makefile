@@ -1,0 +1,36 @@
+# Everything runs from a virtual environment in .venv, with the versions of requirements/lock.txt.
+PYTHON ?= python3
+BIN := .venv/bin
+WORKDIR ?= runs/avoiding_bmd
+
+.PHONY: train smoke test test-all lint bench clean
+
+train: .venv
+	$(BIN)/python -m mmbc_jax.train --workdir $(WORKDIR)
+
+smoke: .venv
+	$(BIN)/python -m mmbc_jax.train --config configs/smoke.py --workdir runs/smoke
+
+test: .venv
+	$(BIN)/python -m pytest -m "not slow and not statistical"
+
+test-all: .venv
+	$(BIN)/python -m pytest
+
+lint: .venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv
+	$(BIN)/python -m pip install -q -c requirements/lock.txt -e '.[bench]'
+	$(BIN)/python -m benchmarks.run
+
+.venv: .venv/.installed
+.venv/.installed: pyproject.toml requirements/lock.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c requirements/lock.txt -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache

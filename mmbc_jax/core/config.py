@@ -1,0 +1,199 @@
+"""Configurations: python files that return an ml-collections ConfigDict, overridden from the command line.
+
+A config file defines `get_config() -> ConfigDict`. Sections that select a plug-in (`policy`, `env`, ...)
+hold `name` and the plug-in's own fields. Naming another plug-in on the command line replaces the section
+by that plug-in's defaults; further overrides then apply to those. All checks here run before anything compiles.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import numbers
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+
+from mmbc_jax.core import registry
+from mmbc_jax.core.errors import ConfigError, UserError, nearest
+
+ConfigDict = ml_collections.ConfigDict
+PLUGIN_SECTIONS = tuple(registry.FOLDERS)
+
+
+def plugin(kind: str, name: str, **fields: Any) -> ConfigDict:
+    """A section for the plug-in `name`: its defaults with `fields` on top.
+
+    Raises:
+      ConfigError: unknown name, unknown field, or a value of the wrong type.
+    """
+    section = ConfigDict({"name": name})
+    if name:
+        section.update(registry.find(kind, name).default_config())
+    for key, value in fields.items():
+        set_field(section, key, value, prefix=kind)
+    return section
+
+
+def load(path: str | Path) -> ConfigDict:
+    """The ConfigDict of a config file.
+
+    Raises:
+      UserError: no such file, or it has no `get_config`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        siblings = [str(p) for p in Path("configs").rglob("*.py")] if Path("configs").is_dir() else []
+        raise UserError(f"--config {path} is not a file; {nearest(str(path), siblings)}")
+    spec = importlib.util.spec_from_file_location(f"mmbc_jax_config_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise UserError(f"--config {path} has no get_config()")
+    return module.get_config()
+
+
+def split_overrides(argv: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
+    """Separates `--config.KEY=VALUE` and `--config.KEY VALUE` from the other arguments.
+
+    Returns:
+      (the other arguments, [(KEY, VALUE)] in the order given).
+    """
+    rest: list[str] = []
+    overrides: list[tuple[str, str]] = []
+    items = iter(argv)
+    for item in items:
+        if item.startswith("--config."):
+            key, eq, value = item[len("--config.") :].partition("=")
+            if not eq:
+                value = next(items, "")
+            overrides.append((key, value))
+        else:
+            rest.append(item)
+    return rest, overrides
+
+
+def apply_overrides(config: ConfigDict, overrides: Iterable[tuple[str, str]]) -> ConfigDict:
+    """Applies command-line overrides: plug-in names first, then everything else in order.
+
+    Args:
+      config: changed in place.
+      overrides: (dotted key, text) pairs.
+
+    Returns:
+      `config`.
+
+    Raises:
+      ConfigError: unknown key, or a value of the wrong type.
+    """
+    overrides = list(overrides)
+    for key, text in overrides:
+        kind, _, field = key.partition(".")
+        if kind in PLUGIN_SECTIONS and field == "name" and text != config[kind].name:
+            config[kind] = plugin(kind, text)
+    for key, text in overrides:
+        *parents, leaf = key.split(".")
+        section: Any = config
+        for depth, parent in enumerate(parents):
+            if not isinstance(section, ConfigDict) or parent not in section:
+                raise _unknown(".".join(parents[: depth + 1]), section, parent)
+            section = section[parent]
+        if not isinstance(section, ConfigDict):
+            raise ConfigError(key, text, f"{'.'.join(parents)} is a value, not a section")
+        set_field(section, leaf, _parse(text), prefix=".".join(parents), text=text)
+    return config
+
+
+def set_field(section: ConfigDict, leaf: str, value: Any, prefix: str = "", text: str | None = None) -> None:
+    """Sets one existing field, converting only where nothing is lost (int to float, scalar to 1-tuple).
+
+    Raises:
+      ConfigError: the field does not exist or the type does not fit.
+    """
+    name = f"{prefix}.{leaf}" if prefix else leaf
+    if leaf not in section:
+        raise _unknown(name, section, leaf)
+    default = section[leaf]
+    with section.ignore_type():
+        section[leaf] = _convert(name, default, value, text)
+
+
+def _unknown(name: str, section: Any, leaf: str) -> ConfigError:
+    known = list(section.keys()) if isinstance(section, ConfigDict) else []
+    return ConfigError(name, "...", f"no such field; {nearest(leaf, known)}")
+
+
+def _parse(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return {"true": True, "false": False}.get(text.lower(), text)
+
+
+def _convert(name: str, default: Any, value: Any, text: str | None) -> Any:
+    shown = value if text is None else text
+    if isinstance(default, ConfigDict):
+        if isinstance(value, (dict, ConfigDict)):
+            return ConfigDict(value)
+        raise ConfigError(name, shown, f"a section with fields {', '.join(default.keys())}")
+    if isinstance(default, bool):
+        if isinstance(value, bool):
+            return value
+        raise ConfigError(name, shown, "True or False")
+    if isinstance(default, int):
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+        raise ConfigError(name, shown, "a whole number")
+    if isinstance(default, float):
+        if isinstance(value, numbers.Real) and not isinstance(value, bool):
+            return float(value)
+        raise ConfigError(name, shown, "a number")
+    if isinstance(default, str):
+        return value if isinstance(value, str) else str(shown)
+    if isinstance(default, tuple):
+        if isinstance(value, str):
+            value = tuple(part.strip() for part in value.split(",") if part.strip())
+        items = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+        if default:
+            return tuple(_convert(name, default[0], item, None) for item in items)
+        return items
+    return value
+
+
+def check_range(
+    name: str, value: float, low: float | None = None, high: float | None = None, *, open_low: bool = False
+) -> None:
+    """Raises ConfigError unless `low <= value <= high` (`low < value` where `open_low`); NaN never passes."""
+    above = low is None or (value > low if open_low else value >= low)
+    below = high is None or value <= high
+    if not (above and below) or value != value:
+        left = "" if low is None else f"{low} {'<' if open_low else '<='} "
+        right = "" if high is None else f" <= {high}"
+        raise ConfigError(name, value, f"needs {left}value{right}")
+
+
+def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
+    """Raises ConfigError, naming the nearest choices, unless `value` is one of them."""
+    choices = list(choices)
+    if value not in choices:
+        raise ConfigError(name, value, nearest(str(value), choices))
+
+
+def to_json(config: ConfigDict) -> str:
+    """The resolved config as sorted, indented JSON."""
+    return json.dumps(json.loads(config.to_json()), indent=2, sort_keys=True)
+
+
+def from_json(text: str) -> ConfigDict:
+    """The inverse of `to_json`; lists become tuples."""
+
+    def tuples(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: tuples(item) for key, item in value.items()}
+        return tuple(tuples(item) for item in value) if isinstance(value, list) else value
+
+    return ConfigDict(tuples(json.loads(text)))

@@ -1,0 +1,50 @@
+"""Errors that a user can act on; the command lines print them in one line and exit 2."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Base of all errors that name something the user can mend."""
+
+
+class ConfigError(UserError):
+    """A configuration field holds something that cannot work."""
+
+    def __init__(self, field: str, value: object, allowed: str):
+        super().__init__(f"config.{field} = {value!r} is not allowed: {allowed}")
+        self.field, self.value, self.allowed = field, value, allowed
+
+
+class DataError(UserError):
+    """A data file is missing, damaged, or does not fit the task."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint is missing, damaged, or belongs to something else."""
+
+
+class WorkdirError(UserError):
+    """The work directory cannot be used as asked; nothing in it was changed."""
+
+
+class DivergenceError(UserError):
+    """Training stayed non-finite."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A sentence that lists what is known, the names closest to `name` first.
+
+    Args:
+      name: what was asked for.
+      known: every allowed name.
+
+    Returns:
+      "did you mean 'a', 'b'? (known: a, b, c)", or only the list where nothing is close.
+    """
+    known = sorted(set(known))
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"did you mean {', '.join(map(repr, close))}? " if close else ""
+    return f"{hint}(known: {', '.join(known)})"

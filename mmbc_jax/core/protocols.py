@@ -1,0 +1,178 @@
+"""The contracts between rooms. Everything above `core` sees policies and environments through these.
+
+A generative policy is a base distribution `w ~ base(.|obs)` pushed through a transport map
+`chunk = transport(obs, w)`. "Base" always means that distribution; the frozen pre-trained policy
+in fine-tuning is the *reference*. See `core.types` for the shape legend.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+from mmbc_jax.core.types import (
+    Array,
+    Batch,
+    EnvSpec,
+    Key,
+    Loss,
+    Metrics,
+    PolicySpec,
+    PyTree,
+    State,
+    Variables,
+)
+
+
+class Distribution(Protocol):
+    """What is used of a distrax distribution."""
+
+    def sample(self, *, seed: Key, sample_shape: tuple[int, ...] = ()) -> Any: ...
+
+    def log_prob(self, value: Any) -> Array: ...
+
+
+class Prior(Protocol):
+    """A base distribution over noise or latents, on distrax."""
+
+    gaussian: bool  # True where the base is exactly N(0, I), which stochastic samplers need
+
+    def init(self, key: Key) -> PyTree:
+        """Parameters of the prior; an empty dict where it has none."""
+        ...
+
+    def distribution(self, params: PyTree, obs: Array) -> Any:
+        """Distribution with batch shape `obs.shape[:-1]` and the event shape the prior was built for."""
+        ...
+
+
+class Field(Protocol):
+    """A learned generative field for one batch of observations, as samplers see it."""
+
+    def velocity(self, x: Array, t: Array) -> Array:
+        """dx/dt at x [..., H, A] and time t [] in [0, 1]."""
+        ...
+
+    def denoise(self, x: Array, t: Array) -> tuple[Array, Array]:
+        """(estimate of the data at t=1, estimate of the noise at t=0), each [..., H, A]."""
+        ...
+
+    def path(self, t: Array) -> tuple[Array, Array]:
+        """(alpha, sigma) of x_t = alpha * data + sigma * noise."""
+        ...
+
+
+class Sampler(Protocol):
+    """An integrator from noise to chunk."""
+
+    stochastic: bool
+    steps: int  # network evaluations are `steps` times the order of the method
+
+    def noise_shape(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Event shape of the noise path beyond x0; (0,) for a deterministic sampler."""
+        ...
+
+    def integrate(self, field: Field, x0: Array, noise: Array | None) -> Array:
+        """Chunk [..., H, A] from x0 [..., H, A] and, where stochastic, noise [..., steps, H, A]."""
+        ...
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """A generative policy. Works on normalised observations and chunks."""
+
+    spec: PolicySpec
+
+    def init(self, key: Key, sample_batch: Batch) -> Variables:
+        """Fresh parameters and statistics; `sample_batch` may be used to initialise them from data."""
+        ...
+
+    def loss(self, variables: Variables, key: Key, batch: Batch, hp: dict[str, Array]) -> Loss:
+        """The training loss; `hp` holds the traced scalars that the plug-in registered."""
+        ...
+
+    def base_distribution(self, variables: Variables, obs: Array) -> Any:
+        """w ~ base(.|obs), batch shape obs.shape[:-1]; w may be a pytree."""
+        ...
+
+    def transport(self, variables: Variables, obs: Array, w: PyTree) -> Array:
+        """Chunk [..., H, A]: deterministic given w, differentiable in its float leaves."""
+        ...
+
+
+@runtime_checkable
+class Env(Protocol):
+    """An environment for one instance; wrappers vmap it. Actions are in [-1, 1]."""
+
+    spec: EnvSpec
+
+    def default_params(self) -> PyTree:
+        """The traced environment parameters (noise, masses, goal weights, ...)."""
+        ...
+
+    def reset(self, key: Key, params: PyTree | None = None) -> State: ...
+
+    def step(self, state: State, action: Array) -> State: ...
+
+
+@runtime_checkable
+class HasExpert(Protocol):
+    """An environment that can demonstrate each of its modes."""
+
+    def expert(self, state: State, mode: Array, key: Key) -> Array:
+        """Closed-loop action [A] in [-1, 1] that pursues `mode` ([] int32)."""
+        ...
+
+
+@runtime_checkable
+class HasDraw(Protocol):
+    """An environment that can draw its scene."""
+
+    def draw(self, ax: Any) -> None:
+        """Draws the static scene on matplotlib axes, in the units of the plotted observation."""
+        ...
+
+
+class Actor(Protocol):
+    """What PPO trains on top of the reference policy."""
+
+    def init(self, key: Key) -> PyTree: ...
+
+    def act(self, params: PyTree, key: Key, obs: Array, z: Array) -> tuple[Array, PyTree]:
+        """(chunk [..., H, A], info): info is whatever `log_ratio` needs to know later."""
+        ...
+
+    def log_ratio(self, params: PyTree, obs: Array, z: Array, info: PyTree) -> Array:
+        """[..., R] log of new over old probability; 0 at unchanged parameters."""
+        ...
+
+    def entropy(self, params: PyTree, obs: Array, z: Array) -> Array:
+        """[...] entropy of the action distribution in nats."""
+        ...
+
+
+class Discriminator(Protocol):
+    """q(z | what it sees of the path so far)."""
+
+    num_modes: int
+
+    def init(self, key: Key) -> PyTree: ...
+
+    def init_memory(self, obs: Array) -> PyTree:
+        """What is remembered of the path at the first observation [..., D]."""
+        ...
+
+    def remember(self, memory: PyTree, obs: Array, reset: Array) -> PyTree:
+        """Memory after `obs` [..., D]; where `reset` [...] is set, it starts anew from `obs`."""
+        ...
+
+    def features(self, memory: PyTree) -> Array:
+        """[..., F] the network's input."""
+        ...
+
+    def log_prob(self, params: PyTree, features: Array) -> Array:
+        """[..., Z] log q(.|features)."""
+        ...
+
+    def loss(self, params: PyTree, key: Key, features: Array, z: Array) -> tuple[Array, Metrics]:
+        """([...] cross-entropy with input noise, metrics)."""
+        ...

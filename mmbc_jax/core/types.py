@@ -1,0 +1,172 @@
+"""Shared types and the shape legend that every docstring refers to.
+
+Shape legend:
+  B batch or environments · T decisions · H chunk predicted · h chunk executed ·
+  D observation · A action · W base (noise or latent) size · Z discrete modes ·
+  K demonstrated modes · S sweep points · N seeds · R runs (S x N, flattened).
+
+Time convention: generation time runs from t=0 (noise) to t=1 (data) everywhere,
+diffusion included. Arrays over decisions are time-major, [T, B, ...].
+Log-probabilities are summed over event dimensions.
+Actions are in [-1, 1] between data and environment; data files hold physical units.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import flax.struct
+import jax
+
+Array = jax.Array
+Key = jax.Array
+PyTree = Any
+Metrics = dict[str, Array]
+
+
+@flax.struct.dataclass
+class Variables:
+    """Everything a policy owns: trained parameters and non-gradient statistics.
+
+    Attributes:
+      params: pytree that the optimiser updates.
+      stats: pytree that it does not (codebooks, bin centres, running moments); may be empty.
+    """
+
+    params: PyTree
+    stats: PyTree = flax.struct.field(default_factory=dict)
+
+
+@flax.struct.dataclass
+class Batch:
+    """One batch of windows, normalised to [-1, 1].
+
+    Attributes:
+      obs: [B, D] observation at the start of the window.
+      chunk: [B, H, A] the actions that follow it.
+      mask: [B, H] 1 where the action was recorded, 0 where the window runs past the episode.
+    """
+
+    obs: Array
+    chunk: Array
+    mask: Array
+
+
+@flax.struct.dataclass
+class Loss:
+    """What a policy's loss returns.
+
+    Attributes:
+      per_example: [B] the loss of each example.
+      batch: scalar terms that only exist for a batch (MMD, Sinkhorn, load balance); 0 if none.
+      metrics: scalars to log, named `group/name`.
+      stats: the new `Variables.stats`.
+    """
+
+    per_example: Array
+    batch: Array
+    metrics: Metrics
+    stats: PyTree
+
+    def total(self) -> Array:
+        """The scalar that is minimised: mean of `per_example` plus `batch`."""
+        return self.per_example.mean() + self.batch
+
+
+@dataclasses.dataclass(frozen=True)
+class PolicySpec:
+    """The sizes a policy is built for.
+
+    Attributes:
+      obs_dim: D.
+      action_dim: A.
+      chunk_len: H, the number of actions predicted at once.
+    """
+
+    obs_dim: int
+    action_dim: int
+    chunk_len: int
+
+    @property
+    def chunk_shape(self) -> tuple[int, int]:
+        """(H, A)."""
+        return (self.chunk_len, self.action_dim)
+
+
+@dataclasses.dataclass(frozen=True)
+class EnvSpec:
+    """What the rest of the framework may know about an environment.
+
+    Attributes:
+      name: as typed in `env.name`.
+      obs_dim: D.
+      action_dim: A.
+      episode_length: control steps after which an episode is truncated.
+      num_modes: K, number of mode labels; 0 if the environment labels none.
+      action_low: [A] physical action that -1 stands for.
+      action_high: [A] physical action that +1 stands for.
+      mode_names: K short labels for tables and figures; empty if there are none.
+      position: indices of the two observation entries to plot as (x, y); empty if there are none.
+      control_dt: seconds per control step; 0 if it has no physical meaning.
+    """
+
+    name: str
+    obs_dim: int
+    action_dim: int
+    episode_length: int
+    num_modes: int
+    action_low: tuple[float, ...]
+    action_high: tuple[float, ...]
+    mode_names: tuple[str, ...] = ()
+    position: tuple[int, ...] = ()
+    control_dt: float = 0.0
+
+
+@flax.struct.dataclass
+class State:
+    """State of one environment; brax's and playground's states fit structurally.
+
+    Attributes:
+      data: the physics, any pytree.
+      obs: [D] observation, in physical units.
+      reward: [] float.
+      done: [] float, 1 when the episode ended (terminated or truncated).
+      metrics: dict of [] floats; `success` is always there, 0 or 1.
+      info: dict that keeps its keys from reset on: `mode` ([] int32, -1 while undecided or failed)
+        and `params` (the traced environment parameters) from the environment; `steps` ([] int32),
+        `truncation` ([] float), `final_obs` ([D]) and `discount` ([] float, gamma^k of a chunk)
+        from the wrappers.
+    """
+
+    data: PyTree
+    obs: Array
+    reward: Array
+    done: Array
+    metrics: Metrics
+    info: dict[str, Any]
+
+
+@flax.struct.dataclass
+class Rollouts:
+    """One episode per row, as every evaluation returns them.
+
+    Attributes:
+      success: [B] bool.
+      mode: [B] int32 mode label of the environment; -1 for failed episodes.
+      z: [B] int32 the discrete mode that was commanded; 0 where there is none.
+      reward: [B] undiscounted sum of the environment's reward.
+      steps: [B] int32 control steps until the end.
+      log_q: [B] mean over the visited decisions of log q(z|path so far) in nats; NaN without q.
+      path: [P, L, 2] plotted positions of the first P episodes at every control step, physical units.
+      path_mask: [P, L] 1 up to the episode's end.
+    """
+
+    success: Array
+    mode: Array
+    z: Array
+    reward: Array
+    steps: Array
+    log_q: Array
+    path: Array
+    path_mask: Array
