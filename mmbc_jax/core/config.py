@@ -1,8 +1,9 @@
 """Configurations: python files that return an ml-collections ConfigDict, overridden from the command line.
 
 A config file defines `get_config() -> ConfigDict`. Sections that select a plug-in (`policy`, `env`, ...)
-hold `name` and the plug-in's own fields. Naming another plug-in on the command line replaces the section
-by that plug-in's defaults; further overrides then apply to those. All checks here run before anything compiles.
+hold `name` and the plug-in's
+own fields. Naming another plug-in on the command line replaces the
+section by that plug-in's defaults; further overrides then apply to those. All checks here run before anything compiles.
 """
 
 from __future__ import annotations
@@ -15,12 +16,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import ml_collections
+from ml_collections import ConfigDict
 
 from mmbc_jax.core import registry
 from mmbc_jax.core.errors import ConfigError, UserError, nearest
 
-ConfigDict = ml_collections.ConfigDict
 PLUGIN_SECTIONS = tuple(registry.FOLDERS)
 
 

@@ -26,9 +26,13 @@ from mmbc_jax.core.types import (
 class Distribution(Protocol):
     """What is used of a distrax distribution."""
 
-    def sample(self, *, seed: Key, sample_shape: tuple[int, ...] = ()) -> Any: ...
+    def sample(self, *, seed: Key, sample_shape: tuple[int, ...] = ()) -> Any:
+        """Draws w."""
+        ...
 
-    def log_prob(self, value: Any) -> Array: ...
+    def log_prob(self, value: Any) -> Array:
+        """Log density or mass, summed over event dimensions."""
+        ...
 
 
 class Prior(Protocol):
@@ -109,9 +113,13 @@ class Env(Protocol):
         """The traced environment parameters (noise, masses, goal weights, ...)."""
         ...
 
-    def reset(self, key: Key, params: PyTree | None = None) -> State: ...
+    def reset(self, key: Key, params: PyTree | None = None) -> State:
+        """The first state of an episode."""
+        ...
 
-    def step(self, state: State, action: Array) -> State: ...
+    def step(self, state: State, action: Array) -> State:
+        """One control step."""
+        ...
 
 
 @runtime_checkable
@@ -135,7 +143,9 @@ class HasDraw(Protocol):
 class Actor(Protocol):
     """What PPO trains on top of the reference policy."""
 
-    def init(self, key: Key) -> PyTree: ...
+    def init(self, key: Key) -> PyTree:
+        """Fresh parameters."""
+        ...
 
     def act(self, params: PyTree, key: Key, obs: Array, z: Array) -> tuple[Array, PyTree]:
         """(chunk [..., H, A], info): info is whatever `log_ratio` needs to know later."""
@@ -155,7 +165,9 @@ class Discriminator(Protocol):
 
     num_modes: int
 
-    def init(self, key: Key) -> PyTree: ...
+    def init(self, key: Key) -> PyTree:
+        """Fresh parameters."""
+        ...
 
     def init_memory(self, obs: Array) -> PyTree:
         """What is remembered of the path at the first observation [..., D]."""

@@ -1,4 +1,4 @@
-"""Plug-ins by file name: adding a policy, prior, sampler, environment, actor or discriminator is adding a file.
+"""Plug-ins by file name: adding a policy, prior, sampler, environment or actor is adding a file.
 
 `find("policy", "flow")` imports `mmbc_jax/policies/flow.py` and returns its `build`.
 A name of the form `package.module:attribute` is imported from outside the package.
@@ -7,6 +7,7 @@ A known name may carry an argument after a colon (`brax:reacher`); the plug-in r
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import pkgutil
 from collections.abc import Callable
@@ -25,35 +26,38 @@ FOLDERS: dict[str, tuple[str, ...]] = {
     "discriminator": ("mmbc_jax.finetune.discriminators",),
 }
 
-Builder = Callable[..., Any]
+
+@dataclasses.dataclass(frozen=True)
+class Plugin:
+    """A registered builder.
+
+    Attributes:
+      kind: one of `FOLDERS`.
+      builder: the decorated function; called with the plug-in's section of the config first.
+      default_config: returns that section, without `name`.
+      hparams: scalar fields of that section that are traced, so that a sweep over them never recompiles;
+        the plug-in receives their values at run time in `hp`.
+    """
+
+    kind: str
+    builder: Callable[..., Any]
+    default_config: Callable[[], ml_collections.ConfigDict]
+    hparams: tuple[str, ...] = ()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls the builder."""
+        return self.builder(*args, **kwargs)
 
 
 def register(
     kind: str,
     default_config: Callable[[], ml_collections.ConfigDict],
     hparams: tuple[str, ...] = (),
-) -> Callable[[Builder], Builder]:
-    """Marks a builder as a plug-in.
-
-    Args:
-      kind: one of `FOLDERS`.
-      default_config: returns the plug-in's own ConfigDict, without `name`.
-      hparams: names of scalar fields of that config that are traced (sweepable without recompiling);
-        the plug-in receives their values at run time in `hp`.
-
-    Returns:
-      A decorator that leaves the function as it is.
-    """
+) -> Callable[[Callable[..., Any]], Plugin]:
+    """Decorator that turns a builder into a plug-in; the arguments are the fields of `Plugin`."""
     if kind not in FOLDERS:
         raise KeyError(f"unknown plug-in kind {kind!r} {nearest(kind, FOLDERS)}")
-
-    def mark(build: Builder) -> Builder:
-        build.kind = kind  # type: ignore[attr-defined]
-        build.default_config = default_config  # type: ignore[attr-defined]
-        build.hparams = hparams  # type: ignore[attr-defined]
-        return build
-
-    return mark
+    return lambda builder: Plugin(kind, builder, default_config, hparams)
 
 
 def available(kind: str) -> dict[str, str]:
@@ -67,15 +71,15 @@ def available(kind: str) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def find(kind: str, name: str) -> Builder:
-    """The registered builder behind a name.
+def find(kind: str, name: str) -> Plugin:
+    """The plug-in behind a name.
 
     Args:
       kind: one of `FOLDERS`.
       name: a file name in the kind's folder, such a name with `:argument`, or `package.module:attribute`.
 
     Returns:
-      The builder, with `default_config` and `hparams` as attributes.
+      The plug-in; call it to build.
 
     Raises:
       ConfigError: the name is unknown, or what it points at is not a plug-in of that kind.
@@ -91,7 +95,7 @@ def find(kind: str, name: str) -> Builder:
             raise ConfigError(f"{kind}.name", name, f"cannot be imported ({error})") from error
     else:
         raise ConfigError(f"{kind}.name", name, f"{nearest(name, known)}, or package.module:attribute")
-    if getattr(builder, "kind", None) != kind:
+    if not isinstance(builder, Plugin) or builder.kind != kind:
         raise ConfigError(f"{kind}.name", name, f"a builder marked with @register({kind!r}, ...)")
     return builder
 
