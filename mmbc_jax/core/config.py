@@ -3,14 +3,14 @@
 A config file defines `get_config() -> ConfigDict`. Sections that select a plug-in (`policy`, `env`, ...)
 hold `name` and the plug-in's
 own fields. Naming another plug-in on the command line replaces the
-section by that plug-in's defaults; further overrides then apply to those. All checks here run before anything compiles.
+section by that plug-in's defaults; further overrides then apply to those. All checks here run before
+anything compiles.
 """
 
 from __future__ import annotations
 
 import ast
 import importlib.util
-import json
 import numbers
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 from mmbc_jax.core import registry
 from mmbc_jax.core.errors import ConfigError, UserError, nearest
 
-PLUGIN_SECTIONS = tuple(registry.FOLDERS)
+PLUGIN_SECTIONS = {**{kind: kind for kind in registry.FOLDERS}, "baseline": "policy"}
 
 
 def plugin(kind: str, name: str, **fields: Any) -> ConfigDict:
@@ -49,7 +49,8 @@ def load(path: str | Path) -> ConfigDict:
         siblings = [str(p) for p in Path("configs").rglob("*.py")] if Path("configs").is_dir() else []
         raise UserError(f"--config {path} is not a file; {nearest(str(path), siblings)}")
     spec = importlib.util.spec_from_file_location(f"mmbc_jax_config_{path.stem}", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     if not hasattr(module, "get_config"):
@@ -92,19 +93,19 @@ def apply_overrides(config: ConfigDict, overrides: Iterable[tuple[str, str]]) ->
     """
     overrides = list(overrides)
     for key, text in overrides:
-        kind, _, field = key.partition(".")
-        if kind in PLUGIN_SECTIONS and field == "name" and text != config[kind].name:
-            config[kind] = plugin(kind, text)
+        section, _, field = key.partition(".")
+        if section in PLUGIN_SECTIONS and field == "name" and text != config[section].name:
+            config[section] = plugin(PLUGIN_SECTIONS[section], text)
     for key, text in overrides:
         *parents, leaf = key.split(".")
-        section: Any = config
+        node: Any = config
         for depth, parent in enumerate(parents):
-            if not isinstance(section, ConfigDict) or parent not in section:
-                raise _unknown(".".join(parents[: depth + 1]), section, parent)
-            section = section[parent]
-        if not isinstance(section, ConfigDict):
+            if not isinstance(node, ConfigDict) or parent not in node:
+                raise _unknown(".".join(parents[: depth + 1]), node, parent)
+            node = node[parent]
+        if not isinstance(node, ConfigDict):
             raise ConfigError(key, text, f"{'.'.join(parents)} is a value, not a section")
-        set_field(section, leaf, _parse(text), prefix=".".join(parents), text=text)
+        set_field(node, leaf, _parse(text), prefix=".".join(parents), text=text)
     return config
 
 
@@ -183,17 +184,12 @@ def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
         raise ConfigError(name, value, nearest(str(value), choices))
 
 
-def to_json(config: ConfigDict) -> str:
-    """The resolved config as sorted, indented JSON."""
-    return json.dumps(json.loads(config.to_json()), indent=2, sort_keys=True)
+def from_plain(value: dict[str, Any]) -> ConfigDict:
+    """The ConfigDict behind the JSON that a run writes; lists become tuples."""
 
+    def tuples(item: Any) -> Any:
+        if isinstance(item, dict):
+            return {key: tuples(entry) for key, entry in item.items()}
+        return tuple(map(tuples, item)) if isinstance(item, list) else item
 
-def from_json(text: str) -> ConfigDict:
-    """The inverse of `to_json`; lists become tuples."""
-
-    def tuples(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: tuples(item) for key, item in value.items()}
-        return tuple(tuples(item) for item in value) if isinstance(value, list) else value
-
-    return ConfigDict(tuples(json.loads(text)))
+    return ConfigDict(tuples(value))

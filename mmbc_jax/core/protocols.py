@@ -141,21 +141,27 @@ class HasDraw(Protocol):
 
 
 class Actor(Protocol):
-    """What PPO trains on top of the reference policy."""
+    """What PPO trains on top of the reference policy.
 
-    def init(self, key: Key) -> PyTree:
-        """Fresh parameters."""
+    `reference` holds the frozen variables of the pre-trained policy; it is an argument, not a
+    closure, so that every run of a sweep can have its own.
+    """
+
+    def init(self, key: Key, reference: Variables) -> PyTree:
+        """Fresh parameters; at these the actor behaves (nearly) as the reference."""
         ...
 
-    def act(self, params: PyTree, key: Key, obs: Array, z: Array) -> tuple[Array, PyTree]:
+    def act(
+        self, params: PyTree, reference: Variables, key: Key, obs: Array, z: Array
+    ) -> tuple[Array, PyTree]:
         """(chunk [..., H, A], info): info is whatever `log_ratio` needs to know later."""
         ...
 
-    def log_ratio(self, params: PyTree, obs: Array, z: Array, info: PyTree) -> Array:
+    def log_ratio(self, params: PyTree, reference: Variables, obs: Array, z: Array, info: PyTree) -> Array:
         """[..., R] log of new over old probability; 0 at unchanged parameters."""
         ...
 
-    def entropy(self, params: PyTree, obs: Array, z: Array) -> Array:
+    def entropy(self, params: PyTree, reference: Variables, obs: Array, z: Array) -> Array:
         """[...] entropy of the action distribution in nats."""
         ...
 
@@ -173,16 +179,16 @@ class Discriminator(Protocol):
         """What is remembered of the path at the first observation [..., D]."""
         ...
 
-    def remember(self, memory: PyTree, obs: Array, reset: Array) -> PyTree:
-        """Memory after `obs` [..., D]; where `reset` [...] is set, it starts anew from `obs`."""
+    def remember(self, memory: PyTree, obs: Array) -> PyTree:
+        """Memory after the decision that led to `obs` [..., D]."""
         ...
 
     def features(self, memory: PyTree) -> Array:
         """[..., F] the network's input."""
         ...
 
-    def log_prob(self, params: PyTree, features: Array) -> Array:
-        """[..., Z] log q(.|features)."""
+    def log_prob(self, params: PyTree, key: Key, features: Array) -> Array:
+        """[..., Z] log q(.|features); `key` draws the input noise."""
         ...
 
     def loss(self, params: PyTree, key: Key, features: Array, z: Array) -> tuple[Array, Metrics]:

@@ -25,8 +25,7 @@ PyTree = Any
 Metrics = dict[str, Array]
 
 
-@flax.struct.dataclass
-class Variables:
+class Variables(flax.struct.PyTreeNode):
     """Everything a policy owns: trained parameters and non-gradient statistics.
 
     Attributes:
@@ -38,8 +37,7 @@ class Variables:
     stats: PyTree = flax.struct.field(default_factory=dict)
 
 
-@flax.struct.dataclass
-class Batch:
+class Batch(flax.struct.PyTreeNode):
     """One batch of windows, normalised to [-1, 1].
 
     Attributes:
@@ -53,8 +51,7 @@ class Batch:
     mask: Array
 
 
-@flax.struct.dataclass
-class Loss:
+class Loss(flax.struct.PyTreeNode):
     """What a policy's loss returns.
 
     Attributes:
@@ -123,8 +120,7 @@ class EnvSpec:
     control_dt: float = 0.0
 
 
-@flax.struct.dataclass
-class State:
+class State(flax.struct.PyTreeNode):
     """State of one environment; brax's and playground's states fit structurally.
 
     Attributes:
@@ -147,8 +143,7 @@ class State:
     info: dict[str, Any]
 
 
-@flax.struct.dataclass
-class Rollouts:
+class Rollouts(flax.struct.PyTreeNode):
     """One episode per row, as every evaluation returns them.
 
     Attributes:

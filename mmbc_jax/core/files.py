@@ -1,0 +1,78 @@
+"""Writing files so that a reader sees the old one or the whole new one."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+
+def plain(value: Any) -> Any:
+    """The value in JSON's own types: arrays become lists, NaN and infinities None, keys strings.
+
+    Raises:
+      TypeError: something that has no such form.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item) for item in value]
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, (int, np.integer)):
+        return int(value)
+    if isinstance(value, (float, np.floating)):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, Path):
+        return value.name
+    if hasattr(value, "to_dict"):  # ConfigDict
+        return plain(value.to_dict())
+    if hasattr(value, "__array__"):
+        return plain(np.asarray(value).tolist())
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def write_atomic(path: str | Path, write: Callable[[BinaryIO], Any]) -> None:
+    """Calls `write` on a temporary file beside `path`, forces it to disk and renames it into place.
+
+    Args:
+      path: its folder must exist.
+      write: receives a binary file; if it raises, the old file is left as it was.
+    """
+    path = Path(path)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)  # mkstemp creates 0600, which would hide results from a group
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Writes `plain(value)` atomically.
+
+    Args:
+      path: its folder must exist.
+      value: nested mappings, sequences, arrays and scalars.
+
+    Raises:
+      TypeError: something in it has no JSON form; the old file is left as it was.
+    """
+    text = json.dumps(plain(value), indent=2, allow_nan=False) + "\n"
+    write_atomic(path, lambda file: file.write(text.encode()))
+
+
+def read_json(path: str | Path) -> Any:
+    """What `write_json` wrote."""
+    return json.loads(Path(path).read_text(encoding="utf-8"))

@@ -1,0 +1,101 @@
+"""Demonstrations from an environment's own expert, balanced over its modes.
+
+The executed action is the expert's plus Gaussian noise; the recorded one is the expert's own, at the state the
+noise has led to. So the data show how to come back (DART, Laskey et al. 2017, https://arxiv.org/abs/1703.09327),
+which a clone needs to survive its own errors.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmbc_jax.core.config import check_range
+from mmbc_jax.core.errors import ConfigError, DataError
+from mmbc_jax.core.protocols import Env, HasExpert
+from mmbc_jax.core.types import Array, Key, PyTree
+from mmbc_jax.data.episodes import Episodes
+from mmbc_jax.envs import wrappers
+
+MAX_BATCH = 2048
+MAX_ROUNDS = 20
+
+
+def record(env: Env, key: Key, num_episodes: int, noise: float, params: PyTree | None = None) -> Episodes:
+    """Records successful expert episodes that reached the mode they were told to.
+
+    Episode i pursues mode i mod K, so any number is balanced to within one episode per mode, and so is
+    every prefix. Failed episodes are dropped and recorded again with new noise.
+
+    Args:
+      env: a bare environment with an expert.
+      key: for initial states, expert and execution noise.
+      num_episodes: E, at least 1.
+      noise: standard deviation of the execution noise, in units of the action box [-1, 1].
+      params: traced environment parameters; None for the defaults.
+
+    Returns:
+      E labelled episodes: observations and the expert's actions, both in physical units.
+
+    Raises:
+      ConfigError: the environment has no expert, or a number is out of range.
+      DataError: the expert keeps failing some mode.
+    """
+    check_range("data.num_episodes", num_episodes, 1)
+    check_range("data.noise", noise, 0.0)
+    spec, expert = env.spec, getattr(env, "unwrapped", env)
+    if not isinstance(expert, HasExpert) or spec.num_modes == 0:
+        raise ConfigError("env.name", spec.name, "an environment with an expert; give it a data file instead")
+    roll = jax.jit(partial(_roll, env))
+    wanted = np.arange(num_episodes) % spec.num_modes
+    batch = min(num_episodes, MAX_BATCH)
+    done: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    for round_key in jax.random.split(key, MAX_ROUNDS * -(-num_episodes // batch)):
+        missing = np.array([i for i in range(num_episodes) if i not in done])
+        slots = np.resize(missing, batch)  # spare rows try the missing ones again
+        tried = roll(round_key, jnp.asarray(wanted[slots], jnp.int32), jnp.asarray(noise, jnp.float32), params)
+        obs, action, length, good = (np.asarray(x) for x in tried)
+        for row, slot in enumerate(slots):
+            if good[row] and int(slot) not in done:
+                done[int(slot)] = (obs[: length[row], row], action[: length[row], row])
+        if len(done) == num_episodes:
+            break
+    else:
+        lost = sorted({int(wanted[i]) for i in range(num_episodes) if i not in done})
+        raise DataError(
+            f"the expert of {spec.name!r} kept failing mode {', '.join(map(str, lost))} with noise {noise}; "
+            "lower data.noise"
+        )
+    ordered = [done[i] for i in range(num_episodes)]
+    low, high = (np.asarray(bound, np.float32) for bound in (spec.action_low, spec.action_high))
+    return Episodes(
+        obs=np.concatenate([obs for obs, _ in ordered]),
+        action=low + (np.concatenate([action for _, action in ordered]) + 1.0) / 2.0 * (high - low),
+        ends=np.cumsum([len(obs) for obs, _ in ordered]),
+        mode=wanted,
+        source=f"expert of {spec.name} (noise {noise})",
+        num_modes=spec.num_modes,
+    ).validate()
+
+
+def _roll(env: Any, key: Key, modes: Array, noise: Array, params: PyTree) -> tuple[Array, ...]:
+    """One episode per entry of `modes` [B]: obs [T, B, D], action [T, B, A], length [B], success in mode [B]."""
+    size = modes.shape[0]
+    batched = wrappers.make(env, autoreset=None)
+    expert = jax.vmap(batched.unwrapped.expert)
+    reset_key, scan_key = jax.random.split(key)
+
+    def body(state: Any, key: Key) -> tuple[Any, tuple[Array, Array]]:
+        noise_key, expert_key = jax.random.split(key)
+        action = jnp.clip(expert(state, modes, jax.random.split(expert_key, size)), -1.0, 1.0)
+        executed = action + noise * jax.random.normal(noise_key, action.shape)
+        return batched.step(state, executed[:, None]), (state.obs, action)
+
+    start = batched.reset(jax.random.split(reset_key, size), params)
+    last, (obs, action) = jax.lax.scan(body, start, jax.random.split(scan_key, env.spec.episode_length))
+    good = (last.metrics["success"] > 0) & (last.info["mode"] == modes)
+    return obs, action, last.info["final_steps"], good

@@ -1,0 +1,149 @@
+"""Reading demonstrations from a file the user has: `load(path, cfg)` picks the reader by suffix."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from mmbc_jax.core.errors import DataError
+from mmbc_jax.core.types import EnvSpec
+from mmbc_jax.data.episodes import Episodes
+
+VARIABLE = "MMBC_DATA"
+LOADERS: dict[str, str] = {
+    ".npz": "mmbc_jax.data.loaders.npz",
+    ".zarr": "mmbc_jax.data.loaders.zarr",
+    ".zip": "mmbc_jax.data.loaders.zarr",
+}
+# A recorded action may pass the environment's bounds by this share of their range before it is refused.
+_BOUND_SLACK = 0.01
+
+
+def default_config() -> ConfigDict:
+    """Options of all readers.
+
+    Fields:
+      obs_keys: arrays to concatenate into the observation, each `key` or `key[start:stop]`; empty for the
+        reader's default. Push-T: `("state",)` or `("keypoint", "state[0:2]")`.
+      action_key: the action array.
+      angles: columns of the observation that hold radians, replaced by cosine and sine. Push-T's
+        state: `(4,)`.
+      shapes: drawings only: which shapes to read; empty for all.
+      drop: drawings only: paths to leave out. The LAIR set's `two_roads_2` is 48 points of a path that
+        `two_roads_3` carries on from, so it is left out unless asked for.
+      stride: drawings only: keep every stride-th point.
+    """
+    return ConfigDict(
+        {
+            "obs_keys": (),
+            "action_key": "action",
+            "angles": (),
+            "shapes": (),
+            "drop": ("two_roads_2",),
+            "stride": 1,
+        }
+    )
+
+
+def resolve(path: str | Path) -> Path:
+    """The file behind a path in a config: environment variables and `~` expanded.
+
+    Configs name data as `$MMBC_DATA/pusht/demos.npz`, so that they work on every machine.
+
+    Raises:
+      DataError: a variable is not set, or nothing exists there.
+    """
+    text = os.path.expanduser(os.path.expandvars(str(path)))
+    if "$" in text:
+        raise DataError(
+            f"{path}: the environment variable is not set; "
+            f"export {VARIABLE}=/folder/with/the/demonstrations, or give a full path"
+        )
+    if not text or not Path(text).exists():
+        folder = os.environ.get(VARIABLE)
+        hint = f"{VARIABLE} is {folder!r}" if folder else f"{VARIABLE} is not set"
+        raise DataError(
+            f"no data at {text!r} (working folder {os.getcwd()}, {hint}); "
+            f"give a full path, or set {VARIABLE} and write ${VARIABLE}/<file>"
+        )
+    return Path(text)
+
+
+def load(path: str | Path, cfg: ConfigDict | None = None) -> Episodes:
+    """Reads and checks a file of demonstrations.
+
+    Args:
+      path: `.npz`, `.zarr` or `.zip` (a zipped Zarr store); environment variables are expanded.
+      cfg: options; `default_config()` where None. Fields that it lacks keep their defaults.
+
+    Returns:
+      Episodes in physical units.
+
+    Raises:
+      DataError: no such file, a suffix without a reader, damaged content, or content that is not
+        demonstrations; the message names the file and what is allowed.
+      ConfigError: an option that does not fit the file.
+    """
+    file = resolve(path)
+    if file.suffix not in LOADERS:
+        raise DataError(
+            f"{file}: no reader for suffix {file.suffix!r}; allowed: {', '.join(sorted(LOADERS))}"
+        )
+    if file.is_dir() and file.suffix != ".zarr":
+        raise DataError(f"{file} is a folder; only a .zarr store may be one")
+    options = default_config()
+    options.update({key: value for key, value in (cfg or {}).items() if key in options})
+    return importlib.import_module(LOADERS[file.suffix]).load(file, options)
+
+
+def check_fits(episodes: Episodes, env_spec: EnvSpec, chunk_len: int) -> None:
+    """Checks that demonstrations can train a policy for an environment.
+
+    Args:
+      episodes: physical units.
+      env_spec: the environment's sizes, action bounds (infinite where it has none) and mode count.
+      chunk_len: H.
+
+    Raises:
+      DataError: another observation or action size, actions outside the bounds, labels the environment
+        does not know, or no episode as long as a chunk.
+    """
+    source, name = episodes.source, env_spec.name
+    for what, got, want in (
+        ("observations", episodes.obs.shape[1], env_spec.obs_dim),
+        ("actions", episodes.action.shape[1], env_spec.action_dim),
+    ):
+        if got != want:
+            raise DataError(f"{source}: {what} have size {got}, environment {name!r} has {want}")
+    if episodes.mode is not None and env_spec.num_modes and episodes.mode.max() >= env_spec.num_modes:
+        i = int(episodes.mode.argmax())
+        raise DataError(
+            f"{source}: mode of episode {i} is {episodes.mode[i]}, environment {name!r} has modes "
+            f"0 to {env_spec.num_modes - 1}"
+        )
+    _check_bounds(episodes, env_spec)
+    longest = int(episodes.lengths.argmax())
+    if chunk_len > episodes.lengths[longest]:
+        raise DataError(
+            f"{source}: a chunk of {chunk_len} actions is longer than every episode; the longest, episode "
+            f"{longest}, has {episodes.lengths[longest]} steps"
+        )
+
+
+def _check_bounds(episodes: Episodes, env_spec: EnvSpec) -> None:
+    low, high = (np.asarray(bound, np.float64) for bound in (env_spec.action_low, env_spec.action_high))
+    width = high - low
+    slack = np.where(np.isfinite(width), _BOUND_SLACK * width, 0.0)
+    outside = (episodes.action < low - slack) | (episodes.action > high + slack)
+    if outside.any():
+        row, column = (int(i) for i in np.argwhere(outside)[0])
+        index = int(np.searchsorted(episodes.ends, row, side="right"))
+        raise DataError(
+            f"{episodes.source}: action of episode {index}, step {row - int(episodes.starts[index])}, column "
+            f"{column} is {episodes.action[row, column]:g}, environment {env_spec.name!r} allows "
+            f"{low[column]:g} to {high[column]:g}; are the units the environment's?"
+        )

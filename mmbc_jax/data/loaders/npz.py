@@ -1,0 +1,112 @@
+"""NumPy archives (.npz): own recordings, replay buffers, D4RL trajectories and named drawings.
+
+Four layouts are told apart by the keys they hold:
+  - episodes: `obs` or `state` [n, D], `action` [n, A], `episode_ends` [E] cumulative; optional `mode` [E]
+    and `num_modes` []. Further arrays (`final_obs`, `keypoint`, ...) are read where `obs_keys` names them.
+  - trajectories: `observation` [n, D], `action` [n, A], `step_type` [n] with 0 first, 1 middle, 2 last, as
+    TF-Agents writes D4RL sets. The row of the last step is kept: D4RL records an action there too.
+  - drawings: one array `<shape>_<i>` [T, 2] per path and nothing else, as in the LAIR set.
+    See `_drawings` for how positions become actions.
+Pickled arrays are refused in all of them.
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from mmbc_jax.core.errors import ConfigError, DataError, nearest
+from mmbc_jax.data.episodes import Episodes
+from mmbc_jax.data.loaders import _columns
+
+OBS_KEYS = ("obs", "state", "observation")
+_LAST = 2  # dm_env.StepType.LAST
+_DRAWING = re.compile(r"(?P<shape>.+)_(?P<index>\d+)")
+
+
+def load(path: Path, cfg: ConfigDict) -> Episodes:
+    """Reads an archive.
+
+    Args:
+      path: an existing file.
+      cfg: `mmbc_jax.data.load.default_config()`.
+
+    Returns:
+      Checked episodes in physical units.
+
+    Raises:
+      ConfigError: an option that names what the file does not have.
+      DataError: the file is damaged, holds pickled arrays, or lacks an array.
+    """
+    arrays = _read(path)
+    source = str(path)
+    if arrays and all(_DRAWING.fullmatch(key) and values.shape[1:] == (2,) for key, values in arrays.items()):
+        return _drawings(arrays, cfg, source)
+    if "episode_ends" in arrays:
+        ends = _columns.integers(arrays["episode_ends"], "episode_ends", source)
+    elif "step_type" in arrays:
+        steps = _columns.integers(arrays["step_type"], "step_type", source)
+        ends = np.flatnonzero(steps == _LAST) + 1
+    else:
+        raise DataError(
+            f"{source}: no episode_ends (nor step_type, nor paths <shape>_<i> [T, 2] alone); "
+            f"found {', '.join(sorted(arrays)) or 'nothing'}"
+        )
+    obs = _columns.select_obs(arrays.__getitem__, arrays, cfg.obs_keys, OBS_KEYS, cfg.angles, source)
+    return _columns.assemble(arrays.__getitem__, arrays, obs, cfg.action_key, ends, source)
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    if not zipfile.is_zipfile(path):
+        raise DataError(f"{path}: not an .npz archive; it is damaged, cut short, or another format")
+    key = ""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {}
+            for key in archive.files:
+                arrays[key] = archive[key]
+            return arrays
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+        raise DataError(f"{path}: damaged or cut short at array {key!r} ({error})") from error
+    except ValueError as error:
+        # NumPy's own words tell a pickled array from a broken header.
+        raise DataError(
+            f"{path}: array {key!r} cannot be read ({error}); pickled arrays are refused"
+        ) from error
+
+
+def _drawings(arrays: dict[str, np.ndarray], cfg: ConfigDict, source: str) -> Episodes:
+    """Paths as episodes: obs = position, action = displacement to the position `stride` points later.
+
+    The last point of a path has no displacement and is not a step. A path keeps every `stride`-th
+    point, so with points drawn at 1/dt Hz one step lasts stride * dt.
+    """
+    shapes: dict[str, list[tuple[int, str]]] = {}
+    for key in arrays:
+        match = _DRAWING.fullmatch(key)
+        assert match is not None
+        shapes.setdefault(match["shape"], []).append((int(match["index"]), key))
+    for name in cfg.shapes:
+        if name not in shapes:
+            raise ConfigError("data.reader.shapes", name, nearest(name, shapes))
+    if cfg.stride < 1:
+        raise ConfigError("data.reader.stride", cfg.stride, "needs 1 <= value")
+    obs, action, ends = [], [], []
+    for name in cfg.shapes or sorted(shapes):
+        for _, key in sorted(shapes[name]):
+            if key in cfg.drop:
+                continue
+            points = _columns.two_dimensional(arrays[key], key, source)[:: cfg.stride].astype(np.float32)
+            if len(points) < 2:
+                raise DataError(f"{source}: {key} has {len(points)} points at stride {cfg.stride}, needs 2")
+            obs.append(points[:-1])
+            action.append(np.diff(points, axis=0))
+            ends.append(len(points) - 1)
+    if not ends:
+        raise DataError(f"{source}: every path of {', '.join(cfg.shapes or shapes)} is dropped")
+    return Episodes(np.concatenate(obs), np.concatenate(action), np.cumsum(ends), None, source).validate()

@@ -1,0 +1,126 @@
+"""Zarr stores in the layout of Diffusion Policy's replay buffers, as a folder or zipped.
+
+    data/<name>          [n, ...] one array per recorded quantity: `obs` or `state`, `action`, ...
+    meta/episode_ends    [E] cumulative
+    meta/mode            [E] optional mode labels, an addition of ours
+
+Both Zarr formats 2 and 3 are read. Only the arrays that are asked for are decoded, and only through
+compressors that cannot run code from the file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from mmbc_jax.core.errors import DataError, UserError
+from mmbc_jax.data.episodes import Episodes
+from mmbc_jax.data.loaders import _columns
+
+OBS_KEYS = ("obs", "state", "keypoint")
+# Format 2 stores may name any codec of numcodecs, `pickle` among them; these only move bytes about.
+CODECS = frozenset(
+    ("blosc", "bytes", "bz2", "crc32", "crc32c", "delta", "fixedscaleoffset", "gzip", "lz4", "lzma")
+    + ("sharding_indexed", "shuffle", "transpose", "zlib", "zstd")
+)
+
+
+def load(path: Path, cfg: ConfigDict) -> Episodes:
+    """Reads a store.
+
+    Args:
+      path: an existing folder or zip file.
+      cfg: `mmbc_jax.data.load.default_config()`.
+
+    Returns:
+      Checked episodes in physical units.
+
+    Raises:
+      UserError: the package zarr is not installed.
+      ConfigError: an option that names what the store does not have.
+      DataError: the store is damaged, uses another codec, or lacks an array.
+    """
+    source = str(path)
+    with _open(path) as root:
+        names = {name: f"data/{name}" for name in _members(root, "data", source)}
+        names |= {name: f"meta/{name}" for name in _members(root, "meta", source)}
+        if "episode_ends" not in names:
+            raise DataError(f"{source}: no meta/episode_ends; found {', '.join(sorted(names.values()))}")
+
+        def read(key: str) -> np.ndarray:
+            return _decode(root[names[key]], names[key], source)
+
+        ends = _columns.integers(read("episode_ends"), "meta/episode_ends", source)
+        obs = _columns.select_obs(read, names, cfg.obs_keys, OBS_KEYS, cfg.angles, source)
+        return _columns.assemble(read, names, obs, cfg.action_key, ends, source)
+
+
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[Any]:
+    try:
+        import zarr
+    except ImportError as error:
+        raise UserError(f"{path}: reading Zarr stores needs `pip install 'mmbc-jax[data]'`") from error
+    store = None
+    try:
+        store = zarr.storage.LocalStore(path, read_only=True) if path.is_dir() else _zip_store(zarr, path)
+        root = zarr.open_group(store, mode="r")
+    except (zipfile.BadZipFile, OSError, ValueError, KeyError) as error:
+        raise DataError(f"{path}: not a readable Zarr group ({error})") from error
+    try:
+        yield root
+    finally:
+        store.close()
+
+
+def _zip_store(zarr: Any, path: Path) -> Any:
+    if not zipfile.is_zipfile(path):
+        raise DataError(f"{path}: not a zip file; it is damaged, cut short, or another format")
+    return zarr.storage.ZipStore(path, mode="r")
+
+
+def _members(root: Any, group: str, source: str) -> list[str]:
+    try:
+        return [name for name, _ in root[group].arrays()]
+    except KeyError as error:
+        raise DataError(
+            f"{source}: no group {group!r}; found {', '.join(sorted(root)) or 'nothing'}"
+        ) from error
+    except (ValueError, TypeError, zipfile.BadZipFile, OSError) as error:
+        raise DataError(f"{source}: {group} is damaged ({error})") from error
+
+
+def _decode(array: Any, name: str, source: str) -> np.ndarray:
+    unknown = sorted(_codec_names(array) - CODECS)
+    if unknown or array.dtype.kind == "O":
+        what = f"codec {', '.join(unknown)}" if unknown else "Python objects"
+        raise DataError(f"{source}: {name} uses {what}; allowed codecs: {', '.join(sorted(CODECS))}")
+    try:
+        return np.asarray(array[...])
+    except Exception as error:  # every codec has exceptions of its own; what they mean here is one thing
+        raise DataError(f"{source}: {name} is damaged or cut short ({error})") from error
+
+
+def _codec_names(array: Any) -> set[str]:
+    """Names of all codecs in an array's metadata, whichever format wrote it."""
+    found: set[str] = set()
+
+    def walk(node: Any) -> None:
+        if isinstance(node, dict):
+            found.update(str(node[key]).removeprefix("numcodecs.") for key in ("id", "name") if key in node)
+            for value in node.values():
+                walk(value)
+        elif isinstance(node, (list, tuple)):
+            for value in node:
+                walk(value)
+
+    metadata = json.loads(json.dumps(array.metadata.to_dict(), default=str))
+    walk([metadata.get(key) for key in ("codecs", "filters", "compressor")])
+    return found

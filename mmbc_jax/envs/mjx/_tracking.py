@@ -1,0 +1,129 @@
+r"""A rod in the plane that follows a commanded position, on MJX.
+
+Per axis, with d the command, c the measured position and dc the displacement of the last control step, free
+motion is
+
+  dc[t] = a dc[t-1] + b0 (d[t] - c[t-1]) + b1 (d[t-1] - c[t-1]),    c[t] = c[t-1] + dc[t].
+
+The constants were fitted by least squares to recordings of the original robot arm under inverse-kinematics
+tracking at 35 ms per control step. MJX integrates v' = v + dt f/m, c' = c + dt v', so the generalised force
+f = m (dc[t] - dc[t-1]) / dt^2 reproduces the recurrence exactly, and contacts can push against it.
+
+Contacts are found once per step, at the new position. Where the caller ends the episode at the first contact, no
+contact force ever acts on a living episode; `solve=False` then leaves out the constraint solver, with the same
+result. With `solve=True` the contacts found at the end of a step are carried into the next one, where the
+constraint solver turns them into forces.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from pathlib import Path
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+
+from mmbc_jax.core.errors import ConfigError
+from mmbc_jax.core.types import Array, PyTree
+
+with contextlib.redirect_stdout(io.StringIO()):  # it prints a line where the optional warp backend is absent
+    from mujoco import mjx
+
+LAG = np.array([0.6358, 0.8027])
+GAIN_NEW = np.array([0.3951, 0.2152])
+GAIN_OLD = np.array([-0.3457, -0.1796])
+
+
+@flax.struct.dataclass
+class Rod:
+    """What is carried of the physics: far less than an `mjx.Data`.
+
+    Attributes:
+      position: [2] m.
+      velocity: [2] m/s.
+      distance: [O] gap between rod and each obstacle in m, negative in contact.
+      contact: (points [O, 3], frames [O, 3, 3]) where contacts are solved, else empty.
+    """
+
+    position: Array
+    velocity: Array
+    distance: Array
+    contact: PyTree
+
+
+class TrackedRod:
+    """MJX model of the rod and its obstacles.
+
+    Args:
+      xml_path: an MJCF with a body `rod` on slide joints `rod_x`, `rod_y`, and obstacles in the world body.
+      solve: whether contact forces act.
+
+    Raises:
+      ConfigError: the file does not load or does not have that structure.
+    """
+
+    def __init__(self, xml_path: str | Path, solve: bool):
+        self.model = _load(Path(xml_path))
+        self.solve = solve
+        self.dt = float(self.model.opt.timestep)
+        self.mass = float(self.model.body("rod").mass[0])
+        self._mx = mjx.put_model(self.model)
+        # A body on slide joints never turns: inertia and Jacobians are the same everywhere and computed once.
+        self._template = jax.jit(mjx.forward)(self._mx, mjx.make_data(self._mx))
+
+    @property
+    def obstacles(self) -> np.ndarray:
+        """[O, 3] centre x, y and radius in m of each obstacle, in the order of `Rod.distance`."""
+        fixed = np.flatnonzero(self.model.geom_bodyid == 0)
+        return np.column_stack([self.model.geom_pos[fixed, :2], self.model.geom_size[fixed, 0]])
+
+    def at_rest(self, position: Array) -> Rod:
+        """The rod standing still at `position` [2]."""
+        return self._collide(self._template.replace(qpos=position, qvel=jnp.zeros(2)))
+
+    def step(self, rod: Rod, command: Array, new_command: Array) -> Rod:
+        """One control step while the command moves from `command` to `new_command` ([2], m)."""
+        old = rod.velocity * self.dt
+        gain_new, gain_old = new_command - rod.position, command - rod.position
+        new = LAG * old + GAIN_NEW * gain_new + GAIN_OLD * gain_old
+        force = self.mass * (new - old) / self.dt**2
+        data = self._template.replace(qpos=rod.position, qvel=rod.velocity, qfrc_applied=force)
+        if self.solve:
+            points, frames = rod.contact
+            data = data.tree_replace(
+                {
+                    "_impl.contact.dist": rod.distance,
+                    "_impl.contact.pos": points,
+                    "_impl.contact.frame": frames,
+                }
+            )
+            data = mjx.make_constraint(self._mx, data)
+            data = mjx.solve(self._mx, mjx.fwd_acceleration(self._mx, data))
+        else:
+            data = mjx.fwd_acceleration(self._mx, data)
+            data = data.replace(qacc=data.qacc_smooth)
+        return self._collide(mjx.euler(self._mx, data))
+
+    def _collide(self, data: mjx.Data) -> Rod:
+        data = mjx.collision(self._mx, mjx.kinematics(self._mx, data))
+        found = data._impl.contact
+        contact = (found.pos, found.frame) if self.solve else ()
+        return Rod(position=data.qpos, velocity=data.qvel, distance=found.dist, contact=contact)
+
+
+def _load(path: Path) -> mujoco.MjModel:
+    if not path.is_file():
+        raise ConfigError("env.xml_path", str(path), "not a file; leave it empty for the packaged scene")
+    try:
+        model = mujoco.MjModel.from_xml_path(str(path))
+    except ValueError as error:
+        raise ConfigError("env.xml_path", str(path), " ".join(str(error).split())) from error
+    joints = [model.joint(i).name for i in range(model.njnt)]
+    slides = joints == ["rod_x", "rod_y"] and (model.jnt_type == mujoco.mjtJoint.mjJNT_SLIDE).all()
+    if not slides or mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, "rod") < 0:
+        raise ConfigError("env.xml_path", str(path), "a body 'rod' on the slide joints 'rod_x' and 'rod_y' only")
+    return model

@@ -1,0 +1,141 @@
+r"""A point in the plane and four peaks of reward: the smallest task with modes.
+
+The peaks lie at radius 1 and angles 45 deg + 90 deg * i. The start is N(0, start_std^2 I). An action displaces
+the point by at most 0.15 per axis; after 16 steps the episode ends and pays
+
+  R = h_i exp(-d^2 / (2 peak_width^2)),   i the nearest centre, d the distance to it.
+
+That end is a real termination (`done` without `truncation`): nothing is left to bootstrap.
+Success is d <= 0.2; the mode label is then i, else -1.
+
+`reward` selects the default parameters: "balanced" heights (1, 1, 1, 1), "unbalanced" (1, .8, .8, .8), and
+"rotated" equal heights with centres turned by 20 deg. The expert always goes to the centres that are not turned,
+so with "rotated" the reward lies outside the support of the demonstrations.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from mmbc_jax.core.config import check_choice, check_range
+from mmbc_jax.core.registry import register
+from mmbc_jax.core.types import Array, EnvSpec, Key, PyTree, State
+
+HEIGHTS = {"balanced": (1.0,) * 4, "unbalanced": (1.0, 0.8, 0.8, 0.8), "rotated": (1.0,) * 4}
+STEPS = 16
+MAX_STEP = 0.15
+SUCCESS_RADIUS = 0.2
+ANGLES = np.pi / 4 + np.pi / 2 * np.arange(4)
+
+
+def default_config() -> ConfigDict:
+    """reward: balanced | unbalanced | rotated; goal_angle: turn of the peaks [rad] where rotated."""
+    return ConfigDict(
+        {"reward": "balanced", "goal_angle": float(np.deg2rad(20.0)), "start_std": 0.05, "peak_width": 0.2}
+    )
+
+
+class Landscape:
+    """See the module docstring; `State.data` is {"step": [] int32, "position": [2]}."""
+
+    def __init__(self, cfg: ConfigDict):
+        check_choice("env.reward", cfg.reward, HEIGHTS)
+        check_range("env.start_std", cfg.start_std, 0.0)
+        check_range("env.peak_width", cfg.peak_width, 0.0, open_low=True)
+        self.cfg = cfg
+        self.spec = EnvSpec(
+            name=cfg.name,
+            obs_dim=2,
+            action_dim=2,
+            episode_length=STEPS,
+            num_modes=4,
+            action_low=(-MAX_STEP, -MAX_STEP),
+            action_high=(MAX_STEP, MAX_STEP),
+            mode_names=("NE", "NW", "SW", "SE"),
+            position=(0, 1),
+        )
+
+    def default_params(self) -> PyTree:
+        """heights [4], goal_angle [] rad, start_std [], peak_width []: all float."""
+        return {
+            "heights": jnp.asarray(HEIGHTS[self.cfg.reward]),
+            "goal_angle": jnp.asarray(self.cfg.goal_angle if self.cfg.reward == "rotated" else 0.0),
+            "start_std": jnp.asarray(self.cfg.start_std),
+            "peak_width": jnp.asarray(self.cfg.peak_width),
+        }
+
+    def reset(self, key: Key, params: PyTree | None = None) -> State:
+        """Starts at N(0, start_std^2 I)."""
+        params = self.default_params() if params is None else params
+        position = params["start_std"] * jax.random.normal(key, (2,))
+        return State(
+            data={"step": jnp.zeros((), jnp.int32), "position": position},
+            obs=position,
+            reward=jnp.zeros(()),
+            done=jnp.zeros(()),
+            metrics={"success": jnp.zeros(())},
+            info={"mode": jnp.full((), -1, jnp.int32), "params": params},
+        )
+
+    def step(self, state: State, action: Array) -> State:
+        """Displaces the point by 0.15 * clip(action, -1, 1); the 16th step terminates and pays."""
+        params = state.info["params"]
+        position = state.data["position"] + MAX_STEP * jnp.clip(action, -1.0, 1.0)
+        step = state.data["step"] + 1
+        distance = jnp.linalg.norm(position - _centres(params["goal_angle"]), axis=-1)
+        nearest, last = jnp.argmin(distance), step >= STEPS
+        success = last & (distance[nearest] <= SUCCESS_RADIUS)
+        peak = jnp.exp(-0.5 * (distance[nearest] / params["peak_width"]) ** 2)
+        return state.replace(
+            data={"step": step, "position": position},
+            obs=position,
+            reward=jnp.where(last, params["heights"][nearest] * peak, 0.0),
+            done=last.astype(jnp.float32),
+            metrics={"success": success.astype(jnp.float32)},
+            info=state.info | {"mode": jnp.where(success, nearest, -1).astype(jnp.int32)},
+        )
+
+    def expert(self, state: State, mode: Array, key: Key) -> Array:
+        """Heads for centre `mode`, not turned, in equal steps that arrive at the end, with noise of 0.1.
+
+        Args:
+          state: the current state.
+          mode: [] int32 in [0, 4).
+          key: for the noise.
+
+        Returns:
+          [2] action in [-1, 1].
+        """
+        left = jnp.maximum(STEPS - state.data["step"], 1)
+        velocity = (_centres(0.0)[mode] - state.data["position"]) / (left * MAX_STEP)
+        return jnp.clip(velocity + 0.1 * jax.random.normal(key, (2,)), -1.0, 1.0)
+
+    def draw(self, ax: Any) -> None:
+        """Contours of the terminal reward at the default parameters, centres of the demonstrations as crosses."""
+        grid = np.linspace(-1.6, 1.6, 121)
+        x, y = np.meshgrid(grid, grid)
+        params = jax.tree.map(np.asarray, self.default_params())
+        centres = np.asarray(_centres(params["goal_angle"]))
+        distance = np.linalg.norm(np.stack([x, y], -1)[..., None, :] - centres, axis=-1)
+        nearest = distance.argmin(-1)
+        reward = params["heights"][nearest] * np.exp(-0.5 * (distance.min(-1) / params["peak_width"]) ** 2)
+        ax.contourf(x, y, reward, levels=np.linspace(0.0, 1.0, 11), cmap="Greys", alpha=0.6, zorder=0)
+        ax.scatter(*np.asarray(_centres(0.0)).T, marker="x", color="tab:red", zorder=1)
+        ax.set(xlim=(-1.6, 1.6), ylim=(-1.6, 1.6), aspect="equal", xlabel="x", ylabel="y")
+
+
+def _centres(angle: Array | float) -> Array:
+    """[4, 2] unit vectors at 45 deg + 90 deg * i + `angle`."""
+    turned = jnp.asarray(ANGLES) + angle
+    return jnp.stack([jnp.cos(turned), jnp.sin(turned)], axis=-1)
+
+
+@register("env", default_config)
+def build(cfg: ConfigDict) -> Landscape:
+    """Builds the task; see the module docstring."""
+    return Landscape(cfg)

@@ -1,0 +1,304 @@
+"""Functional wrappers: episodes, chunks, batches and automatic resets over the `Env` protocol.
+
+`make` stacks them as `AutoReset(Batch(Chunk(Episode(env))))`. Every key exists from reset on, so a state can
+be carried through `lax.scan`. Keys of `State.info`, with the wrapper that owns them:
+
+  key            shape      owner      meaning
+  params         pytree     env        traced environment parameters, kept over resets
+  mode           [] int32   env        mode label, -1 while undecided or failed; of the running episode
+  horizon        [] int32   Episode    control steps after which this episode is truncated (traced)
+  steps          [] int32   Episode    control steps of the running episode
+  truncation     [] float   Episode    1 where the limit ended the episode and the environment did not
+  discount       [] float   Chunk      gamma^k, k the control steps just executed (Episode alone: 1)
+  final_obs      [D]        Episode    observation after this step, before any reset
+  final_mode     [] int32   Episode    mode label after this step, before any reset
+  final_steps    [] int32   Episode    steps of the episode after this step, before any reset
+  path           [h, D]     Chunk      observation after each executed control step, the last one repeated
+  first          dict       AutoReset  ("cached" only) data, obs and mode of the first reset
+
+After an automatic reset `obs`, `data`, `info["mode"]` and `info["steps"]` belong to the new episode; `reward`,
+`done`, `metrics`, `truncation`, `discount`, `path` and the `final_*` keys still speak of the finished step.
+A step is terminal, with no value to bootstrap, where `done` is 1 and `truncation` is 0; elsewhere the target is
+`reward + discount * V(final_obs)`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from mmbc_jax.core.config import check_choice, check_range
+from mmbc_jax.core.protocols import Env
+from mmbc_jax.core.types import Array, EnvSpec, Key, PyTree, State
+
+AUTORESET = ("full", "cached")
+
+
+def where(condition: Array, new: PyTree, old: PyTree) -> PyTree:
+    """Per-instance choice between two pytrees of one structure.
+
+    Args:
+      condition: [] or [B] bool; its axes are the leading axes of every leaf.
+      new: taken where `condition` holds.
+      old: taken elsewhere.
+
+    Returns:
+      A pytree of the same structure.
+    """
+
+    def pick(a: Array, b: Array) -> Array:
+        shaped = jnp.reshape(condition, condition.shape + (1,) * (jnp.ndim(a) - condition.ndim))
+        return jnp.where(shaped, a, b)
+
+    return jax.tree.map(pick, new, old)
+
+
+class Wrapper:
+    """Hands everything on to the wrapped environment."""
+
+    def __init__(self, env: Any):
+        self.env = env
+
+    @property
+    def spec(self) -> EnvSpec:
+        """Sizes of the wrapped environment."""
+        return self.env.spec
+
+    @property
+    def unwrapped(self) -> Any:
+        """The environment below all wrappers, with its `expert` and `draw`."""
+        return getattr(self.env, "unwrapped", self.env)
+
+    def default_params(self) -> PyTree:
+        """The traced parameters of the wrapped environment."""
+        return self.env.default_params()
+
+
+class Episode(Wrapper):
+    """Counts steps and truncates; for one instance.
+
+    Args:
+      env: the environment.
+      length: control steps after which an episode is truncated; the default of `horizon`.
+    """
+
+    def __init__(self, env: Env, length: int):
+        check_range("env.episode_length", length, 1)
+        super().__init__(env)
+        self.length = length
+
+    def reset(self, key: Key, params: PyTree | None = None, horizon: Array | int | None = None) -> State:
+        """Starts an episode.
+
+        Args:
+          key: for the initial state.
+          params: traced environment parameters; None for the defaults.
+          horizon: [] int32 (traced) limit of this episode; None for `length`.
+
+        Returns:
+          The state, with every key of `Episode` in `info` and `metrics["reward"]`.
+        """
+        state = self.env.reset(key, params)
+        zero = jnp.zeros((), jnp.int32)
+        info = state.info | {
+            "horizon": jnp.asarray(self.length if horizon is None else horizon, jnp.int32),
+            "steps": zero,
+            "truncation": jnp.zeros(()),
+            "discount": jnp.ones(()),
+            "final_obs": state.obs,
+            "final_mode": state.info["mode"],
+            "final_steps": zero,
+        }
+        return state.replace(info=info, metrics=state.metrics | {"reward": jnp.zeros(())})
+
+    def step(self, state: State, action: Array) -> State:
+        """One control step; `done` is set where the environment ended or the horizon is reached."""
+        nstate = self.env.step(state, action)
+        steps = state.info["steps"] + 1
+        terminated = nstate.done > 0
+        truncated = (steps >= state.info["horizon"]) & ~terminated
+        info = nstate.info | {
+            "horizon": state.info["horizon"],
+            "steps": steps,
+            "truncation": truncated.astype(jnp.float32),
+            "discount": jnp.ones(()),
+            "final_obs": nstate.obs,
+            "final_mode": nstate.info["mode"],
+            "final_steps": steps,
+        }
+        done = (terminated | truncated).astype(jnp.float32)
+        return nstate.replace(done=done, info=info, metrics=nstate.metrics | {"reward": nstate.reward})
+
+
+class Chunk(Wrapper):
+    r"""Executes the first actions of a chunk as one decision; for one instance.
+
+    With k <= h executed steps, reward = sum_{i<k} gamma^i r_i and info["discount"] = gamma^k, so that
+    `reward + discount * V(final_obs)` is the k-step return. Nothing changes after the episode's end: a state
+    that comes in with `done` set executes no step and earns nothing.
+    Metrics whose name starts with "reward" are summed over the chunk, undiscounted; the others are the last.
+
+    Args:
+      env: an `Episode`.
+      exec_len: h, control steps executed of every chunk.
+      gamma: discount per control step; may be a traced scalar.
+    """
+
+    def __init__(self, env: Episode, exec_len: int, gamma: float | Array):
+        check_range("env.exec_len", exec_len, 1)
+        super().__init__(env)
+        self.exec_len, self.gamma = exec_len, gamma
+
+    def reset(self, key: Key, params: PyTree | None = None, horizon: Array | int | None = None) -> State:
+        """As `Episode.reset`, with info["path"] [h, D]."""
+        state = self.env.reset(key, params, horizon)
+        path = jnp.broadcast_to(state.obs, (self.exec_len, *state.obs.shape))
+        return state.replace(info=state.info | {"path": path})
+
+    def step(self, state: State, chunk: Array) -> State:
+        """Executes `chunk[:h]` ([H >= h, A], clipped to [-1, 1]) until the episode ends.
+
+        Raises:
+          ValueError: the chunk is shorter than h.
+        """
+        if chunk.shape[0] < self.exec_len:
+            raise ValueError(f"a chunk of {chunk.shape[0]} actions cannot fill {self.exec_len} steps")
+        actions = jnp.clip(chunk[: self.exec_len], -1.0, 1.0)
+        info = {k: v for k, v in state.info.items() if k != "path"}
+        start = state.replace(info=info)
+        sums = {k: jnp.zeros_like(v) for k, v in state.metrics.items() if k.startswith("reward")}
+
+        def body(carry: tuple, action: Array) -> tuple[tuple, Array]:
+            current, reward, discount, sums = carry
+            alive = current.done == 0
+            stepped = self.env.step(current, action)
+            reward = reward + jnp.where(alive, discount * stepped.reward, 0.0)
+            sums = {k: v + jnp.where(alive, stepped.metrics[k], 0.0) for k, v in sums.items()}
+            discount = jnp.where(alive, discount * self.gamma, discount)
+            current = where(alive, stepped, current)
+            return (current, reward, discount, sums), current.obs
+
+        carry = (start, jnp.zeros(()), jnp.ones(()), sums)
+        (last, reward, discount, sums), path = jax.lax.scan(body, carry, actions)
+        return last.replace(
+            reward=reward,
+            metrics=last.metrics | sums,
+            info=last.info | {"discount": discount, "path": path},
+        )
+
+
+class Batch(Wrapper):
+    """vmaps an environment over B instances."""
+
+    def reset(self, key: Key, params: PyTree | None = None, horizon: Array | int | None = None) -> State:
+        """Starts B episodes.
+
+        Args:
+          key: [B] keys.
+          params: None, a pytree shaped as `default_params()` (shared), or with a leading axis B on
+            some or all of its leaves (one value per instance).
+          horizon: None, [] or [B] int32.
+
+        Returns:
+          State with a leading axis B on every leaf.
+        """
+        defaults = self.default_params()
+        params = defaults if params is None else params
+        axes = jax.tree.map(lambda p, d: 0 if jnp.ndim(p) > jnp.ndim(d) else None, params, defaults)
+        if horizon is None:
+            return jax.vmap(self.env.reset, in_axes=(0, axes))(key, params)
+        horizon = jnp.asarray(horizon, jnp.int32)
+        return jax.vmap(self.env.reset, in_axes=(0, axes, 0 if horizon.ndim else None))(key, params, horizon)
+
+    def step(self, state: State, action: Array) -> State:
+        """Steps all instances with action [B, ...]."""
+        return jax.vmap(self.env.step)(state, action)
+
+
+class AutoReset(Wrapper):
+    """Starts a new episode wherever one has ended; see the module docstring for what stays visible.
+
+    Args:
+      env: a `Batch`.
+      mode: "full" draws a new initial state at every end; "cached" returns to the instance's first one.
+    """
+
+    KEEP = ("truncation", "discount", "path", "final_obs", "final_mode", "final_steps")
+
+    def __init__(self, env: Batch, mode: Literal["full", "cached"] = "full"):
+        check_choice("env.autoreset", mode, AUTORESET)
+        super().__init__(env)
+        self.mode = mode
+
+    def reset(self, key: Key, params: PyTree | None = None, horizon: Array | int | None = None) -> State:
+        """As `Batch.reset`, with info["first"] where the mode is "cached"."""
+        state = self.env.reset(key, params, horizon)
+        if self.mode == "full":
+            return state
+        first = {"data": state.data, "obs": state.obs, "mode": state.info["mode"]}
+        return state.replace(info=state.info | {"first": first})
+
+    def step(
+        self, state: State, action: Array, key: Key | None = None, horizon: Array | int | None = None
+    ) -> State:
+        """Steps all instances and resets those that ended.
+
+        Args:
+          state: [B] batch of states.
+          action: [B, ...] actions or chunks.
+          key: [] for the new initial states; needed in mode "full", unused in "cached".
+          horizon: None to keep each instance's horizon, or [] or [B] int32 for episodes that start now.
+
+        Returns:
+          The next state.
+
+        Raises:
+          ValueError: no key in mode "full".
+        """
+        first = state.info.get("first")
+        info = {k: v for k, v in state.info.items() if k != "first"}
+        nstate = self.env.step(state.replace(done=jnp.zeros_like(state.done), info=info), action)
+        ended = nstate.done > 0
+        limit = nstate.info["horizon"]
+        limit = limit if horizon is None else jnp.broadcast_to(jnp.asarray(horizon, jnp.int32), limit.shape)
+        if self.mode == "full":
+            if key is None:
+                raise ValueError("an environment with full resets needs a key at every step")
+            fresh = self.env.reset(jax.random.split(key, ended.shape[0]), nstate.info["params"], limit)
+            start = {"data": fresh.data, "obs": fresh.obs, "info": fresh.info}
+        else:
+            assert first is not None
+            restart = {"mode": first["mode"], "steps": jnp.zeros_like(nstate.info["steps"]), "horizon": limit}
+            start = {"data": first["data"], "obs": first["obs"], "info": nstate.info | restart}
+        start["info"] = start["info"] | {k: nstate.info[k] for k in self.KEEP if k in nstate.info}
+        merged = where(ended, start, {"data": nstate.data, "obs": nstate.obs, "info": nstate.info})
+        if first is not None:
+            merged["info"]["first"] = first
+        return nstate.replace(**merged)
+
+
+def make(
+    env: Env,
+    exec_len: int = 1,
+    gamma: float | Array = 1.0,
+    autoreset: Literal["full", "cached"] | None = "full",
+    length: int | None = None,
+) -> Any:
+    """Stacks the wrappers.
+
+    Args:
+      env: a bare environment.
+      exec_len: h, control steps per decision.
+      gamma: discount per control step.
+      autoreset: "full", "cached", or None for evaluation, where finished instances stay frozen.
+      length: control steps per episode; None for `env.spec.episode_length`.
+
+    Returns:
+      A batched environment: `reset(keys [B], params=None, horizon=None)` and `step(state, chunk [B, H, A])`,
+      the latter with `key` and `horizon` where it resets.
+    """
+    episode = Episode(env, env.spec.episode_length if length is None else length)
+    batched = Batch(Chunk(episode, exec_len, gamma))
+    return batched if autoreset is None else AutoReset(batched, autoreset)

@@ -1,0 +1,84 @@
+r"""The mutual-information reward of Behavioral Mode Discovery (arXiv 2605.11387), paid so that loitering is free of gain.
+
+phi_t = log q(z | path up to decision t) - log p(z); its expectation is a lower bound of I(Z; path) (Barber &
+Agakov 2003), at most log Z. With n decisions in the horizon an episode earns, before lambda and discounting,
+
+- `absorbing`: the mean of phi over the horizon. Every decision pays phi/n; a terminated episode stays in its
+  last state, so its last decision pays for all that remain.
+- `potential`: phi at the end, as the sum of differences phi_{t+1} - phi_t (a potential-based shaping,
+  Ng et al. 1999).
+
+Either way an episode's total lies below log Z whatever its length, so that lambda is read against a task reward of
+order 1. With `forfeit`, an episode that terminates without success ends at phi = 0: it is paid nothing for
+the rest (`absorbing`), or hands back what it was paid (`potential`). Otherwise failing in a recognisable way would pay.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+
+from mmbc_jax.core.types import Array
+
+PAYMENTS = ("absorbing", "potential")
+
+
+def information(log_q: Array, num_modes: int) -> Array:
+    """phi = log q(z|path) - log p(z) for uniform p(z), in nats.
+
+    Args:
+      log_q: [...] log q of the commanded z.
+      num_modes: Z.
+
+    Returns:
+      [...], at most log Z.
+    """
+    return log_q + jnp.log(float(num_modes))
+
+
+def absorbing_weight(terminated: Array, remaining: Array, discount: Array | float) -> Array:
+    """How many discounted decisions the reward of one decision stands for.
+
+    Args:
+      terminated: [...] 1 where the task ended.
+      remaining: [...] decisions left until the horizon, >= 0.
+      discount: g in (0, 1], per decision.
+
+    Returns:
+      [...] 1 where not terminated; where terminated 1 + g + ... + g^remaining.
+    """
+    discount = jnp.asarray(discount, jnp.float32)
+    count = remaining.astype(jnp.float32) + 1.0
+    undiscounted = discount >= 1.0
+    geometric = (1.0 - discount**count) / jnp.where(undiscounted, 1.0, 1.0 - discount)
+    return jnp.where(terminated > 0, jnp.where(undiscounted, count, geometric), 1.0)
+
+
+def mi_reward(
+    payment: str,
+    before: Array,
+    after: Array,
+    terminated: Array,
+    failed: Array,
+    remaining: Array,
+    horizon: int,
+    discount: float,
+) -> Array:
+    """The MI reward of each decision, before lambda.
+
+    Args:
+      payment: one of `PAYMENTS`.
+      before: [T, B] phi of the path up to the decision.
+      after: [T, B] phi of the path including it.
+      terminated: [T, B] 1 where the task ended with this decision.
+      failed: [T, B] 1 where it ended without success and that forfeits the reward; zeros to switch this off.
+      remaining: [T, B] decisions left until the horizon.
+      horizon: n, decisions in a full episode.
+      discount: per decision.
+
+    Returns:
+      [T, B] reward in nats.
+    """
+    if payment == "absorbing":
+        weight = absorbing_weight(terminated, remaining, discount)
+        return after * weight * (1.0 - failed) / horizon
+    return after * (1.0 - failed) - before

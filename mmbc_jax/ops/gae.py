@@ -1,0 +1,49 @@
+"""Generalised advantage estimation that tells termination from truncation."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from mmbc_jax.core.types import Array
+
+
+def gae(
+    reward: Array,
+    value: Array,
+    next_value: Array,
+    terminated: Array,
+    done: Array,
+    discount: Array,
+    gae_lambda: Array | float,
+) -> tuple[Array, Array]:
+    """Advantages and value targets of Schulman et al. 2016, with per-step discounts.
+
+    delta_t = r_t + d_t (1 - terminated_t) V(s'_t) - V(s_t)
+    A_t     = delta_t + d_t lambda (1 - done_t) A_{t+1},   A_T = 0
+
+    A truncated step bootstraps from the observation it ended in (`next_value` of the final
+    observation, before any reset) and stops the sum; a terminated one does not bootstrap.
+
+    Args:
+      reward: [T, B] reward of step t; for a chunk, already discounted inside the chunk.
+      value: [T, B] V of the state in which step t was taken.
+      next_value: [T, B] V of the state that step t led to, before any reset.
+      terminated: [T, B] 1 where the task itself ended.
+      done: [T, B] 1 where the episode ended for any reason.
+      discount: [T, B] gamma^k with k the control steps executed in step t.
+      gae_lambda: in [0, 1].
+
+    Returns:
+      (advantages [T, B], targets [T, B] = advantages + value).
+    """
+    delta = reward + discount * (1.0 - terminated) * next_value - value
+    decay = discount * gae_lambda * (1.0 - done)
+
+    def backward(carry: Array, step: tuple[Array, Array]) -> tuple[Array, Array]:
+        delta_t, decay_t = step
+        advantage = delta_t + decay_t * carry
+        return advantage, advantage
+
+    _, advantage = jax.lax.scan(backward, jnp.zeros_like(delta[0]), (delta, decay), reverse=True)
+    return advantage, advantage + value

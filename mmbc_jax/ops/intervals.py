@@ -1,0 +1,115 @@
+"""Confidence intervals: Wilson for proportions, Student's t over seeds, bootstrap for other statistics."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+Interval = tuple[float, float]
+
+
+def _check_level(level: float) -> None:
+    if not 0.0 < level < 1.0:
+        raise ValueError(f"level {level} is not between 0 and 1")
+
+
+def wilson(successes: float, n: int, level: float = 0.95) -> Interval:
+    """Wilson's score interval of a proportion.
+
+    With `p = successes / n` and z the standard normal quantile at `(1 + level) / 2`:
+    `(p + z^2/2n -+ z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n)`.
+    Unlike the normal approximation it has width at p = 0 and p = 1.
+
+    Args:
+      successes: in [0, n].
+      n: trials, >= 0.
+      level: coverage in (0, 1).
+
+    Returns:
+      (low, high) within [0, 1]; (0, 1), that is no knowledge, where n is 0.
+
+    Raises:
+      ValueError: successes outside [0, n] or a level outside (0, 1).
+    """
+    _check_level(level)
+    if n < 0 or not 0 <= successes <= n:
+        raise ValueError(f"{successes} successes of {n} trials")
+    if n == 0:
+        return 0.0, 1.0
+    z = float(stats.norm.ppf(0.5 + level / 2.0))
+    p = successes / n
+    centre = p + z * z / (2 * n)
+    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    # at p = 0 and p = 1 one end is exact; rounding would leave it an ulp off
+    low = 0.0 if successes == 0 else max(0.0, (centre - half) / scale)
+    high = 1.0 if successes == n else min(1.0, (centre + half) / scale)
+    return low, high
+
+
+def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
+    """Student's t interval of the mean of independent runs.
+
+    `mean -+ t_{N-1}((1 + level) / 2) * s / sqrt(N)` with s the sample standard deviation (N - 1).
+    It knows only the scatter between runs: N equal values give an interval of width 0.
+
+    Args:
+      values: [N] one value per seed, N >= 2, finite.
+      level: coverage in (0, 1).
+
+    Returns:
+      (low, high), not clipped to the range of the quantity.
+
+    Raises:
+      ValueError: fewer than two values, or one that is not finite.
+    """
+    _check_level(level)
+    array = np.asarray(values, np.float64)
+    if array.ndim != 1 or array.size < 2:
+        raise ValueError(f"{array.size} values; an interval over seeds needs at least 2")
+    if not np.all(np.isfinite(array)):
+        raise ValueError("values must be finite")
+    half = float(stats.t.ppf(0.5 + level / 2.0, array.size - 1)) * array.std(ddof=1) / math.sqrt(array.size)
+    mean = float(array.mean())
+    return mean - float(half), mean + float(half)
+
+
+def bootstrap(
+    values: ArrayLike,
+    statistic: Callable[..., np.ndarray] = np.mean,
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Interval:
+    """Percentile bootstrap interval of a statistic of independent episodes.
+
+    Draws `resamples` samples of size n with replacement and returns the `(1 -+ level) / 2` quantiles of
+    the statistic over them. The generator is seeded, so equal input gives an equal interval.
+
+    Args:
+      values: [n] finite, n >= 1.
+      statistic: reduces one axis, called as `statistic(samples [resamples, n], axis=1)`.
+      level: coverage in (0, 1).
+      resamples: >= 1.
+      seed: of numpy's default generator.
+
+    Returns:
+      (low, high).
+
+    Raises:
+      ValueError: no values, or one that is not finite.
+    """
+    _check_level(level)
+    array = np.asarray(values, np.float64)
+    if array.ndim != 1 or array.size == 0:
+        raise ValueError(f"values of shape {array.shape}; [n] with n >= 1 needed")
+    if not np.all(np.isfinite(array)):
+        raise ValueError("values must be finite")
+    index = np.random.default_rng(seed).integers(array.size, size=(resamples, array.size))
+    draws = np.asarray(statistic(array[index], axis=1))
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

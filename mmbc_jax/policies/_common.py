@@ -1,0 +1,126 @@
+"""What the policies share: network options, the masked error, and the base that a sampler asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import distrax
+import flax.struct
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from mmbc_jax.core.config import check_choice, check_range
+from mmbc_jax.core.errors import ConfigError
+from mmbc_jax.core.protocols import Prior, Sampler
+from mmbc_jax.core.types import Array, PolicySpec, PyTree
+from mmbc_jax.nn.field import FieldMLP
+from mmbc_jax.nn.mlp import ACTIVATIONS
+
+
+def network_config() -> dict[str, Any]:
+    """Defaults of the options of an MLP policy network."""
+    return {
+        "hidden": (256, 256, 256),
+        "activation": "gelu",
+        "layer_norm": False,
+        "residual": False,
+        "fourier_octaves": 4,
+    }
+
+
+def check_network(cfg: ConfigDict) -> None:
+    """Raises ConfigError where an option of `network_config` cannot work."""
+    if not cfg.hidden or any(width < 1 for width in cfg.hidden):
+        raise ConfigError("policy.hidden", cfg.hidden, "needs at least one width, each at least 1")
+    check_choice("policy.activation", cfg.activation, ACTIVATIONS)
+    check_range("policy.fourier_octaves", cfg.fourier_octaves, 0, 16)
+
+
+def make_field(cfg: ConfigDict, spec: PolicySpec) -> FieldMLP:
+    """The network of a policy that samples by integrating a field.
+
+    Raises:
+      ConfigError: an option of the network cannot work.
+    """
+    check_network(cfg)
+    if cfg.time_dim < 2 or cfg.time_dim % 2:
+        raise ConfigError("policy.time_dim", cfg.time_dim, "an even number, at least 2")
+    return FieldMLP(
+        event_shape=spec.chunk_shape,
+        hidden=tuple(cfg.hidden),
+        activation=cfg.activation,
+        layer_norm=cfg.layer_norm,
+        residual=cfg.residual,
+        fourier_octaves=cfg.fourier_octaves,
+        time_dim=cfg.time_dim,
+    )
+
+
+def masked_mse(prediction: Array, target: Array, mask: Array) -> Array:
+    """Squared error per example over the recorded actions.
+
+    e_b = sum_{h,a} m_bh (p_bha - y_bha)^2 / (A sum_h m_bh); 0 where nothing was recorded.
+
+    Args:
+      prediction: [B, H, A].
+      target: [B, H, A].
+      mask: [B, H] of 0 and 1.
+
+    Returns:
+      [B].
+    """
+    total = (jnp.square(prediction - target) * mask[..., None]).sum((-2, -1))
+    return total / (jnp.maximum(mask.sum(-1), 1.0) * prediction.shape[-1])
+
+
+def check_base(prior: Prior, sampler: Sampler, name: str) -> None:
+    """Raises ConfigError where a stochastic sampler would start from a base that is not N(0, I)."""
+    if sampler.stochastic and not prior.gaussian:
+        raise ConfigError(
+            "sampler.name",
+            name,
+            "a deterministic sampler, or prior.name = 'normal': its noise assumes x0 ~ N(0, I)",
+        )
+
+
+def sampler_base(prior: Prior, sampler: Sampler, params: PyTree, obs: Array, event: tuple[int, ...]) -> Any:
+    """Base distribution of everything random in a sample.
+
+    Args:
+      prior: of x0.
+      sampler: a stochastic one adds an independent standard normal path.
+      params: of the prior.
+      obs: [..., D].
+      event: (H, A).
+
+    Returns:
+      The prior of x0 [..., H, A] alone, or the joint of {"x0": [..., H, A], "path": [..., steps, H, A]}.
+    """
+    x0 = prior.distribution(params, obs)
+    if not sampler.stochastic:
+        return x0
+    shape = sampler.noise_shape(event)
+    zeros = jnp.zeros(obs.shape[:-1] + shape)
+    path = distrax.Independent(distrax.Normal(zeros, jnp.ones_like(zeros)), len(shape))
+    return distrax.Joint({"path": path, "x0": x0})
+
+
+def split_noise(sampler: Sampler, w: PyTree) -> tuple[Array, Array | None]:
+    """(x0, noise path or None) of a sample of `sampler_base`."""
+    return (w["x0"], w["path"]) if sampler.stochastic else (w, None)
+
+
+@flax.struct.dataclass
+class BoundField:
+    """A field for fixed observations, made of functions; see `core.protocols.Field`.
+
+    Attributes:
+      velocity: (x [..., H, A], t []) to dx/dt.
+      denoise: (x, t) to (data estimate, noise estimate).
+      path: t to (alpha, sigma).
+    """
+
+    velocity: Callable[[Array, Array], Array] = flax.struct.field(pytree_node=False)
+    denoise: Callable[[Array, Array], tuple[Array, Array]] = flax.struct.field(pytree_node=False)
+    path: Callable[[Array], tuple[Array, Array]] = flax.struct.field(pytree_node=False)

@@ -1,0 +1,46 @@
+"""Standard normal base, N(0, I): the base that flow matching and diffusion usually start from."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import distrax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from mmbc_jax.core.registry import register
+from mmbc_jax.core.types import Array, Key
+
+
+def default_config() -> ConfigDict:
+    """No options."""
+    return ConfigDict()
+
+
+@dataclasses.dataclass(frozen=True)
+class NormalPrior:
+    """w ~ N(0, I), whatever the observation.
+
+    Attributes:
+      event_shape: shape of w.
+      gaussian: True, so stochastic samplers may start from it.
+    """
+
+    event_shape: tuple[int, ...]
+    gaussian: bool = True
+
+    def init(self, key: Key) -> dict:
+        """No parameters."""
+        return {}
+
+    def distribution(self, params: Any, obs: Array) -> distrax.Distribution:
+        """N(0, I) with batch shape obs.shape[:-1]."""
+        zeros = jnp.zeros(obs.shape[:-1] + self.event_shape)
+        return distrax.Independent(distrax.Normal(zeros, jnp.ones_like(zeros)), len(self.event_shape))
+
+
+@register("prior", default_config)
+def build(cfg: ConfigDict, *, event_shape: tuple[int, ...], obs_dim: int) -> NormalPrior:
+    """A standard normal over `event_shape`."""
+    return NormalPrior(tuple(event_shape))

@@ -1,0 +1,121 @@
+"""Plays recorded actions open loop and says how well the environment follows the recording.
+
+    python -m mmbc_jax.replay --env avoiding --data FILE.npz [--out FILE.json] [--config.env.KEY VALUE]
+
+Prints one JSON object. Every episode starts at its first recorded observation, at rest. Recordings stop when
+they cross the finish line; a replay that lags behind gets the last action again, for `HOLD` steps at most.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from mmbc_jax.core import config, registry
+from mmbc_jax.core.errors import ConfigError, UserError
+from mmbc_jax.data.episodes import Episodes
+from mmbc_jax.data.load import check_fits, load
+from mmbc_jax.envs import wrappers
+
+HOLD = 25
+
+
+def replay(env: Any, episodes: Episodes) -> dict[str, Any]:
+    """Replays all episodes at once.
+
+    The path error is the distance between recorded and replayed measured position, in mm, at every recorded
+    observation. The mode of a recording is its label, or else the row crossings of its recorded path. A contact
+    is false where the recording, having reached its end, had none.
+
+    Args:
+      env: a bare environment with `reset_to(obs, key)`, `label(path)`, a plotted position in m and a
+        `contact` metric.
+      episodes: in physical units.
+
+    Returns:
+      What the command line prints, without file names.
+
+    Raises:
+      ConfigError: the environment cannot be set to a recorded state.
+      DataError: the episodes do not fit the environment.
+    """
+    if not (hasattr(env, "reset_to") and hasattr(env, "label") and env.spec.position):
+        raise ConfigError("env.name", env.spec.name, "an environment that can start from a recorded observation")
+    check_fits(episodes, env.spec, chunk_len=1)
+    lengths, longest = episodes.lengths, int(episodes.lengths.max())
+    low, high = (np.asarray(bound, np.float32) for bound in (env.spec.action_low, env.spec.action_high))
+    rows = episodes.starts[:, None] + np.minimum(np.arange(longest + HOLD), lengths[:, None] - 1)
+    obs = episodes.obs[rows]
+    action = 2.0 * (episodes.action[rows] - low) / (high - low) - 1.0
+    position, mode, contact = (np.asarray(x) for x in _roll(env, obs[:, 0], action))
+    recorded = obs[..., list(env.spec.position)]
+    recorded_mode = episodes.mode
+    if recorded_mode is None:
+        recorded_mode = np.asarray(jax.vmap(env.label)(jnp.asarray(recorded)))
+    error = 1e3 * np.linalg.norm(position - recorded, axis=-1)
+    inside = np.arange(longest + HOLD) < lengths[:, None]
+    mean = (error * inside).sum(1) / lengths
+    worst = np.where(inside, error, 0.0).max(1)
+    return {
+        "episodes": len(episodes),
+        "steps": int(lengths.sum()),
+        "error_mean_mm": mean.round(3).tolist(),
+        "error_max_mm": worst.round(3).tolist(),
+        "median_error_mean_mm": round(float(np.median(mean)), 3),
+        "median_error_max_mm": round(float(np.median(worst)), 3),
+        "mode_agreement": int((mode == recorded_mode).sum()),
+        "mode_source": "path" if episodes.mode is None else "recorded",
+        "contacts": int(contact.sum()),
+    }
+
+
+def _roll(env: Any, first: np.ndarray, action: np.ndarray) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Positions before each action [E, T, 2], final mode [E] and contact [E]."""
+    stepper = wrappers.Chunk(wrappers.Episode(env, action.shape[1] + 1), exec_len=1, gamma=1.0)
+    keys = jax.random.split(jax.random.key(0), len(first))
+
+    @jax.jit
+    @jax.vmap
+    def run(key: jax.Array, first: jax.Array, action: jax.Array) -> tuple[jax.Array, ...]:
+        reset_key, noise_key = jax.random.split(key)
+        template = stepper.reset(reset_key)
+        placed = env.reset_to(first, noise_key)
+        start = template.replace(data=placed.data, obs=placed.obs)
+        last, path = jax.lax.scan(lambda s, a: (stepper.step(s, a[None]), s.obs), start, action)
+        return path[:, jnp.asarray(env.spec.position)], last.info["mode"], last.metrics["contact"]
+
+    return run(keys, jnp.asarray(first), jnp.asarray(action))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line: 0 after a replay, 2 with one line on stderr where the input cannot be used."""
+    arguments, overrides = config.split_overrides(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(prog="python -m mmbc_jax.replay", description=__doc__.splitlines()[0])
+    parser.add_argument("--env", default="avoiding", help="environment (default: avoiding)")
+    parser.add_argument("--data", required=True, help="recording: .npz, .zarr or .zip")
+    parser.add_argument("--out", help="also write the JSON there")
+    flags = parser.parse_args(arguments)
+    try:
+        cfg = ConfigDict({"env": config.plugin("env", flags.env)})
+        env = registry.build("env", config.apply_overrides(cfg, overrides).env)
+        result = {"env": flags.env, "data": flags.data} | replay(env, load(flags.data))
+        text = json.dumps(result)
+        print(text)
+        if flags.out:
+            Path(flags.out).write_text(text + "\n")
+    except (UserError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,178 @@
+"""Learning curves from metrics.jsonl: small multiples, one line per sweep point, seeds as bands."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from mmbc_jax.report import style
+
+Row = Mapping[str, Any]
+KEYS = ("stage", "step", "seed", "point")
+
+# what a reader looks for first; a part matches at the end of a metric's name or as one of its words
+WANTED = (
+    "success_rate", "success", "modes_kept", "mode_entropy", "mi_z_mode", "mode/mi", "mi_estimate", "reward",
+    "return", "loss/total", "bc/loss", "loss", "discriminator", "entropy", "kl", "clip_fraction", "grad_norm",
+)  # fmt: skip
+
+
+def metric_names(rows: Iterable[Row], limit: int = 9) -> list[str]:
+    """The most telling scalars of some rows, the ones that a reader looks for first.
+
+    Args:
+      rows: of one stage.
+      limit: most names to return.
+
+    Returns:
+      Names by the order of `WANTED`, then by first appearance; those that are never finite, or hold
+      one and the same value throughout a run of several steps, are left out.
+    """
+    values: dict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        for name, value in row.items():
+            if name not in KEYS and "/" in name and _finite(value):
+                values[name].append(float(value))
+    names = [name for name, seen in values.items() if len(seen) == 1 or min(seen) < max(seen)]
+
+    def rank(name: str) -> int:
+        for place, part in enumerate(WANTED):
+            if name.endswith("/" + part) or name == part:
+                return place
+        return len(WANTED)
+
+    return sorted(names, key=rank)[:limit]
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, (int, float, np.number)) and math.isfinite(value)
+
+
+def series(rows: Iterable[Row], name: str) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """One metric as arrays.
+
+    Args:
+      rows: of one stage.
+      name: the metric.
+
+    Returns:
+      Sweep point to (steps [T] ascending, values [N, T]); NaN where a seed has no finite value at a step.
+      If a step occurs twice (a run that was resumed), the later row counts.
+    """
+    found: dict[int, dict[int, dict[float, float]]] = defaultdict(lambda: defaultdict(dict))
+    for row in rows:
+        if _finite(row.get(name)):
+            point, seed = int(row.get("point") or 0), int(row.get("seed") or 0)
+            found[point][seed][float(row["step"])] = float(row[name])
+    result = {}
+    for point, seeds in sorted(found.items()):
+        steps = sorted({step for values in seeds.values() for step in values})
+        table = [[values.get(step, math.nan) for step in steps] for _, values in sorted(seeds.items())]
+        result[point] = (np.array(steps), np.array(table))
+    return result
+
+
+def learning_curves(
+    rows: Sequence[Row],
+    stage: str,
+    env: str,
+    metrics: Sequence[str] | None = None,
+    point_labels: Mapping[int, str] | None = None,
+    facts: Mapping[str, Any] | None = None,
+) -> Figure:
+    """One panel per metric over the steps of a stage.
+
+    The line is the mean over seeds, the band runs from the lowest to the highest seed.
+
+    Args:
+      rows: of metrics.jsonl: `stage`, `step`, `seed`, `point` and scalars named `group/name`; other
+        stages' rows are ignored.
+      stage: the stage to draw.
+      env: the environment's name.
+      metrics: names to draw; by default `metric_names`.
+      point_labels: legend entry per sweep point.
+      facts: the run's parameters, for the footer.
+
+    Returns:
+      The figure.
+
+    Raises:
+      ValueError: the stage has no row with a finite metric.
+    """
+    rows = [row for row in rows if row.get("stage") == stage]
+    names = list(metrics) if metrics is not None else metric_names(rows)
+    data = {name: series(rows, name) for name in names}
+    data = {name: lines for name, lines in data.items() if lines}
+    if not data:
+        raise ValueError(f"no finite metric in the {len(rows)} rows of stage {stage!r}")
+    points = sorted({point for lines in data.values() for point in lines})
+    columns = min(3, len(data))
+    height = math.ceil(len(data) / columns)
+    figure = style.new_figure(max(5.0, 3.6 * columns), 1.1 + 2.3 * height)
+    axes = figure.subplots(height, columns, squeeze=False, sharex=True).ravel()
+    for ax, (name, lines) in zip(axes, data.items(), strict=False):
+        _panel(ax, name, lines, points)
+    for ax in axes[len(data) :]:
+        ax.set_visible(False)
+    for ax in axes[max(0, len(data) - columns) : len(data)]:
+        ax.set_xlabel("step")
+        ax.tick_params(labelbottom=True)
+    if len(points) > 1:
+        names = [(point_labels or {}).get(point, f"point {point}") for point in points]
+        handles = [
+            Line2D([], [], color=shade, linewidth=1.4, label=label)
+            for shade, label in zip(style.palette(len(points)), names, strict=True)
+        ]
+        figure.legend(
+            handles=handles, loc="outside upper right", ncols=min(6, len(points)), fontsize=8, frameon=False
+        )
+    seeds = max(values.shape[0] for lines in data.values() for _, values in lines.values())
+    band = f"  ·  mean and min..max of {seeds} seeds" if seeds > 1 else "  ·  1 seed"
+    style.add_title(figure, f"{env}  ·  {stage}{band}")
+    style.add_footer(figure, facts or {})
+    return figure
+
+
+def _panel(
+    ax: Axes,
+    name: str,
+    lines: Mapping[int, tuple[np.ndarray, np.ndarray]],
+    points: Sequence[int],
+) -> None:
+    """Mean lines and bands of one metric; a logarithmic axis where a positive loss spans two decades."""
+    shades = style.palette(len(points))
+    for point, (steps, values) in lines.items():
+        shade = shades[points.index(point)]
+        mean, low, high = _over_seeds(values)
+        marker = "o" if len(steps) < 12 else ""
+        ax.plot(
+            steps,
+            mean,
+            color=shade,
+            linewidth=1.4,
+            marker=marker,
+            markersize=3,
+        )
+        if values.shape[0] > 1:
+            ax.fill_between(steps, low, high, color=shade, alpha=0.18, linewidth=0)
+    everything = np.concatenate([values.ravel() for _, values in lines.values()])
+    bottom, top = float(np.nanmin(everything)), float(np.nanmax(everything))
+    if "loss" in name and bottom > 0 and top > 100 * bottom:
+        ax.set_yscale("log")
+    elif name.endswith(("success_rate", "/success", "mode_entropy")) and bottom >= 0 and top <= 1:
+        ax.set_ylim(-0.03, 1.03)
+    style.dress(ax, name, grid="both")
+
+
+def _over_seeds(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(mean, min, max) over seeds [N, T] -> [T], without the seeds that lack a step; each step has one."""
+    known = np.isfinite(values)
+    mean = np.where(known, values, 0.0).sum(0) / known.sum(0)
+    return mean, np.where(known, values, np.inf).min(0), np.where(known, values, -np.inf).max(0)

@@ -1,0 +1,173 @@
+"""Modes at a glance: what each command z leads to, and how the stages share their successes among modes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+
+from mmbc_jax.diagnostics.modes import KEPT_SHARE, dominant_modes
+from mmbc_jax.report import style
+
+BLUES = LinearSegmentedColormap.from_list("share", ["#ffffff", "#9ecae1", "#2171b5", "#08306b"])
+REDS = LinearSegmentedColormap.from_list("failed", ["#ffffff", "#f4a582", "#b2182b"])
+
+
+def z_mode_heatmap(
+    metrics: Mapping[str, Any],
+    env: str,
+    mode_names: Sequence[str] = (),
+    stage: str = "",
+    facts: Mapping[str, Any] | None = None,
+    seed: int = 0,
+) -> Figure:
+    """Where the episodes of each z end: one row per z, one column per mode, failures apart.
+
+    Each row is a distribution over its episodes and sums to 1. Modes that no episode reached are dropped
+    where K > 8 and counted in the axis label; the names of those that are not kept are grey. Rows are
+    sorted by dominant mode, so that a policy that z commands shows as a staircase.
+
+    Args:
+      metrics: the stage's entry of the summary, with `z_mode_table`.
+      env: the environment's name.
+      mode_names: K labels; numbers where empty.
+      stage: its name.
+      facts: the run's parameters, for the footer.
+      seed: index of the seed to draw.
+
+    Returns:
+      The figure; its axes are the modes, the failed column, and the colour bar.
+
+    Raises:
+      ValueError: the environment labels no modes.
+    """
+    tables = metrics["z_mode_table"]["per_seed"]
+    if tables[seed] is None:
+        raise ValueError(f"{env}: no modes to tabulate")
+    counts = np.asarray(tables[seed], np.int64)
+    num_modes = counts.shape[1] - 1
+    names = list(mode_names) or [str(index) for index in range(num_modes)]
+    dominant = dominant_modes(counts)
+    order = np.lexsort((np.arange(len(counts)), np.where(dominant < 0, num_modes, dominant)))
+    reached = counts[:, :-1].sum(0) > 0
+    keep = np.flatnonzero(reached) if num_modes > 8 and reached.any() else np.arange(num_modes)
+    share = (counts / np.maximum(counts.sum(1, keepdims=True), 1))[order]
+
+    width = float(np.clip(2.6 + 0.46 * (len(keep) + 1), 7.5, 15.0))
+    figure = style.new_figure(width, float(np.clip(1.9 + 0.32 * len(counts), 3.4, 13.0)))
+    left, right = figure.subplots(1, 2, width_ratios=[max(len(keep), 1), 1.2])
+    image = _cells(left, share[:, keep], BLUES)
+    _cells(right, share[:, -1:], REDS)
+    rows = [f"z {index}  (n = {counts[index].sum()})" for index in order]
+    left.set_yticks(range(len(rows)), rows, fontsize=8)
+    _mode_axis(left, counts, keep, names)
+    right.set_xticks([0], ["failed"], fontsize=8)
+    right.set_yticks([])
+    bar = figure.colorbar(image, ax=right, fraction=0.9, pad=0.3, label="share of z's episodes")
+    bar.ax.tick_params(labelsize=7)
+    bar.outline.set_visible(False)  # type: ignore[operator]
+    style.add_title(figure, style.headline(env, stage, metrics, num_modes, seed))
+    style.add_footer(figure, facts or {})
+    return figure
+
+
+def _mode_axis(ax: Axes, counts: np.ndarray, keep: np.ndarray, names: Sequence[str]) -> None:
+    """Names of the columns, slanted where they would touch, grey where the mode is not kept."""
+    slanted = len(keep) > 6 and max(len(names[i]) for i in keep) > 3
+    ax.set_xticks(range(len(keep)), [names[i] for i in keep], rotation=60 if slanted else 0, fontsize=8)
+    total = max(int(counts[:, :-1].sum()), 1)
+    for label, mode in zip(ax.get_xticklabels(), keep, strict=True):
+        if counts[:, mode].sum() / total < KEPT_SHARE:
+            label.set_color(style.FAILED)
+        if slanted:
+            label.set_horizontalalignment("right")
+            label.set_rotation_mode("anchor")
+    num_modes = counts.shape[1] - 1
+    dropped = num_modes - len(keep)
+    ax.set_xlabel("mode" + (f"   ({dropped} of {num_modes} never reached, not shown)" if dropped else ""))
+
+
+def _cells(ax: Axes, share: np.ndarray, cmap: LinearSegmentedColormap) -> Any:
+    """One heat map of shares in [0, 1], with percentages where they can be read."""
+    image = ax.imshow(share, cmap=cmap, vmin=0.0, vmax=1.0, aspect="auto")
+    ax.set_xticks(np.arange(share.shape[1] + 1) - 0.5, minor=True)
+    ax.set_yticks(np.arange(share.shape[0] + 1) - 0.5, minor=True)
+    ax.grid(which="minor", color=style.FAINT, linewidth=0.5)
+    ax.tick_params(which="both", length=0, labelcolor=style.INK)
+    for side in ax.spines.values():
+        side.set_visible(False)
+    if share.shape[0] <= 32 and share.shape[1] <= 24:
+        for row, column in zip(*np.nonzero(share >= 0.01), strict=True):
+            value = share[row, column]
+            ink = "white" if value > 0.55 else style.INK
+            ax.text(column, row, f"{100 * value:.0f}", ha="center", va="center", fontsize=7, color=ink)
+    return image
+
+
+def mode_shares(
+    stages: Mapping[str, Mapping[str, Any]],
+    env: str,
+    num_modes: int,
+    mode_names: Sequence[str] = (),
+    facts: Mapping[str, Any] | None = None,
+) -> Figure:
+    """The share of each mode among the successful episodes, stage beside stage.
+
+    Bars are means over seeds, dots single seeds; the dashed line is the uniform share 1/K, and bars
+    below the dotted line (1 %) do not count as kept.
+
+    Args:
+      stages: stage name to its entry of the summary, in order.
+      env: the environment's name.
+      num_modes: K >= 1.
+      mode_names: K labels; numbers where empty.
+      facts: the run's parameters, for the footer.
+
+    Returns:
+      The figure, one panel per stage: in a row for K <= 8, else below each other.
+
+    Raises:
+      ValueError: no stages, or no modes.
+    """
+    if not stages or num_modes < 1:
+        raise ValueError(f"{len(stages)} stages, {num_modes} modes")
+    names = list(mode_names) or [str(index) for index in range(num_modes)]
+    beside = num_modes <= 8
+    if beside:
+        figure = style.new_figure(max(6.0, 3.0 * len(stages)), 4.2)
+        axes = figure.subplots(1, len(stages), squeeze=False, sharey=True)[0]
+    else:
+        figure = style.new_figure(max(8.5, 0.42 * num_modes), 1.1 + 1.9 * len(stages))
+        axes = figure.subplots(len(stages), 1, squeeze=False, sharex=True, sharey=True)[:, 0]
+    for ax, (name, metrics) in zip(axes, stages.items(), strict=True):
+        _share_panel(ax, metrics, num_modes)
+        title = style.headline("", name, metrics, num_modes)
+        style.dress(ax, title.replace(style.SEPARATOR, "\n") if beside else title, grid="y")
+    rotate = 60 if max(map(len, names)) > 3 and num_modes > 6 else 0
+    for ax in axes if beside else axes[-1:]:
+        ax.set_xticks(range(num_modes), names, rotation=rotate, fontsize=8)
+    axes[0].set_ylim(0.0, 1.0 if axes[0].dataLim.y1 > 0.5 else None)
+    figure.supylabel("share of successful episodes", fontsize=9, color=style.INK)
+    style.add_title(figure, f"{env}  ·  mode shares by stage")
+    style.add_footer(figure, facts or {})
+    return figure
+
+
+def _share_panel(ax: Axes, metrics: Mapping[str, Any], num_modes: int) -> None:
+    """Bars, seeds' dots and the two reference lines of one stage."""
+    known = [share for share in metrics.get("mode_share", {}).get("per_seed", ()) if share is not None]
+    if not known:
+        ax.text(0.5, 0.5, "no success", transform=ax.transAxes, ha="center", color=style.MUTED)
+    else:
+        share = np.asarray(known, np.float64)
+        ax.bar(range(num_modes), share.mean(0), color=style.palette(num_modes), width=0.8)
+        if len(share) > 1:
+            spot = np.tile(np.arange(num_modes), len(share))
+            ax.plot(spot, share.ravel(), ".", color=style.INK, markersize=3, alpha=0.7)
+    ax.axhline(1.0 / num_modes, color=style.MUTED, linewidth=0.8, linestyle="--")
+    ax.axhline(KEPT_SHARE, color=style.MUTED, linewidth=0.8, linestyle=":")
+    ax.set_xlim(-0.6, num_modes - 0.4)

@@ -1,0 +1,166 @@
+"""`summary.json`: everything a run found, in one dictionary; the keys are described in docs/summary.md."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import shlex
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmbc_jax.diagnostics.modes import aggregate, stability
+
+FORMAT = 1
+PACKAGES = (
+    "mmbc-jax", "jax", "jaxlib", "flax", "optax", "distrax", "orbax-checkpoint", "mujoco", "mujoco-mjx",
+    "brax", "numpy", "scipy", "scikit-learn",
+)  # fmt: skip
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of Python and of the packages that shape a result; None for one that is not installed."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def device() -> dict[str, Any]:
+    """What computed the run: `{"platform", "kind", "count", "cpu_cores"}`; nothing that names the machine."""
+    import jax
+
+    devices = jax.devices()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "platform": devices[0].platform,
+        "kind": devices[0].device_kind,
+        "count": len(devices),
+        "cpu_cores": cores,
+    }
+
+
+def command(module: str, argv: Sequence[str]) -> str:
+    """The command line to type, with absolute paths cut to their last part.
+
+    Args:
+      module: as after `python -m`.
+      argv: the arguments, without the program.
+
+    Returns:
+      One shell-quoted line.
+    """
+
+    def short(item: str) -> str:
+        head, eq, tail = item.rpartition("=")
+        return head + eq + Path(tail).name if os.path.isabs(tail) else item
+
+    return shlex.join(["python", "-m", module, *map(short, argv)])
+
+
+def summarise_stage(per_seed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One stage over its seeds.
+
+    Args:
+      per_seed: metrics per seed, as from `diagnostics.modes.mode_metrics`, with any further scalars.
+
+    Returns:
+      `diagnostics.modes.aggregate` of them, and `stability` between the seeds (None with one seed).
+    """
+    stage: dict[str, Any] = aggregate(per_seed)
+    assignments = [seed["dominant_mode"] for seed in per_seed if seed.get("dominant_mode") is not None]
+    stage["stability"] = stability(assignments)
+    return stage
+
+
+def build_summary(
+    points: Sequence[Mapping[str, Any]], run: Mapping[str, Any], main: int = 0
+) -> dict[str, Any]:
+    """The summary of a run.
+
+    Args:
+      points: at least one sweep point `{"values": {dotted field: value}, "stages": {stage: per-seed
+        metrics}}`; a run without a sweep is one point with empty values.
+      run: facts of the run (env, policy, timings, device, versions, command, ...), copied as they are.
+      main: index of the point that `stages` shows.
+
+    Returns:
+      `{"format", "stages": {stage: {metric: ...}}, "points": [{"values", "stages"}], "run"}`.
+
+    Raises:
+      ValueError: no points, or `main` is none of them.
+    """
+    if not 0 <= main < len(points):
+        raise ValueError(f"point {main} of {len(points)}")
+    done = [
+        {
+            "values": dict(point.get("values") or {}),
+            "stages": {name: summarise_stage(seeds) for name, seeds in point["stages"].items()},
+        }
+        for point in points
+    ]
+    return {"format": FORMAT, "stages": done[main]["stages"], "points": done, "run": dict(run)}
+
+
+def plain(value: Any) -> Any:
+    """The value in JSON's own types: arrays become lists, NaN and infinities None, keys strings.
+
+    Raises:
+      TypeError: something that has no such form.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item) for item in value]
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, (int, np.integer)):
+        return int(value)
+    if isinstance(value, (float, np.floating)):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, Path):
+        return value.name
+    if hasattr(value, "to_dict"):  # ConfigDict
+        return plain(value.to_dict())
+    if hasattr(value, "__array__"):
+        return plain(np.asarray(value).tolist())
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Writes `plain(value)` so that the file is at every moment either the old or the new one.
+
+    Args:
+      path: its folder must exist.
+      value: nested mappings, sequences, arrays and scalars.
+
+    Raises:
+      TypeError: something in it has no JSON form; the old file is left as it was.
+    """
+    path = Path(path)
+    text = json.dumps(plain(value), indent=2, allow_nan=False) + "\n"
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)  # mkstemp creates 0600, which would hide results from a group
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def read_json(path: str | Path) -> Any:
+    """What `write_json` wrote."""
+    return json.loads(Path(path).read_text(encoding="utf-8"))

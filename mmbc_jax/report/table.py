@@ -1,0 +1,167 @@
+"""One table for the end of a run: stages (and sweep points) down, what matters across."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+WIDTH = 118
+
+MAX_SEEDS = 5  # with more seeds, their lowest and highest values stand in for them
+
+# (metric, heading, decimals; 0 for counts, which get one decimal where they are not whole)
+COLUMNS: tuple[tuple[str, str, int], ...] = (
+    ("modes_kept", "modes kept", 0),
+    ("exp_entropy", "exp H", 2),
+    ("mode_entropy", "mode entr.", 2),
+    ("mi_estimate", "MI bound", 2),
+    ("mi_z_mode", "I(z; mode)", 2),
+    ("commandable", "comm. modes", 0),
+    ("sr_m", "SR_M", 2),
+    ("mc_08", "mc @0.8", 2),
+)
+CAPTION = (
+    "SR: success rate [95 % interval: Wilson for one seed, Student's t over several]. Means over seeds; "
+    "indented rows are single seeds. Modes, entropies and I(z; mode) are over successful episodes; "
+    "information in nats, mode entropy to base K; comm. modes: modes that some z commands."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+      cells: texts, one per heading.
+      detail: True for the indented lines below a stage that show its seeds.
+    """
+
+    cells: list[str]
+    detail: bool = False
+
+
+def _value(value: float | None, digits: int) -> str:
+    """A number with fixed decimals; a count without them where it is whole; an en dash for None."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if digits:
+        return f"{value:.{digits}f}"
+    return f"{value:.0f}" if float(value).is_integer() else f"{value:.1f}"
+
+
+def _amount(value: float | None, unit: str) -> str:
+    """Counts as 12k or 1.5M, seconds with at most one decimal; an en dash for None."""
+    if value is None:
+        return "–"
+    if unit == "s":
+        return f"{value:.0f}" if value >= 10 else f"{value:.1f}"
+    for size, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{suffix}"
+    return f"{value:.0f}"
+
+
+def _stage_rows(name: str, stage: Mapping[str, Any], timing: Mapping[str, Any]) -> list[Row]:
+    """The stage's means, then, with several seeds, a line per seed or one each for lowest and highest."""
+    success = stage.get("success_rate") or {}
+    entries = [success, *(stage.get(metric) or {} for metric, _, _ in COLUMNS)]
+    digits = [3, *(places for _, _, places in COLUMNS)]
+    means = [_value(entry.get("mean"), places) for entry, places in zip(entries, digits, strict=True)]
+    if success.get("ci95"):
+        means[0] += " [{:.2f}, {:.2f}]".format(*success["ci95"])
+    cost = [_amount(timing.get("env_steps"), ""), _amount(timing.get("wall_s"), "s")]
+    found = [Row([name, *means, *cost])]
+    seeds = len(success.get("per_seed") or ())
+    if seeds < 2:
+        return found
+    values = [list(entry.get("per_seed") or [None] * seeds) for entry in entries]
+    lines = {f"  seed {index}": [column[index] for column in values] for index in range(seeds)}
+    if seeds > MAX_SEEDS:
+        known = [[value for value in column if value is not None] for column in values]
+        lines = {
+            f"  lowest of {seeds}": [min(column, default=None) for column in known],
+            f"  highest of {seeds}": [max(column, default=None) for column in known],
+        }
+    for label, line in lines.items():
+        cells = [_value(value, places) for value, places in zip(line, digits, strict=True)]
+        found.append(Row([label, *cells, "", ""], detail=True))
+    return found
+
+
+def point_label(values: Mapping[str, Any]) -> str:
+    """`lam=0.3 noise=0.1` for a sweep point: last parts of the dotted fields, short numbers."""
+
+    def short(value: Any) -> str:
+        return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+    return " ".join(f"{key.rsplit('.', 1)[-1]}={short(value)}" for key, value in values.items())
+
+
+def rows(summary: Mapping[str, Any]) -> list[Row]:
+    """The table's rows, stage by stage and, in a sweep, point by point within each stage.
+
+    A stage whose metrics are equal in all points (it ran once, before the sweep) is one row.
+
+    Args:
+      summary: as from `report.summary.build_summary`.
+
+    Returns:
+      Rows with the cells name, SR, `COLUMNS`, environment steps, seconds.
+    """
+    timings = (summary.get("run") or {}).get("timings") or {}
+    points = summary.get("points") or [{"values": {}, "stages": summary["stages"]}]
+    found: list[Row] = []
+    for name in summary["stages"]:
+        having = [point for point in points if name in point["stages"]]
+        timing = timings.get(name) or {}
+        if len(having) == 1 or all(point["stages"][name] == having[0]["stages"][name] for point in having):
+            found += _stage_rows(name, having[0]["stages"][name], timing)
+            continue
+        for point in having:
+            label = f"{name} {point_label(point['values'])}"
+            found += _stage_rows(label, point["stages"][name], timing)
+    return found
+
+
+def headings() -> list[str]:
+    """The column headings, in the order of `rows`."""
+    return ["stage", "SR [95 %]", *(heading for _, heading, _ in COLUMNS), "env steps", "wall s"]
+
+
+def table(summary: Mapping[str, Any]) -> Table:
+    """The summary as a rich table; see `rows`."""
+    result = Table(box=box.SIMPLE_HEAD, caption=CAPTION, caption_justify="left", padding=(0, 1, 0, 0))
+    for index, heading in enumerate(headings()):
+        if index < 2:
+            result.add_column(heading, justify="left", overflow="fold", max_width=24, no_wrap=index == 1)
+        else:
+            result.add_column(heading.replace(" ", "\n", 1), justify="right", no_wrap=True)
+    for row in rows(summary):
+        result.add_row(*(escape(cell) for cell in row.cells), style="dim" if row.detail else "")
+    return result
+
+
+def text(summary: Mapping[str, Any], width: int = WIDTH) -> str:
+    """The table as plain text of at most `width` columns, for log files and tests."""
+    buffer = io.StringIO()
+    Console(file=buffer, width=width, no_color=True, highlight=False).print(table(summary))
+    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
+
+
+def markdown(summary: Mapping[str, Any]) -> str:
+    """The same rows as a table in GitHub's markdown, the caption below it."""
+    lines = ["| " + " | ".join(headings()) + " |", "|---|" + "---:|" * (len(headings()) - 1)]
+    for row in rows(summary):
+        cells = [cell.replace("|", "\\|") for cell in row.cells]
+        if row.detail:
+            cells[0] = "&nbsp;&nbsp;" + cells[0].strip()
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", CAPTION, ""])

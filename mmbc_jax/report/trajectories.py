@@ -1,0 +1,159 @@
+"""Paths of evaluation episodes over the scene, coloured by the mode they ended in and by the command z."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from mmbc_jax.core.protocols import HasDraw
+from mmbc_jax.core.types import EnvSpec, Rollouts
+from mmbc_jax.report import style
+
+Color = tuple[float, float, float]
+
+
+def paths_of(rollouts: Rollouts) -> list[np.ndarray]:
+    """The recorded paths, each cut at its episode's end.
+
+    Args:
+      rollouts: B episodes of one seed, the first P of them with a path.
+
+    Returns:
+      P arrays [length, 2], physical units; length >= 1.
+    """
+    path, mask = np.asarray(rollouts.path), np.asarray(rollouts.path_mask) > 0
+    return [points[: max(1, int(valid.sum()))] for points, valid in zip(path, mask, strict=True)]
+
+
+def trajectories(
+    env: Any,
+    spec: EnvSpec,
+    rollouts: Rollouts,
+    num_z: int,
+    metrics: Mapping[str, Any],
+    stage: str = "",
+    facts: Mapping[str, Any] | None = None,
+    seed: int = 0,
+) -> Figure:
+    """Draws every recorded path: left by mode, right by z (left out where there is one z).
+
+    Failed episodes are thin, grey and dashed, with a cross where they ended.
+
+    Args:
+      env: draws its scene where it has `draw(ax)`.
+      spec: of `env`, with `position` set.
+      rollouts: B episodes of one seed, P >= 1 of them with a path.
+      num_z: Z.
+      metrics: the stage's entry of the summary, for the title.
+      stage: its name.
+      facts: the run's parameters, for the footer.
+      seed: index of the seed that the episodes belong to.
+
+    Returns:
+      The figure.
+
+    Raises:
+      ValueError: no path was recorded, or the environment has no plane to plot in.
+    """
+    lines = paths_of(rollouts)
+    if not lines or len(spec.position) != 2:
+        raise ValueError(f"{spec.name}: no plotted positions (P = {len(lines)}, position = {spec.position})")
+    success = np.asarray(rollouts.success)[: len(lines)].astype(bool)
+    panels = [("coloured by mode", np.asarray(rollouts.mode), spec.num_modes, _mode_names(spec))]
+    if num_z > 1:
+        names = [f"z {index}" for index in range(num_z)]
+        panels.append(("coloured by command z", np.asarray(rollouts.z), num_z, names))
+    window = _window(lines)
+    width, height = window[1] - window[0]
+    panel = float(np.clip(5.2 * width / height, 3.9, 6.5))  # inches, so that little white is left beside it
+    figure = style.new_figure(max(panel * len(panels) + 0.8, 7.0), 5.2 * min(1.0, 1.3 * height / width) + 1.5)
+    axes = figure.subplots(1, len(panels), squeeze=False, sharex=True, sharey=True)[0]
+    for ax, (title, labels, count, names) in zip(axes, panels, strict=True):
+        if isinstance(env, HasDraw):
+            env.draw(ax)
+        _draw_paths(ax, lines, success, labels[: len(lines)], style.palette(count))
+        _frame(ax, window, title)
+        _legend(ax, success, labels[: len(lines)], style.palette(count), names)
+    failed = int((~success).sum())
+    axes[0].set_xlabel(f"{len(lines)} episodes drawn, {failed} failed (dashed, x)")
+    style.add_title(figure, style.headline(spec.name, stage, metrics, spec.num_modes, seed))
+    style.add_footer(figure, facts or {})
+    return figure
+
+
+def _mode_names(spec: EnvSpec) -> list[str]:
+    return list(spec.mode_names) or [str(index) for index in range(spec.num_modes)]
+
+
+def _window(lines: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper corner of the finite path points, with 4 % of the larger side around them."""
+    points = np.concatenate(lines)
+    points = points[np.all(np.isfinite(points), axis=1)]
+    if points.size == 0:
+        return np.zeros(2), np.ones(2)
+    low, high = points.min(0), points.max(0)
+    margin = 0.04 * max(float((high - low).max()), 1e-3)
+    return low - margin, high + margin
+
+
+def _draw_paths(
+    ax: Axes, lines: Sequence[np.ndarray], success: np.ndarray, labels: np.ndarray, colors: Sequence[Color]
+) -> None:
+    """Two line collections (succeeded, failed) and the ends; a shuffle keeps any label from lying on top."""
+    alpha = float(np.clip(60.0 / max(len(lines), 1), 0.4, 0.85))
+    order = np.random.default_rng(0).permutation(len(lines))
+    won = [index for index in order if success[index]]
+    lost = [index for index in order if not success[index]]
+    if lost:
+        dashed = LineCollection(
+            [lines[i] for i in lost], colors=style.FAILED, linewidths=0.8, linestyles="--", zorder=2.5
+        )
+        dashed.set_gid("failed")
+        ax.add_collection(dashed)
+        ends = np.array([lines[i][-1] for i in lost])
+        ax.scatter(ends[:, 0], ends[:, 1], marker="x", s=16, linewidths=0.9, color=style.INK, zorder=4)
+    if won:
+        shades = [colors[labels[i]] if 0 <= labels[i] < len(colors) else style.MUTED for i in won]
+        solid = LineCollection([lines[i] for i in won], colors=shades, linewidths=1.1, alpha=alpha, zorder=3)
+        solid.set_gid("succeeded")
+        ax.add_collection(solid)
+    start = lines[0][0]
+    ax.plot(*start, marker="o", markersize=5, color="white", markeredgecolor=style.INK, zorder=5)
+
+
+def _frame(ax: Axes, window: tuple[np.ndarray, np.ndarray], title: str) -> None:
+    """Equal scales, and limits that hold the paths and whatever the scene asked for around them."""
+    ax.set_aspect("equal", adjustable="box")
+    (x0, y0), (x1, y1) = window
+    scene = ax.dataLim
+    if (
+        np.all(np.isfinite(scene.get_points()))
+        and scene.width < 3 * (x1 - x0)
+        and scene.height < 3 * (y1 - y0)
+    ):
+        x0, y0, x1, y1 = min(x0, scene.x0), min(y0, scene.y0), max(x1, scene.x1), max(y1, scene.y1)
+    ax.set_xlim(x0, x1)
+    ax.set_ylim(y0, y1)
+    style.dress(ax, title)
+
+
+def _legend(
+    ax: Axes, success: np.ndarray, labels: np.ndarray, colors: Sequence[Color], names: Sequence[str]
+) -> None:
+    """A key below the axes: the labels that occur among the drawn successes, with their counts."""
+    counts = np.bincount(labels[success & (labels >= 0)], minlength=len(colors))
+    seen = np.flatnonzero(counts).tolist()
+    handles = [Line2D([], [], color=colors[i], linewidth=3, label=f"{names[i]}  ({counts[i]})") for i in seen]
+    if not handles:
+        return
+    many = len(handles) > 8
+    ax.legend(
+        handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=4,
+        fontsize=6.5 if many else 8, frameon=False, handlelength=1.2, columnspacing=1.2, labelspacing=0.35,
+    )  # fmt: skip

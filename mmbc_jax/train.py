@@ -1,0 +1,67 @@
+"""Trains: `python -m mmbc_jax.train --config FILE --config.KEY=VALUE --workdir DIR`.
+
+Clones a policy, discovers its modes, fine-tunes it with the mutual-information reward and, for comparison,
+without. The same command continues a run that was interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from ml_collections import ConfigDict
+from rich.console import Console
+
+from mmbc_jax.core import config as config_lib
+from mmbc_jax.core.errors import UserError
+from mmbc_jax.training import cli
+
+DEFAULT_CONFIG = "configs/finetune/avoiding_bmd.py"
+
+
+def parse(argv: Sequence[str]) -> tuple[ConfigDict, Path]:
+    """The resolved configuration and the work directory.
+
+    Raises:
+      UserError: an argument or a field that cannot work.
+    """
+    rest, overrides = config_lib.split_overrides(argv)
+    parser = argparse.ArgumentParser(prog="python -m mmbc_jax.train", description=__doc__)
+    parser.add_argument("--config", default=DEFAULT_CONFIG, help="python file with get_config()")
+    parser.add_argument("--workdir", help="where everything is written; default: runs/<name of the config>")
+    args, unknown = parser.parse_known_args(rest)
+    if unknown:
+        raise UserError(
+            f"unknown argument {unknown[0]!r}; fields of the config are set as --config.KEY=VALUE"
+        )
+    config = config_lib.apply_overrides(config_lib.load(args.config), overrides)
+    return config, Path(args.workdir or Path("runs") / Path(args.config).stem)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command line; returns the exit code."""
+    start = time.perf_counter()
+    cli.quiet()
+    config, workdir = parse(argv)
+    cli.compilation_cache()
+    from mmbc_jax.report import run_report
+    from mmbc_jax.training.loop import Interrupted
+    from mmbc_jax.training.pipeline import make_pipeline
+
+    console = Console(width=None if os.isatty(1) else 120)
+    pipeline = make_pipeline(config, workdir, console)
+    try:
+        results = pipeline.run()
+    except Interrupted:
+        console.print(f"interrupted; everything is saved in {workdir}, the same command continues")
+        return cli.INTERRUPTED
+    summary = run_report.write(pipeline, results, argv, time.perf_counter() - start)
+    run_report.show(console, summary, workdir)
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run_main(main)

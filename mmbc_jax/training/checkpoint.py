@@ -1,0 +1,123 @@
+"""Checkpoints with orbax: the whole training state beside a JSON description of what it belongs to."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+
+from mmbc_jax.core.errors import CheckpointError
+from mmbc_jax.core.types import PyTree
+
+FORMAT = 1
+
+
+class StageCheckpoints:
+    """The checkpoints of one stage, in `<workdir>/checkpoints/<stage>/<step>/`.
+
+    Saving is asynchronous and atomic: a directory gets its final name only when it is whole, so the
+    newest listed one can always be restored.
+
+    Args:
+      directory: of the stage.
+      keep: how many of the newest to keep.
+    """
+
+    def __init__(self, directory: Path, keep: int = 2):
+        self.directory = Path(directory).absolute()
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
+        self._manager = ocp.CheckpointManager(self.directory, options=options, item_names=("state", "meta"))
+
+    def save(self, step: int, state: PyTree, meta: dict[str, Any]) -> None:
+        """Starts writing a checkpoint; the state may be donated as soon as this returns."""
+        # On a CPU device-to-host is a view: without a copy the next epoch would overwrite what is being written.
+        snapshot = jax.tree.map(jnp.copy, state)
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(snapshot),
+                meta=ocp.args.JsonSave({"format": FORMAT, **meta}),
+            ),
+        )
+
+    def wait(self) -> None:
+        """Blocks until everything saved is on disk."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits and releases the manager's threads."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+    def latest(self) -> int | None:
+        """Step of the newest whole checkpoint; None where there is none."""
+        return self._manager.latest_step()
+
+    def restore(self, step: int, template: PyTree) -> PyTree:
+        """The state saved at `step`, with the shapes and types of `template`.
+
+        Raises:
+          CheckpointError: it is damaged, or its arrays are not those of `template`.
+        """
+        try:
+            return self._manager.restore(
+                step, args=ocp.args.Composite(state=ocp.args.StandardRestore(template))
+            ).state
+        except Exception as error:
+            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise CheckpointError(
+                f"checkpoint {self.directory / str(step)} cannot be restored: it is damaged or its arrays do "
+                f"not fit this configuration ({first[:300]})"
+            ) from error
+
+
+def read_meta(directory: Path) -> tuple[int, dict[str, Any]]:
+    """Newest step of a stage's checkpoint directory and what it says of itself.
+
+    Raises:
+      CheckpointError: there is no whole checkpoint, or its description is damaged.
+    """
+    directory = Path(directory)
+    steps = sorted(int(p.name) for p in directory.glob("*") if p.name.isdigit()) if directory.is_dir() else []
+    if not steps:
+        raise CheckpointError(f"{directory} holds no checkpoint")
+    try:
+        meta = json.loads((directory / str(steps[-1]) / "meta" / "metadata").read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"checkpoint {directory / str(steps[-1])} is damaged: {error}") from error
+    if meta.get("format") != FORMAT:
+        raise CheckpointError(
+            f"checkpoint {directory / str(steps[-1])} has format {meta.get('format')!r}; this version reads {FORMAT}"
+        )
+    return steps[-1], meta
+
+
+def find_stage(path: Path, stages: tuple[str, ...]) -> tuple[Path, str]:
+    """The stage directory that `path` points at.
+
+    Args:
+      path: a work directory, its `checkpoints`, or one stage's directory.
+      stages: stage names from the last to the first; the first found is taken.
+
+    Returns:
+      (directory of the stage, its name).
+
+    Raises:
+      CheckpointError: nothing there.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise CheckpointError(
+            f"{path} does not exist; a work directory or <workdir>/checkpoints/<stage> is needed"
+        )
+    for root in (path / "checkpoints", path):
+        for stage in stages:
+            if any(p.name.isdigit() for p in (root / stage).glob("*")):
+                return root / stage, stage
+    if path.name in stages and any(p.name.isdigit() for p in path.glob("*")):
+        return path, path.name
+    raise CheckpointError(f"{path} holds no checkpoint of a stage ({', '.join(stages)})")

@@ -1,0 +1,52 @@
+"""What the command lines share: arguments, one-line errors, the compilation cache."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import jax
+
+from mmbc_jax.core.errors import UserError
+
+USER_ERROR = 2
+INTERRUPTED = 143  # 128 + SIGTERM
+
+
+def compilation_cache() -> None:
+    """Keeps compiled programs on disk between processes.
+
+    In `JAX_COMPILATION_CACHE_DIR` where that is set (empty switches it off), else under the user's cache folder.
+    """
+    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    if folder is None:
+        root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+        folder = str(Path(root) / "mmbc_jax" / "xla")
+    if folder:
+        jax.config.update("jax_compilation_cache_dir", folder)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def quiet() -> None:
+    """Silences what the libraries print about themselves; our own warnings stay."""
+    warnings.filterwarnings(
+        "ignore", category=DeprecationWarning, module=r"(tensorflow_probability|jaxopt)\b.*"
+    )
+    warnings.filterwarnings("ignore", message=".*Sharding info not provided.*")
+    import logging
+
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)
+
+
+def run_main(main: Callable[[Sequence[str]], int]) -> None:
+    """Calls `main(argv)` and exits with its code; a UserError is one line on stderr and exit code 2."""
+    try:
+        code = main(sys.argv[1:])
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        code = USER_ERROR
+    sys.exit(code)

@@ -1,0 +1,118 @@
+"""The base configuration that every file in `configs/` starts from, and its checks."""
+
+from __future__ import annotations
+
+from ml_collections import ConfigDict
+
+from mmbc_jax.core.config import check_choice, check_range, plugin
+from mmbc_jax.core.errors import ConfigError
+from mmbc_jax.data import load
+from mmbc_jax.training import bc, epoch, rl
+
+STAGES = ("bc", "baseline", "discover", "finetune", "plain")
+
+
+def base_config() -> ConfigDict:
+    """Every field with its default.
+
+    stages: which stages run, in the order of `STAGES`: `bc` clones `policy`; `baseline` clones the policy
+      named in `baseline` on the same data, for comparison; `discover` finds modes with the MI reward alone;
+      `finetune` adds the environment's reward; `plain` is the conventional fine-tuner (lambda = 0, one
+      mode) from the same clone with as many environment steps as discover and finetune together.
+    seeds, first_seed: N vmapped seeds, counted from `first_seed`.
+    start_from: a work directory or checkpoint whose stages stand in for those left out.
+    chunk: actions predicted at once (H) and executed before the next decision (h).
+    data: `path` of a file of demonstrations, or empty to record `episodes` from the environment's scripted
+      expert under execution noise `noise` (in units of the action range); `holdout` is the share of episodes
+      kept for validation.
+    evaluation: episodes per evaluation, every how many epochs one runs during training (0: never), how
+      many paths are drawn, and samples per window of the offline metrics.
+    sweep: `grid` as "section.field=1,2; section.field=3,4" over traced scalars; `mode` vmap, map or shard.
+    checkpoint: every how many epochs, and how many to keep.
+    nonfinite_limit: updates skipped in a row after which a run stops.
+    """
+    return ConfigDict(
+        {
+            "stages": ("bc", "discover", "finetune", "plain"),
+            "seeds": 1,
+            "first_seed": 0,
+            "start_from": "",
+            "env": plugin("env", "avoiding"),
+            "policy": plugin("policy", "flow"),
+            "prior": plugin("prior", "normal"),
+            "sampler": plugin("sampler", "euler"),
+            "actor": plugin("actor", "steer"),
+            "discriminator": plugin("discriminator", "categorical"),
+            "baseline": plugin("policy", "mse"),
+            "chunk": ConfigDict({"predict": 8, "execute": 8}),
+            "data": ConfigDict(
+                {
+                    "path": "",
+                    "episodes": 2400,
+                    "noise": 0.3,
+                    "seed": 0,
+                    "holdout": 0.1,
+                    "reader": load.default_config(),
+                }
+            ),
+            "bc": bc.default_config(),
+            "ppo": rl.default_config(),
+            "discover": ConfigDict({"iterations": 20, "start_horizon": 32}),
+            "finetune": ConfigDict(
+                {"iterations": 120, "mi_coef": 0.5, "num_modes": 32, "train_discriminator": True}
+            ),
+            "evaluation": ConfigDict({"episodes": 1024, "every_epochs": 0, "paths": 256, "samples": 16}),
+            "sweep": ConfigDict({"grid": "", "mode": "vmap"}),
+            "checkpoint": ConfigDict({"every_epochs": 1, "keep": 2}),
+            "nonfinite_limit": 50,
+        }
+    )
+
+
+def check_config(config: ConfigDict) -> None:
+    """Raises ConfigError for the first field that cannot work; plug-ins check their own sections."""
+    if not config.stages:
+        raise ConfigError("stages", config.stages, f"at least one of {', '.join(STAGES)}")
+    for stage in config.stages:
+        check_choice("stages", stage, STAGES)
+    if "bc" not in config.stages and not config.start_from:
+        raise ConfigError("stages", tuple(config.stages), "to contain bc, or start_from to name a checkpoint")
+    check_range("seeds", config.seeds, 1)
+    check_range("first_seed", config.first_seed, 0)
+    check_range("chunk.predict", config.chunk.predict, 1)
+    check_range("chunk.execute", config.chunk.execute, 1, config.chunk.predict)
+    check_range("data.episodes", config.data.episodes, 1)
+    check_range("data.noise", config.data.noise, 0.0, 2.0)
+    check_range("data.holdout", config.data.holdout, 0.0, 0.9)
+    bc.check_config(config.bc)
+    rl.check_config(config.ppo)
+    check_range("discover.iterations", config.discover.iterations, 1)
+    check_range("discover.start_horizon", config.discover.start_horizon, 1)
+    check_range("finetune.iterations", config.finetune.iterations, 1)
+    check_range("finetune.mi_coef", config.finetune.mi_coef, 0.0)
+    check_range("finetune.num_modes", config.finetune.num_modes, 1)
+    check_range("evaluation.episodes", config.evaluation.episodes, 1)
+    if config.evaluation.episodes < config.finetune.num_modes:
+        raise ConfigError(
+            "evaluation.episodes",
+            config.evaluation.episodes,
+            f"at least finetune.num_modes = {config.finetune.num_modes}",
+        )
+    check_range("evaluation.every_epochs", config.evaluation.every_epochs, 0)
+    check_range("evaluation.paths", config.evaluation.paths, 1)
+    check_range("evaluation.samples", config.evaluation.samples, 1)
+    check_choice("sweep.mode", config.sweep.mode, epoch.MODES)
+    check_range("checkpoint.every_epochs", config.checkpoint.every_epochs, 1)
+    check_range("checkpoint.keep", config.checkpoint.keep, 1)
+    check_range("nonfinite_limit", config.nonfinite_limit, 1)
+    _check_whole("bc.steps", config.bc.steps, "bc.steps_per_epoch", config.bc.steps_per_epoch)
+    _check_whole("bc.steps_per_epoch", config.bc.steps_per_epoch, "bc.steps_per_row", config.bc.steps_per_row)
+    for stage in ("discover", "finetune"):
+        iterations = config[stage].iterations
+        per_epoch = config.ppo.iterations_per_epoch
+        _check_whole(f"{stage}.iterations", iterations, "ppo.iterations_per_epoch", per_epoch)
+
+
+def _check_whole(field: str, value: int, unit: str, size: int) -> None:
+    if value % size:
+        raise ConfigError(field, value, f"a multiple of {unit} = {size}, since an epoch is compiled once")

@@ -1,0 +1,139 @@
+"""The one evaluator: used during training, by `mmbc_jax.evaluate` and by the tests."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from mmbc_jax.core.protocols import Actor, Discriminator, Policy
+from mmbc_jax.core.types import Array, Key, PyTree, Rollouts, Variables
+from mmbc_jax.ops.normalisation import Normalizer
+
+Act = Callable[["Subject", Key, Array, Array], Array]
+
+
+class Subject(flax.struct.PyTreeNode):
+    """What one run is evaluated with.
+
+    Attributes:
+      key: of the evaluation.
+      reference: variables of the cloned policy.
+      normalizer: of observations.
+      actor: parameters of the actor; empty where the cloned policy itself acts.
+      discriminator: parameters of q; empty where there is none.
+    """
+
+    key: Key
+    reference: Variables
+    normalizer: Normalizer
+    actor: PyTree
+    discriminator: PyTree
+
+
+def act_with_policy(policy: Policy) -> Act:
+    """The cloned policy: w from its base, then transport; z is ignored."""
+
+    def act(subject: Subject, key: Key, obs: Array, z: Array) -> Array:
+        w = policy.base_distribution(subject.reference, obs).sample(seed=key)
+        return policy.transport(subject.reference, obs, w)
+
+    return act
+
+
+def act_with_actor(actor: Actor) -> Act:
+    """A fine-tuned actor, sampled as it was trained."""
+
+    def act(subject: Subject, key: Key, obs: Array, z: Array) -> Array:
+        return actor.act(subject.actor, subject.reference, key, obs, z)[0]
+
+    return act
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluator:
+    """Plays episodes to their end in vmapped environments.
+
+    Attributes:
+      env: batched and chunked, without automatic reset (see `envs.wrappers.make`).
+      act: who decides.
+      discriminator: q, or None.
+      num_modes: Z; z is spread evenly over the episodes, so that each z has B / Z of them.
+      episodes: B.
+      paths: P, how many episodes' positions are returned.
+      exec_len: h.
+      length: control steps in a full episode.
+      position: indices of the plotted observation entries; empty for none.
+    """
+
+    env: Any
+    act: Act
+    discriminator: Discriminator | None
+    num_modes: int
+    episodes: int
+    paths: int
+    exec_len: int
+    length: int
+    position: tuple[int, ...]
+
+    def run(self, subject: Subject, env_params: PyTree) -> Rollouts:
+        """Evaluates one run.
+
+        Args:
+          subject: the run.
+          env_params: environment parameters, or None for the defaults.
+
+        Returns:
+          B episodes; jit- and vmap-safe.
+        """
+        key_reset, key_decide = jax.random.split(subject.key)
+        state = self.env.reset(jax.random.split(key_reset, self.episodes), env_params)
+        z = jnp.arange(self.episodes, dtype=jnp.int32) % self.num_modes
+        obs = subject.normalizer.normalize_obs(state.obs)
+        memory = self.discriminator.init_memory(obs) if self.discriminator else {}
+        zeros = jnp.zeros(self.episodes)
+        start = (state, memory, zeros, zeros, zeros)
+        decisions = -(-self.length // self.exec_len)
+
+        def decide(carry: tuple, key: Key) -> tuple[tuple, Array]:
+            state, memory, reward, log_q, visited = carry
+            key_act, key_q = jax.random.split(key)
+            alive = 1.0 - state.done
+            obs = subject.normalizer.normalize_obs(state.obs)
+            next_state = self.env.step(state, self.act(subject, key_act, obs, z))
+            if self.discriminator:
+                final = subject.normalizer.normalize_obs(next_state.obs)
+                memory = self.discriminator.remember(memory, final)
+                features = self.discriminator.features(memory)
+                all_z = self.discriminator.log_prob(subject.discriminator, key_q, features)
+                log_q = log_q + alive * jnp.take_along_axis(all_z, z[:, None], -1)[:, 0]
+            path = next_state.info["path"][: self.paths][..., list(self.position)]
+            reward = reward + alive * next_state.metrics["reward"]
+            return (next_state, memory, reward, log_q, visited + alive), path
+
+        end, paths = jax.lax.scan(decide, start, jax.random.split(key_decide, decisions))
+        final, _, reward, log_q, visited = end
+        success = (final.metrics["success"] > 0) & (final.done > 0)
+        path, mask = self._paths(state, paths, final.info["final_steps"])
+        return Rollouts(
+            success=success,
+            mode=jnp.where(success, final.info["final_mode"], -1),
+            z=z,
+            reward=reward,
+            steps=final.info["final_steps"],
+            log_q=log_q / visited if self.discriminator else jnp.full_like(log_q, jnp.nan),
+            path=path,
+            path_mask=mask,
+        )
+
+    def _paths(self, start: Any, paths: Array, steps: Array) -> tuple[Array, Array]:
+        """[decisions, P, h, 2] to [P, 1 + decisions h, 2], with the mask of steps that were taken."""
+        first = start.obs[: self.paths, None, list(self.position)]
+        rest = jnp.moveaxis(paths, 0, 1).reshape(first.shape[0], -1, len(self.position))
+        path = jnp.concatenate([first, rest], 1)
+        mask = jnp.arange(path.shape[1]) <= steps[: self.paths, None]
+        return path, mask.astype(jnp.float32)

@@ -1,0 +1,60 @@
+"""AdamW whose every scalar may be traced, and that skips non-finite gradients."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import optax
+
+from mmbc_jax.core.types import Array, Metrics, PyTree
+
+_NEVER = 2**31 - 1  # apply_if_finite gives up after this many errors in a row; the host stops long before
+
+
+def optimizer(
+    learning_rate: Array | float, weight_decay: Array | float, clip_norm: Array | float
+) -> optax.GradientTransformation:
+    """AdamW with global-norm clipping; an update with a non-finite gradient is skipped and counted.
+
+    Build it inside the traced step: all three arguments may be traced, so that one compilation
+    serves a whole grid of them.
+
+    Args:
+      learning_rate: > 0, schedule already applied.
+      weight_decay: >= 0, decoupled.
+      clip_norm: > 0.
+
+    Returns:
+      The optax transformation.
+    """
+    inner = optax.chain(
+        optax.clip_by_global_norm(clip_norm),
+        optax.adamw(learning_rate, weight_decay=weight_decay),
+    )
+    return optax.apply_if_finite(inner, max_consecutive_errors=_NEVER)
+
+
+def skip_metrics(opt_state: PyTree) -> Metrics:
+    """Counters of skipped updates: in total, and in a row up to now."""
+    return {
+        "train/skipped_updates": opt_state.total_notfinite.astype(jnp.float32),
+        "train/skipped_in_a_row": opt_state.notfinite_count.astype(jnp.float32),
+    }
+
+
+def warmup_cosine(step: Array, total_steps: int, warmup_steps: int, final_fraction: float) -> Array:
+    """Unit learning-rate schedule: linear warm-up to 1, then a cosine down to `final_fraction`.
+
+    Args:
+      step: [] int, from 0.
+      total_steps: static length of the stage.
+      warmup_steps: static, < total_steps; 0 for none.
+      final_fraction: in [0, 1].
+
+    Returns:
+      [] factor in [0, 1], multiplied with the traced peak learning rate.
+    """
+    step = jnp.asarray(step, jnp.float32)
+    warm = jnp.minimum(1.0, (step + 1.0) / max(warmup_steps, 1))
+    progress = jnp.clip((step - warmup_steps) / max(total_steps - warmup_steps, 1), 0.0, 1.0)
+    cosine = final_fraction + (1.0 - final_fraction) * 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
+    return jnp.where(step < warmup_steps, warm, cosine)

@@ -1,0 +1,354 @@
+"""Runs the stages of a configuration in a work directory, resuming whatever is already there."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import zlib
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+
+from mmbc_jax.core.errors import CheckpointError, WorkdirError
+from mmbc_jax.core.files import plain, read_json, write_json
+from mmbc_jax.core.types import PyTree
+from mmbc_jax.diagnostics.modes import mode_metrics
+from mmbc_jax.training import setup as setup_lib
+from mmbc_jax.training import stages as stages_lib
+from mmbc_jax.training.checkpoint import StageCheckpoints, find_stage, read_meta
+from mmbc_jax.training.data import StageData
+from mmbc_jax.training.defaults import STAGES
+from mmbc_jax.training.epoch import Program, check_runs, compile_program, make_epoch, over_runs, take_runs
+from mmbc_jax.training.grid import Grid, StageRuns, check_grid, parent_index, parse_grid
+from mmbc_jax.training.logs import MetricLog
+from mmbc_jax.training.loop import StageLoop, StopSignal
+from mmbc_jax.training.results import StageResult, load_result, save_result, scalars
+from mmbc_jax.training.setup import Setup
+from mmbc_jax.training.stages import Stage
+from mmbc_jax.training.state import TrainState
+
+
+def claim_workdir(workdir: Path, setup: Setup) -> None:
+    """Makes the directory this run's, or checks that it already is.
+
+    Raises:
+      WorkdirError: it holds another run's configuration, or files that are no run at all.
+    """
+    path = workdir / "config.json"
+    if path.exists():
+        fields = changed_fields(read_json(path), plain(setup.config))
+        if fields:
+            raise WorkdirError(
+                f"{workdir} holds a run with another configuration ({'; '.join(fields[:4])}); "
+                "give another --workdir, or repeat that run's command to continue it"
+            )
+        return
+    if workdir.exists() and any(workdir.iterdir()):
+        raise WorkdirError(
+            f"{workdir} is not empty and holds no run (no config.json); give another --workdir"
+        )
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_json(path, setup.config)
+
+
+def changed_fields(old: Any, new: Any, prefix: str = "") -> list[str]:
+    """`a.b: old -> new` for every leaf in which two nested dictionaries differ."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        found = []
+        for key in sorted({*old, *new}):
+            found += changed_fields(old.get(key), new.get(key), f"{prefix}.{key}" if prefix else key)
+        return found
+    same = (
+        list(old) == list(new)
+        if isinstance(old, (list, tuple)) and isinstance(new, (list, tuple))
+        else old == new
+    )
+    return [] if same else [f"{prefix}: {old!r} -> {new!r}"]
+
+
+@dataclasses.dataclass
+class Done:
+    """A stage's final state with the runs it consists of."""
+
+    stage: Stage
+    state: TrainState
+    runs: StageRuns
+
+
+class Pipeline:
+    """One run: stages x sweep points x seeds.
+
+    Args:
+      setup: what the configuration names.
+      workdir: where everything is written; see `claim_workdir`.
+      console: for progress.
+    """
+
+    def __init__(self, setup: Setup, workdir: Path, console: Console):
+        self.setup, self.workdir, self.console = setup, Path(workdir), console
+        config = setup.config
+        self.grid: Grid = parse_grid(config.sweep.grid, config.seeds, config.first_seed)
+        check_grid(self.grid, stages_lib.all_traced(setup))
+        self.names = tuple(name for name in STAGES if name in config.stages)
+        self.stop = StopSignal()
+        self._programs: dict[tuple[str, int], Program] = {}
+        self._done: dict[str, Done] = {}
+        self._data: StageData | None = None
+        self._sources = self._find_sources()
+        available = tuple(dict.fromkeys((*self._sources, *self.names)))
+        self.stages = {name: stages_lib.make_stage(setup, name, available) for name in available}
+        for name in self.names:
+            check_runs(config.sweep.mode, len(self.stages[name].runs(self.grid).runs))
+
+    def run(self) -> dict[str, StageResult]:
+        """Runs or resumes every stage.
+
+        Returns:
+          The results of each stage in order.
+
+        Raises:
+          UserError: of any kind, before anything compiles where possible.
+          Interrupted: SIGTERM or SIGINT arrived; the state is saved.
+        """
+        claim_workdir(self.workdir, self.setup)
+        results = {}
+        with self.stop.installed():
+            log = MetricLog(self.workdir, self._log_bytes())
+            try:
+                for name in self.names:
+                    results[name] = self._run_stage(self.stages[name], log)
+            finally:
+                log.close()
+        return results
+
+    @property
+    def data(self) -> StageData:
+        """The demonstrations, read or recorded when a stage first needs them."""
+        if self._data is None:
+            self._data = StageData.prepare(self.setup, self.workdir)
+            if not (self.workdir / "data.json").exists():
+                write_json(self.workdir / "data.json", self._data.facts())
+        return self._data
+
+    def data_facts(self) -> dict[str, Any]:
+        """Where the demonstrations came from and how their modes are separated; read back if recorded."""
+        path = self.workdir / "data.json"
+        return read_json(path) if path.exists() else {}
+
+    def _find_sources(self) -> dict[str, Path]:
+        """Stages left out here that `start_from` provides, with their checkpoint directories."""
+        start_from = self.setup.config.start_from
+        if not start_from:
+            return {}
+        found = {}
+        for name in ("bc", "discover"):
+            if name in self.names:
+                continue
+            try:
+                found[name], _ = find_stage(Path(start_from), (name,))
+            except CheckpointError:
+                if name == "bc":
+                    raise
+        for name, directory in found.items():
+            self._check_source(name, directory)
+        return found
+
+    def _check_source(self, name: str, directory: Path) -> None:
+        _, meta = read_meta(directory)
+        config = plain(self.setup.config)
+        sections = ["env", "policy", "prior", "sampler", "chunk"]
+        if name == "discover":
+            sections += ["actor", "discriminator"]
+        for section in sections:
+            differ = changed_fields(meta["config"][section], config[section], section)
+            if differ:
+                raise CheckpointError(f"checkpoint {directory} belongs to another configuration: {differ[0]}")
+        if name == "discover" and meta["config"]["finetune"]["num_modes"] != config["finetune"]["num_modes"]:
+            raise CheckpointError(
+                f"checkpoint {directory} has finetune.num_modes = {meta['config']['finetune']['num_modes']}, "
+                f"not {config['finetune']['num_modes']}"
+            )
+        missing = set(self.grid.seeds) - {seed for _, seed in meta["runs"]}
+        if missing or len({point for point, _ in meta["runs"]}) > 1:
+            raise CheckpointError(
+                f"checkpoint {directory} holds (point, seed) runs {meta['runs']}; "
+                f"one point with seeds {list(self.grid.seeds)} is needed"
+            )
+
+    def _log_bytes(self) -> int:
+        """Bytes of the metric file that the newest checkpoint of this work directory had seen."""
+        sizes = [0]
+        for name in self.names:
+            directory = self.workdir / "checkpoints" / name
+            if directory.is_dir():
+                try:
+                    sizes.append(int(read_meta(directory)[1]["log_bytes"]))
+                except CheckpointError:
+                    continue
+        return max(sizes)
+
+    def _run_stage(self, stage: Stage, log: MetricLog) -> StageResult:
+        runs = stage.runs(self.grid)
+        seeds = [(point, self.grid.seeds[index]) for point, index in runs.runs]
+        checkpoints = StageCheckpoints(
+            self.workdir / "checkpoints" / stage.name, self.setup.config.checkpoint.keep
+        )
+        meta = {
+            "stage": stage.name,
+            "config": plain(self.setup.config),
+            "dims": [self.setup.obs_dim, self.setup.action_dim],
+            "runs": [list(run) for run in seeds],
+        }
+        latest = checkpoints.latest()
+        result = load_result(self.workdir, stage.name)
+        if result is not None and latest == stage.schedule.epochs:
+            checkpoints.close()
+            return result
+        state, first_epoch = self._start(stage, runs, checkpoints, meta)
+        program = None
+        if first_epoch < stage.schedule.epochs:
+            program = self._program(stage, runs, state)
+            evaluate = None
+            if self.setup.env is not None:
+                evaluate = lambda state, epoch: self._training_evaluation(stage, runs, state, epoch)  # noqa: E731
+            loop = StageLoop(
+                stage.name, stage.schedule, seeds, log, checkpoints, meta, self.stop, self.console, evaluate
+            )
+            state = loop.run(program, state, self._shared(stage), first_epoch)
+        checkpoints.close()
+        self._done[stage.name] = Done(stage, state, runs)
+        return self._finish(stage, runs, state, meta, program)
+
+    def _start(
+        self, stage: Stage, runs: StageRuns, checkpoints: StageCheckpoints, meta: dict[str, Any]
+    ) -> tuple[TrainState, int]:
+        hp = stage.make_hparams(self.grid, runs)
+        parent = self._parent_state(stage, runs)
+        shared = self._shared(stage)
+        latest = checkpoints.latest()
+        if latest is not None:
+            _, saved = read_meta(checkpoints.directory)
+            meta["seconds"] = saved.get("seconds", 0.0)
+            return checkpoints.restore(latest, stages_lib.template(stage, hp, parent, shared)), latest
+        init = jax.jit(jax.vmap(stage.init, in_axes=(0, 0, 0, None)))
+        return init(self._keys(stage.name, runs), hp, parent, shared), 0
+
+    def _keys(self, label: str, runs: StageRuns) -> PyTree:
+        """[R] keys: the same for all points of a seed, so that they differ in the swept scalar alone."""
+        seeds = np.array([self.grid.seeds[index] for _, index in runs.runs], np.uint32)
+        fold = zlib.crc32(label.encode())
+        return jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), fold))(seeds)
+
+    def _shared(self, stage: Stage) -> PyTree:
+        if stage.num_modes is not None:
+            return ()
+        return self.data.train_windows, self.data.normalizer
+
+    def _parent_state(self, stage: Stage, runs: StageRuns) -> PyTree:
+        """[R] final states of the parent stage, or an empty tree."""
+        if stage.parent is None:
+            return {}
+        parent = self._final(stage.parent)
+        return take_runs(parent.state, parent_index(parent.runs, runs))
+
+    def _final(self, name: str) -> Done:
+        """The final state of a stage: from memory, this work directory, or `start_from`."""
+        if name in self._done:
+            return self._done[name]
+        stage = self.stages[name]
+        directory = self._sources.get(name, self.workdir / "checkpoints" / name)
+        step, meta = read_meta(directory)
+        if name in self._sources:
+            index = np.array([[meta["runs"].index([0, seed]) for seed in self.grid.seeds]])
+            index = np.repeat(index, len(self.grid.points), 0)
+            runs = StageRuns(tuple((0, i) for i in range(len(meta["runs"]))), index)
+            count = len(meta["runs"])
+        else:
+            runs = stage.runs(self.grid)
+            count = len(runs.runs)
+        hp = jax.tree.map(
+            lambda x: np.resize(np.asarray(x), count), stage.make_hparams(self.grid, stage.runs(self.grid))
+        )
+        parent: PyTree = {}
+        if stage.parent is not None:
+            grand = self._final(stage.parent)
+            parent = take_runs(grand.state, np.zeros(count, np.int32))
+        shared = stages_lib.dummy_shared(self.setup) if stage.num_modes is None else ()
+        checkpoints = StageCheckpoints(directory)
+        state = checkpoints.restore(step, stages_lib.template(stage, hp, parent, shared))
+        checkpoints.close()
+        self._done[name] = Done(stage, state, runs)
+        return self._done[name]
+
+    def _program(self, stage: Stage, runs: StageRuns, state: TrainState) -> Program:
+        key = (stage.program, len(runs.runs))
+        if key not in self._programs:
+            schedule = stage.schedule
+            mode = self.setup.config.sweep.mode
+            epoch = make_epoch(stage.train_step, schedule.rows, schedule.steps_per_row, mode)
+            self._programs[key] = compile_program(epoch, state, self._shared(stage), donate=True)
+        return self._programs[key]
+
+    def _evaluation_program(self, stage: Stage, runs: StageRuns, subject: PyTree) -> Program:
+        kind = f"evaluate {stage.name if stage.num_modes is None else stage.num_modes}"
+        key = (kind, len(runs.runs))
+        if key not in self._programs:
+            evaluator = stages_lib.make_evaluator(self.setup, stage)
+            lifted = over_runs(lambda run, _: evaluator.run(run, None), self.setup.config.sweep.mode)
+            self._programs[key] = compile_program(lifted, subject, ())
+        return self._programs[key]
+
+    def _rollouts(self, stage: Stage, runs: StageRuns, state: TrainState, label: str) -> PyTree:
+        subject = stages_lib.subject(stage, state, self._keys(label, runs))
+        return jax.device_get(self._evaluation_program(stage, runs, subject)(subject, ()))
+
+    def _metrics(self, stage: Stage, rollouts: PyTree) -> list[dict[str, Any]]:
+        spec = self.setup.env_spec
+        count = len(rollouts.success)
+        return [
+            mode_metrics(jax.tree.map(lambda x, i=i: x[i], rollouts), spec.num_modes, stage.num_modes or 1)
+            for i in range(count)
+        ]
+
+    def _training_evaluation(
+        self, stage: Stage, runs: StageRuns, state: TrainState, epoch: int
+    ) -> list[dict[str, float]]:
+        rollouts = self._rollouts(stage, runs, state, f"evaluate/{stage.name}/{epoch}")
+        return [
+            {f"eval/{name}": value for name, value in scalars(metrics).items()}
+            for metrics in self._metrics(stage, rollouts)
+        ]
+
+    def _finish(
+        self, stage: Stage, runs: StageRuns, state: TrainState, meta: dict[str, Any], program: Program | None
+    ) -> StageResult:
+        """Evaluates the final state and writes the stage's result."""
+        start = time.perf_counter()
+        metrics: list[dict[str, Any]] = [{} for _ in runs.runs]
+        rollouts = None
+        if self.setup.env is not None:
+            with self.console.status(f"{stage.name}: evaluating"):
+                rollouts = self._rollouts(stage, runs, state, f"evaluate/{stage.name}")
+            metrics = self._metrics(stage, rollouts)
+        if stage.num_modes is None and self.data.held_out is not None:
+            offline = self.data.offline(stage, state, self._keys(f"offline/{stage.name}", runs))
+            metrics = [{**ours, **theirs} for ours, theirs in zip(metrics, offline, strict=True)]
+        facts = {
+            "train_seconds": meta.get("seconds", 0.0),
+            "evaluate_seconds": time.perf_counter() - start,
+            "compile_seconds": program.compile_seconds if program else 0.0,
+            "temp_bytes": program.temp_bytes if program else -1,
+            "env_steps": stage.env_steps,
+            "train_steps": stage.schedule.epochs * stage.schedule.steps_per_epoch,
+        }
+        result = StageResult(stage.name, stage.num_modes or 1, runs.index, metrics, facts, rollouts)
+        save_result(self.workdir, result)
+        return result
+
+
+def make_pipeline(config: Any, workdir: Path, console: Console) -> Pipeline:
+    """Builds and checks everything that needs no compilation."""
+    return Pipeline(setup_lib.build(config), workdir, console)

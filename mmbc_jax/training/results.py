@@ -1,0 +1,92 @@
+"""What a stage leaves behind: metrics per run, facts of the run, and the evaluated episodes."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmbc_jax.core.files import read_json, write_atomic, write_json
+from mmbc_jax.core.types import Rollouts
+
+
+@dataclasses.dataclass
+class StageResult:
+    """The result of a stage.
+
+    Attributes:
+      name: of the stage.
+      num_modes: Z of the actor; 1 for a cloned policy.
+      index: [S, N] run that each sweep point and seed uses.
+      metrics: of each run, as from `diagnostics.modes.mode_metrics` and the offline metrics.
+      facts: timings and sizes; they differ from machine to machine.
+      rollouts: evaluated episodes, leading axis R; None without an environment.
+    """
+
+    name: str
+    num_modes: int
+    index: np.ndarray
+    metrics: list[dict[str, Any]]
+    facts: dict[str, Any]
+    rollouts: Rollouts | None
+
+    def run(self, point: int, seed: int) -> Rollouts | None:
+        """The episodes of one sweep point and seed index."""
+        if self.rollouts is None:
+            return None
+        run = int(self.index[point, seed])
+        fields = {name: getattr(self.rollouts, name)[run] for name in _FIELDS}
+        return Rollouts(**fields)
+
+
+_FIELDS = tuple(field.name for field in dataclasses.fields(Rollouts))
+
+
+def scalars(metrics: dict[str, Any]) -> dict[str, float]:
+    """The numbers among a run's metrics that can be drawn as curves."""
+    return {
+        name: float(value)
+        for name, value in metrics.items()
+        if isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and math.isfinite(value)
+    }
+
+
+def save_result(workdir: Path, result: StageResult) -> None:
+    """Writes `stages/<name>/`; the JSON comes last, so that its presence means the result is whole."""
+    folder = Path(workdir) / "stages" / result.name
+    folder.mkdir(parents=True, exist_ok=True)
+    if result.rollouts is not None:
+        arrays = {name: np.asarray(getattr(result.rollouts, name)) for name in _FIELDS}
+        write_atomic(folder / "rollouts.npz", lambda file: np.savez_compressed(file, **arrays))
+    value = {
+        "name": result.name,
+        "num_modes": result.num_modes,
+        "index": result.index,
+        "metrics": result.metrics,
+        "facts": result.facts,
+        "has_rollouts": result.rollouts is not None,
+    }
+    write_json(folder / "result.json", value)
+
+
+def load_result(workdir: Path, name: str) -> StageResult | None:
+    """What `save_result` wrote; None where the stage has not been finished."""
+    folder = Path(workdir) / "stages" / name
+    if not (folder / "result.json").exists():
+        return None
+    value = read_json(folder / "result.json")
+    rollouts = None
+    if value["has_rollouts"]:
+        with np.load(folder / "rollouts.npz", allow_pickle=False) as arrays:
+            rollouts = Rollouts(**{field: arrays[field] for field in _FIELDS})
+    return StageResult(
+        value["name"],
+        value["num_modes"],
+        np.array(value["index"]),
+        value["metrics"],
+        value["facts"],
+        rollouts,
+    )

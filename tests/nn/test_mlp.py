@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmbc_jax.nn.mlp import ACTIVATIONS, MLP, mish
+
+
+def test_mish_golden_value():
+    # softplus(1) = 1.3132617, tanh of it .8650984
+    np.testing.assert_allclose(mish(jnp.array(1.0)), 0.8650984, rtol=1e-6)
+
+
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_mlp_against_numpy(layer_norm, residual):
+    module = MLP((6, 6), 3, "relu", layer_norm=layer_norm, residual=residual)
+    x = np.random.default_rng(0).standard_normal((4, 5)).astype(np.float32)
+    params = module.init(jax.random.key(0), x)["params"]
+    noise = jax.tree.map(lambda p: p + 0.1, params)
+
+    h = x
+    for i in range(2):
+        dense = noise[f"Dense_{i}"]
+        y = h @ np.asarray(dense["kernel"]) + np.asarray(dense["bias"])
+        if layer_norm:
+            norm = noise[f"LayerNorm_{i}"]
+            y = (y - y.mean(-1, keepdims=True)) / np.sqrt(y.var(-1, keepdims=True) + 1e-6)
+            y = y * np.asarray(norm["scale"]) + np.asarray(norm["bias"])
+        y = np.maximum(y, 0)
+        h = h + y if residual and i == 1 else y
+    expected = h @ np.asarray(noise["Dense_2"]["kernel"]) + np.asarray(noise["Dense_2"]["bias"])
+    np.testing.assert_allclose(module.apply({"params": noise}, x), expected, atol=2e-5)
+
+
+def test_zero_last_starts_at_zero_but_learns():
+    module = MLP((8,), 2, zero_last=True)
+    x = jnp.ones((3, 4))
+    params = module.init(jax.random.key(0), x)["params"]
+    np.testing.assert_array_equal(module.apply({"params": params}, x), 0.0)
+    gradient = jax.grad(lambda p: jnp.sum((module.apply({"params": p}, x) - 1.0) ** 2))(params)
+    assert np.abs(gradient["Dense_1"]["kernel"]).max() > 0
+
+
+def test_no_hidden_layer_is_linear():
+    module = MLP((), 2)
+    params = module.init(jax.random.key(0), jnp.ones((1, 3)))["params"]
+    assert list(params) == ["Dense_0"]
+    a, b = (
+        module.apply({"params": params}, jnp.ones((1, 3))),
+        module.apply({"params": params}, 2 * jnp.ones(3)),
+    )
+    np.testing.assert_allclose(2 * a[0], b, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(ACTIVATIONS))
+def test_every_activation_is_finite_far_out(name):
+    x = jnp.array([-80.0, -1.0, 0.0, 1.0, 80.0])
+    assert np.isfinite(ACTIVATIONS[name](x)).all()
+    assert np.isfinite(jax.vmap(jax.grad(ACTIVATIONS[name]))(x)).all()

@@ -1,0 +1,106 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn.preprocessing import MinMaxScaler
+
+from mmbc_jax.ops import normalisation
+from mmbc_jax.ops.normalisation import Normalizer
+
+
+def normalizer_of(low, high):
+    bounds = jnp.asarray(low, jnp.float32), jnp.asarray(high, jnp.float32)
+    return Normalizer(*bounds, *bounds)
+
+
+def test_agrees_with_scikit_learn():
+    rng = np.random.default_rng(0)
+    obs = (rng.normal(size=(50, 4)) * [1, 10, 0.1, 300]).astype(np.float32)
+    action = rng.uniform(-5, 3, size=(50, 2)).astype(np.float32)
+    normalizer = normalisation.fit(obs, action)
+    for values, ours in ((obs, normalizer.normalize_obs(obs)), (action, normalizer.normalize_action(action))):
+        reference = MinMaxScaler((-1, 1)).fit_transform(values.astype(np.float64))
+        np.testing.assert_allclose(ours, reference, atol=1e-6)
+
+
+def test_golden_values():
+    # (512 + 0)/2 = 256, half 256: 0 -> -1, 128 -> -.5, 512 -> 1, 768 -> 2 (nothing is clipped).
+    normalizer = normalizer_of([0.0], [512.0])
+    values = jnp.asarray([[0.0], [128.0], [512.0], [768.0]])
+    np.testing.assert_array_equal(normalizer.normalize_obs(values), [[-1], [-0.5], [1], [2]])
+    np.testing.assert_array_equal(normalizer.denormalize_action(jnp.asarray([[-0.5]])), [[128]])
+
+
+def test_physical_bounds_take_the_place_of_the_data_range():
+    obs, action = np.zeros((3, 1)), np.asarray([[0.001, 0.0], [-0.002, 0.0], [0.0, 0.0]])
+    normalizer = normalisation.fit(obs, action, (-0.01, -0.02), (0.01, 0.02))
+    np.testing.assert_allclose(normalizer.normalize_action(action)[:, 0], [0.1, -0.2, 0], atol=1e-6)
+    # A dimension that the demonstrations never use keeps its meaning under physical bounds.
+    np.testing.assert_allclose(normalizer.denormalize_action(jnp.ones(2)), [0.01, 0.02], rtol=1e-6)
+
+
+def test_infinite_bounds_fall_back_to_the_data():
+    action = np.asarray([[-3.0, 5.0], [4.0, 6.0]])
+    normalizer = normalisation.fit(np.zeros((2, 1)), action, (-np.inf, 0.0), (np.inf, 10.0))
+    np.testing.assert_array_equal(normalizer.action_low, [-3, 0])
+    np.testing.assert_array_equal(normalizer.action_high, [4, 10])
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-6, 1.0, 1e6, 1e30, 8e37])
+@pytest.mark.parametrize("offset", [0.0, 0.9])
+def test_round_trip_at_every_scale(scale, offset):
+    rng = np.random.default_rng(1)
+    obs = (scale * (offset + (1 - offset) * rng.uniform(-1, 1, size=(200, 3)))).astype(np.float32)
+    normalizer = normalisation.fit(obs, obs)
+    scaled = np.asarray(normalizer.normalize_obs(obs))
+    assert np.isfinite(scaled).all()
+    # Extremes reach the ends; error of mid and half are a few ulp of the largest value over half.
+    tolerance = 8 * np.finfo(np.float32).eps / (1 - offset)
+    np.testing.assert_allclose(scaled.min(axis=0), -1, atol=tolerance)
+    np.testing.assert_allclose(scaled.max(axis=0), 1, atol=tolerance)
+    back = np.asarray(normalizer.denormalize_obs(scaled), np.float64)
+    assert np.abs(back - obs).max() <= 8 * np.finfo(np.float32).eps * np.abs(obs.astype(np.float64)).max()
+
+
+@pytest.mark.parametrize("constant", [0.0, 1.0, -7.25e-12, 3e38, 1e-42])
+def test_constant_dimensions_map_to_zero_and_back(constant):
+    obs = np.full((5, 2), constant, np.float32)
+    obs[:, 1] = np.arange(5)
+    normalizer = normalisation.fit(obs, obs)
+    assert (normalizer.normalize_obs(obs)[:, 0] == 0).all()
+    # 0 also for a value that was never recorded, where dividing by a tiny range would explode.
+    assert normalizer.normalize_obs(np.asarray([123.0, 2.0], np.float32))[0] == 0
+    back = normalizer.denormalize_obs(jnp.asarray([[0.0, 0.0], [0.7, 0.0]]))
+    np.testing.assert_allclose(back[:, 0], constant, rtol=1e-6, atol=1e-37)
+
+
+def test_a_range_of_rounding_counts_as_constant():
+    one_up = np.nextafter(np.float32(1), np.float32(2))
+    obs = np.asarray([[1.0], [one_up]], np.float32)
+    assert (normalisation.fit(obs, obs).normalize_obs(obs) == 0).all()
+    wider = np.asarray([[1.0], [1.001]], np.float32)
+    np.testing.assert_allclose(normalisation.fit(wider, wider).normalize_obs(wider), [[-1], [1]], atol=1e-3)
+
+
+def test_traced_and_mapped_over_bounds():
+    low, high = jnp.asarray([[0.0, 0.0], [1.0, 5.0]]), jnp.asarray([[2.0, 0.0], [3.0, 9.0]])
+    mapped = jax.jit(jax.vmap(lambda n, x: n.normalize_obs(x)))(
+        Normalizer(low, high, low, high), jnp.asarray([[1.5, 4.0], [1.5, 8.0]])
+    )
+    np.testing.assert_allclose(mapped, [[0.5, 0.0], [-0.5, 0.5]])
+    gradient = jax.grad(lambda x: normalizer_of([0.0, 1.0], [4.0, 1.0]).normalize_obs(x).sum())(jnp.ones(2))
+    np.testing.assert_array_equal(gradient, [0.5, 0.0])  # 1 / half; 0 and not NaN where constant
+
+
+@pytest.mark.parametrize(
+    ("obs", "action", "low", "high", "message"),
+    [
+        (np.zeros((0, 2)), np.zeros((0, 1)), None, None, "needs rows"),
+        (np.zeros(3), np.zeros((3, 1)), None, None, "needs rows"),
+        (np.zeros((3, 2)), np.zeros((3, 2)), (0.0, 1.0), (1.0, 0.0), "exceeds"),
+        (np.zeros((3, 2)), np.zeros((3, 1)), (0.0, 1.0), (1.0, 2.0), "do not fit"),
+    ],
+)
+def test_refuses(obs, action, low, high, message):
+    with pytest.raises(ValueError, match=message):
+        normalisation.fit(obs, action, low, high)

@@ -1,0 +1,193 @@
+"""Every policy in the folder on its default backbone, at small width."""
+
+from __future__ import annotations
+
+import functools
+
+import flax.serialization
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from mmbc_jax.core import registry
+from mmbc_jax.core.config import plugin
+from mmbc_jax.core.protocols import Policy
+from mmbc_jax.core.types import Batch, PolicySpec
+
+SPEC = PolicySpec(obs_dim=3, action_dim=2, chunk_len=4)
+NAMES = sorted(registry.available("policy"))
+pytestmark = pytest.mark.parametrize("name", NAMES)
+
+
+@pytest.fixture(autouse=True)
+def _key_reuse_is_an_error():
+    with jax.debug_key_reuse(True):
+        yield
+
+
+@functools.cache
+def make(name: str) -> Policy:
+    prior = registry.build("prior", plugin("prior", "normal"), event_shape=SPEC.chunk_shape, obs_dim=3)
+    sampler = registry.build("sampler", plugin("sampler", "euler", steps=4))
+    cfg = plugin("policy", name)
+    if "hidden" in cfg:
+        cfg.hidden = (32, 32)
+    return registry.build("policy", cfg, SPEC, prior=prior, sampler=sampler)
+
+
+def hparams(name: str) -> dict:
+    cfg = plugin("policy", name)
+    return {field: jnp.asarray(cfg[field]) for field in registry.find("policy", name).hparams}
+
+
+def batch(size: int = 6) -> Batch:
+    key_obs, key_chunk = jax.random.split(jax.random.key(10))
+    obs = jax.random.uniform(key_obs, (size, 3), minval=-1, maxval=1)
+    chunk = jax.random.uniform(key_chunk, (size, 4, 2), minval=-0.8, maxval=0.8)
+    return Batch(obs, chunk, jnp.ones((size, 4)).at[0, 2:].set(0.0))
+
+
+def variables(name: str, seed: int = 0):
+    """Initial parameters moved off their zeros, so that no test passes on a constant output."""
+    fresh = make(name).init(jax.random.key(seed), batch())
+    leaves, tree = jax.tree.flatten(fresh.params)
+    keys = jax.random.split(jax.random.key(seed + 100), len(leaves))
+    moved = [p + 0.05 * jax.random.normal(k, p.shape) for p, k in zip(leaves, keys, strict=True)]
+    return fresh.replace(params=tree.unflatten(moved))
+
+
+def sample(name: str, v, obs, key):
+    w = make(name).base_distribution(v, obs).sample(seed=key)
+    return make(name).transport(v, obs, w), w
+
+
+def test_builds_to_the_contract(name):
+    policy = make(name)
+    assert isinstance(policy, Policy)
+    assert policy.spec == SPEC
+    hash(policy)
+
+
+def test_loss_is_finite_and_per_example(name):
+    v = variables(name)
+    loss = make(name).loss(v, jax.random.key(1), batch(), hparams(name))
+    assert loss.per_example.shape == (6,)
+    assert loss.batch.shape == ()
+    assert np.isfinite(loss.per_example).all()
+    assert np.isfinite(loss.total())
+    assert jax.tree.structure(loss.stats) == jax.tree.structure(v.stats)
+    assert all("/" in key and value.shape == () for key, value in loss.metrics.items())
+
+
+def test_loss_ignores_what_was_not_recorded(name):
+    v, data = variables(name), batch()
+    poisoned = data.replace(mask=data.mask.at[1].set(0.0))
+    plain = make(name).loss(v, jax.random.key(1), data, hparams(name)).per_example
+    result = make(name).loss(v, jax.random.key(1), poisoned, hparams(name)).per_example
+    assert np.isfinite(result).all()
+    others = np.array([0, 2, 3, 4, 5])
+    np.testing.assert_allclose(result[others], plain[others], rtol=1e-5)
+
+
+@pytest.mark.parametrize("lead", [(), (5,), (2, 3)])
+def test_sample_shapes_for_any_leading_dims(name, lead):
+    v, obs = variables(name), jnp.zeros((*lead, 3))
+
+    @jax.jit
+    def draw(key):
+        base = make(name).base_distribution(v, obs)
+        w = base.sample(seed=key)
+        return make(name).transport(v, obs, w), base.log_prob(w)
+
+    chunk, log_prob = draw(jax.random.key(2))
+    assert chunk.shape == (*lead, 4, 2)
+    assert np.isfinite(chunk).all()
+    assert log_prob.shape == lead
+    assert np.isfinite(log_prob).all()
+
+
+def test_transport_is_deterministic_and_jit_equals_eager(name):
+    v, obs = variables(name), batch().obs
+    eager, w = sample(name, v, obs, jax.random.key(3))
+    np.testing.assert_array_equal(eager, make(name).transport(v, obs, w))
+    jitted = jax.jit(make(name).transport)(v, obs, w)
+    np.testing.assert_allclose(jitted, eager, rtol=1e-5, atol=1e-5)
+    loss = functools.partial(make(name).loss, batch=batch(), hp=hparams(name))
+    np.testing.assert_allclose(
+        jax.jit(loss)(v, jax.random.key(4)).per_example, loss(v, jax.random.key(4)).per_example, rtol=1e-4
+    )
+
+
+def test_vmap_over_parameters_equals_a_loop(name):
+    many = [variables(name, seed) for seed in range(3)]
+    obs = batch().obs
+    keys = jax.random.split(jax.random.key(5), 3)
+    w = [make(name).base_distribution(v, obs).sample(seed=k) for v, k in zip(many, keys, strict=True)]
+    stack = functools.partial(jax.tree.map, lambda *leaves: jnp.stack(leaves))
+    together = jax.jit(jax.vmap(make(name).transport, in_axes=(0, None, 0)))(stack(*many), obs, stack(*w))
+    apart = jnp.stack([make(name).transport(v, obs, item) for v, item in zip(many, w, strict=True)])
+    np.testing.assert_allclose(together, apart, rtol=1e-4, atol=1e-5)
+
+
+def test_gradients_are_finite(name):
+    v, obs = variables(name), batch().obs
+    _, w = sample(name, v, obs, jax.random.key(6))
+    leaves, tree = jax.tree.flatten(w)
+    inexact = [i for i, leaf in enumerate(leaves) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+
+    def energy(moving):
+        merged = list(leaves)
+        for i, leaf in zip(inexact, moving, strict=True):
+            merged[i] = leaf
+        return jnp.square(make(name).transport(v, obs, tree.unflatten(merged))).sum()
+
+    for gradient in jax.jit(jax.grad(energy))([leaves[i] for i in inexact]):
+        assert np.isfinite(gradient).all()
+
+    def loss(params):
+        return make(name).loss(v.replace(params=params), jax.random.key(7), batch(), hparams(name)).total()
+
+    gradients = jax.tree.leaves(jax.jit(jax.grad(loss))(v.params))
+    assert all(np.isfinite(g).all() for g in gradients)
+    assert max(np.abs(g).max() for g in gradients) > 0
+
+
+def test_overfits_one_mode(name):
+    policy, target = make(name), jnp.linspace(-0.6, 0.6, 8).reshape(4, 2)
+    key_obs, key_init, key_train, key_check, key_sample = jax.random.split(jax.random.key(8), 5)
+    obs = jax.random.uniform(key_obs, (64, 3), minval=-1, maxval=1)
+    data = Batch(obs, jnp.broadcast_to(target, (64, 4, 2)), jnp.ones((64, 4)))
+    start = policy.init(key_init, data)
+    steps = 400
+    optimiser = optax.adam(optax.cosine_decay_schedule(5e-3, steps))
+
+    def objective(params, stats, key):
+        loss = policy.loss(start.replace(params=params, stats=stats), key, data, hparams(name))
+        return loss.total(), loss.stats
+
+    def step(carry, key):
+        v, state = carry
+        gradient, stats = jax.grad(objective, has_aux=True)(v.params, v.stats, key)
+        update, state = optimiser.update(gradient, state, v.params)
+        return (v.replace(params=optax.apply_updates(v.params, update), stats=stats), state), None
+
+    train = jax.jit(lambda v, keys: jax.lax.scan(step, (v, optimiser.init(v.params)), keys)[0][0])
+    end = train(start, jax.random.split(key_train, steps))
+    before, _ = objective(start.params, start.stats, jax.random.clone(key_check))
+    after, _ = objective(end.params, end.stats, key_check)
+    assert after < 0.3 * before
+    chunk, _ = jax.jit(functools.partial(sample, name))(end, obs, key_sample)
+    assert np.sqrt(np.mean((chunk - target) ** 2)) < 0.15
+
+
+def test_saved_and_loaded_parameters_give_the_same_sample(name):
+    v = variables(name)
+    other = make(name).init(jax.random.key(77), batch())
+    loaded = flax.serialization.from_bytes(other, flax.serialization.to_bytes(v))
+    obs = batch().obs
+    expected, w = sample(name, v, obs, jax.random.key(9))
+    np.testing.assert_array_equal(make(name).transport(loaded, obs, w), expected)
+    again, _ = sample(name, loaded, obs, jax.random.key(9))
+    np.testing.assert_array_equal(again, expected)
