@@ -48,7 +48,9 @@ def replay(env: Any, episodes: Episodes) -> dict[str, Any]:
       DataError: the episodes do not fit the environment.
     """
     if not (hasattr(env, "reset_to") and hasattr(env, "label") and env.spec.position):
-        raise ConfigError("env.name", env.spec.name, "an environment that can start from a recorded observation")
+        raise ConfigError(
+            "env.name", env.spec.name, "an environment that can start from a recorded observation"
+        )
     check_fits(episodes, env.spec, chunk_len=1)
     lengths, longest = episodes.lengths, int(episodes.lengths.max())
     low, high = (np.asarray(bound, np.float32) for bound in (env.spec.action_low, env.spec.action_high))
@@ -60,7 +62,7 @@ def replay(env: Any, episodes: Episodes) -> dict[str, Any]:
     recorded_mode = episodes.mode
     if recorded_mode is None:
         recorded_mode = np.asarray(jax.vmap(env.label)(jnp.asarray(recorded)))
-    error = 1e3 * np.linalg.norm(position - recorded, axis=-1)
+    error = 1e3 * np.linalg.norm(np.float64(position) - recorded, axis=-1)
     inside = np.arange(longest + HOLD) < lengths[:, None]
     mean = (error * inside).sum(1) / lengths
     worst = np.where(inside, error, 0.0).max(1)

@@ -57,7 +57,9 @@ def record(env: Env, key: Key, num_episodes: int, noise: float, params: PyTree |
     for round_key in jax.random.split(key, MAX_ROUNDS * -(-num_episodes // batch)):
         missing = np.array([i for i in range(num_episodes) if i not in done])
         slots = np.resize(missing, batch)  # spare rows try the missing ones again
-        tried = roll(round_key, jnp.asarray(wanted[slots], jnp.int32), jnp.asarray(noise, jnp.float32), params)
+        tried = roll(
+            round_key, jnp.asarray(wanted[slots], jnp.int32), jnp.asarray(noise, jnp.float32), params
+        )
         obs, action, length, good = (np.asarray(x) for x in tried)
         for row, slot in enumerate(slots):
             if good[row] and int(slot) not in done:

@@ -1,16 +1,19 @@
-r"""The mutual-information reward of Behavioral Mode Discovery (arXiv 2605.11387), paid so that loitering is free of gain.
+r"""The mutual-information reward of Behavioral Mode Discovery, paid without a gain from loitering.
 
-phi_t = log q(z | path up to decision t) - log p(z); its expectation is a lower bound of I(Z; path) (Barber &
-Agakov 2003), at most log Z. With n decisions in the horizon an episode earns, before lambda and discounting,
+Source: arXiv 2605.11387; the payments and `forfeit` are ours.
 
-- `absorbing`: the mean of phi over the horizon. Every decision pays phi/n; a terminated episode stays in its
-  last state, so its last decision pays for all that remain.
+phi_t = log q(z | path up to decision t) - log p(z); its expectation is a lower bound of I(Z; path) (Barber
+& Agakov 2003), at most log Z. With n decisions in the horizon an episode earns, before lambda and discounting,
+
+- `absorbing`: the mean of phi over the horizon. Every decision pays phi/n; a terminated episode stays in
+  its last state, so its last decision pays for all that remain.
 - `potential`: phi at the end, as the sum of differences phi_{t+1} - phi_t (a potential-based shaping,
   Ng et al. 1999).
 
-Either way an episode's total lies below log Z whatever its length, so that lambda is read against a task reward of
-order 1. With `forfeit`, an episode that terminates without success ends at phi = 0: it is paid nothing for
-the rest (`absorbing`), or hands back what it was paid (`potential`). Otherwise failing in a recognisable way would pay.
+Either way an episode's total lies below log Z whatever its length, so that lambda is read against a task
+reward of order 1. With `forfeit`, an episode that terminates without success ends at phi = 0: it is paid
+nothing for the rest (`absorbing`), or hands back what it was paid (`potential`). Otherwise failing in a
+recognisable way would pay.
 """
 
 from __future__ import annotations

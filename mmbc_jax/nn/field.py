@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import jax.numpy as jnp
 from flax import linen as nn
 
 from mmbc_jax.core.types import Array, PyTree
@@ -93,6 +94,6 @@ def bind_field(module: FieldMLP, params: PyTree, obs: Array) -> Callable[[Array,
     context = module.apply({"params": params}, obs, method=module.encode)
 
     def predict(x: Array, t: Array) -> Array:
-        return module.apply({"params": params}, x, t, context, method=module.decode)
+        return jnp.asarray(module.apply({"params": params}, x, t, context, method=module.decode))
 
     return predict

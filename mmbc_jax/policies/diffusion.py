@@ -139,7 +139,7 @@ class DiffusionPolicy:
         t = self.draw_times(key_time, x1.shape[:-2])
         alpha, sigma = cosine_path(t[..., None, None], self.min_alpha)
         x = alpha * x1 + sigma * x0
-        output = self.network.apply({"params": variables.params}, x, t, batch.obs)
+        output = bind_field(self.network, variables.params, batch.obs)(x, t)
         error = masked_mse(output, to_target(self.prediction, x1, x0, alpha, sigma), batch.mask)
         return Loss(error, jnp.zeros(()), {"bc/diffusion_mse": error.mean()}, variables.stats)
 

@@ -109,7 +109,7 @@ class FlowPolicy:
         t = self.draw_times(key_time, x1.shape[:-2])
         weight = t[..., None, None]
         x = weight * x1 + (1.0 - weight) * x0
-        velocity = self.network.apply({"params": variables.params}, x, t, batch.obs)
+        velocity = bind_field(self.network, variables.params, batch.obs)(x, t)
         error = masked_mse(velocity, x1 - x0, batch.mask)
         return Loss(error, jnp.zeros(()), {"bc/flow_mse": error.mean()}, variables.stats)
 

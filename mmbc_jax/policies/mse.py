@@ -61,7 +61,8 @@ class MSEPolicy:
         return self._predict(variables, obs)
 
     def _predict(self, variables: Variables, obs: Array) -> Array:
-        flat = self.network.apply({"params": variables.params}, fourier_features(obs, self.fourier_octaves))
+        features = fourier_features(obs, self.fourier_octaves)
+        flat = jnp.asarray(self.network.apply({"params": variables.params}, features))
         return flat.reshape(*obs.shape[:-1], *self.spec.chunk_shape)
 
 

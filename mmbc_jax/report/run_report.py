@@ -12,15 +12,18 @@ from rich.console import Console
 
 from mmbc_jax.core.files import write_json
 from mmbc_jax.report import curves, figures, style, summary, table, trajectories
+from mmbc_jax.training.grid import Grid
 from mmbc_jax.training.logs import read_rows
 from mmbc_jax.training.pipeline import Pipeline
+from mmbc_jax.training.restored import Restored
 from mmbc_jax.training.results import StageResult
+from mmbc_jax.training.setup import Setup
 
 Results = dict[str, StageResult]
 
 
 def write(pipeline: Pipeline, results: Results, argv: Sequence[str], seconds: float) -> dict[str, Any]:
-    """Writes `summary.json` and `figures/` into the work directory.
+    """Writes `summary.json` and `figures/` into the work directory of a run.
 
     Args:
       pipeline: that produced the results.
@@ -31,9 +34,38 @@ def write(pipeline: Pipeline, results: Results, argv: Sequence[str], seconds: fl
     Returns:
       The summary.
     """
-    grid = pipeline.grid
+    run = {
+        **_run_facts(pipeline.setup, pipeline.grid, results),
+        "process_seconds": seconds,
+        "data": pipeline.data_facts(),
+        "command": summary.command("mmbc_jax.train", argv),
+    }
+    found = summary.build_summary(_points(pipeline.grid, results), run)
+    write_json(pipeline.workdir / "summary.json", found)
+    rows = read_rows(pipeline.workdir / "metrics.jsonl")
+    _curves(rows, results, found, pipeline.workdir / "figures")
+    episode_figures(pipeline.setup, results, found, pipeline.workdir / "figures")
+    return found
+
+
+def evaluation_summary(restored: Restored, results: Results, argv: Sequence[str]) -> dict[str, Any]:
+    """The summary of an evaluation: that of training, for one stage."""
+    run = {
+        **_run_facts(restored.setup, restored.grid, results),
+        "command": summary.command("mmbc_jax.evaluate", argv),
+    }
+    return summary.build_summary(_points(restored.grid, results), run)
+
+
+def show(console: Console, found: dict[str, Any], workdir: Path) -> None:
+    """Prints the table, and where everything is."""
+    console.print(table.table(found))
+    console.print(f"summary.json, metrics.jsonl, tensorboard/, figures/ and checkpoints/ are in {workdir}")
+
+
+def _points(grid: Grid, results: Results) -> list[dict[str, Any]]:
     seeds = range(len(grid.seeds))
-    points = [
+    return [
         {
             "values": grid.values(point),
             "stages": {
@@ -43,24 +75,16 @@ def write(pipeline: Pipeline, results: Results, argv: Sequence[str], seconds: fl
         }
         for point in range(len(grid.points))
     ]
-    found = summary.build_summary(points, _run_facts(pipeline, results, argv, seconds))
-    write_json(pipeline.workdir / "summary.json", found)
-    _figures(pipeline, results, found)
-    return found
 
 
-def show(console: Console, found: dict[str, Any], workdir: Path) -> None:
-    """Prints the table, and where everything is."""
-    console.print(table.table(found))
-    console.print(f"summary.json, metrics.jsonl, tensorboard/, figures/ and checkpoints/ are in {workdir}")
-
-
-def _run_facts(pipeline: Pipeline, results: Results, argv: Sequence[str], seconds: float) -> dict[str, Any]:
-    config, grid = pipeline.setup.config, pipeline.grid
+def _run_facts(setup: Setup, grid: Grid, results: Results) -> dict[str, Any]:
+    config = setup.config
     timings = {
         name: {
             "wall_s": result.facts["train_seconds"] + result.facts["evaluate_seconds"],
             "compile_s": result.facts["compile_seconds"],
+            "train_compilations": result.facts["train_compilations"],
+            "evaluate_compilations": result.facts["evaluate_compilations"],
             "env_steps": result.facts["env_steps"],
             "train_steps": result.facts["train_steps"],
             "temp_bytes": result.facts["temp_bytes"],
@@ -68,7 +92,6 @@ def _run_facts(pipeline: Pipeline, results: Results, argv: Sequence[str], second
         }
         for name, result in results.items()
     }
-    data = pipeline.data_facts()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "env": config.env.name,
@@ -80,44 +103,46 @@ def _run_facts(pipeline: Pipeline, results: Results, argv: Sequence[str], second
         "seeds": list(grid.seeds),
         "episodes": config.evaluation.episodes,
         "timings": timings,
-        "process_seconds": seconds,
         "peak_host_bytes": peak * (1 if sys.platform == "darwin" else 1024),
-        "data": data,
         "device": summary.device(),
         "versions": summary.versions(),
-        "command": summary.command("mmbc_jax.train", argv),
     }
 
 
-def _figures(pipeline: Pipeline, results: Results, found: dict[str, Any]) -> None:
-    folder = pipeline.workdir / "figures"
+def _footer(found: dict[str, Any]) -> dict[str, Any]:
+    keys = ("env", "policy", "mi_coef", "num_modes", "seeds", "episodes")
+    return {key: found["run"][key] for key in keys}
+
+
+def _curves(rows: list[dict[str, Any]], results: Results, found: dict[str, Any], folder: Path) -> None:
     folder.mkdir(exist_ok=True)
-    setup = pipeline.setup
-    env_name = setup.config.env.name
-    facts = {key: found["run"][key] for key in ("env", "policy", "mi_coef", "num_modes", "seeds", "episodes")}
-    rows = read_rows(pipeline.workdir / "metrics.jsonl")
     labels = {i: table.point_label(point["values"]) for i, point in enumerate(found["points"])}
-    for name, result in results.items():
-        if any(row["stage"] == name for row in rows):
-            figure = curves.learning_curves(rows, name, env_name, point_labels=labels, facts=facts)
+    for name in results:
+        own = [row for row in rows if row["stage"] == name]
+        if curves.metric_names(own):
+            env = found["run"]["env"]
+            figure = curves.learning_curves(own, name, env, point_labels=labels, facts=_footer(found))
             style.save(figure, folder / f"curves_{name}.png")
-        if setup.env is None:
-            continue
-        spec = setup.env_spec
+
+
+def episode_figures(setup: Setup, results: Results, found: dict[str, Any], folder: Path) -> None:
+    """Trajectories, the z x mode map and the mode shares, as PNG files in `folder`."""
+    if setup.env is None:
+        return
+    folder.mkdir(exist_ok=True)
+    spec, facts = setup.env_spec, _footer(found)
+    for name, result in results.items():
         for point, entry in enumerate(found["points"]):
-            suffix = name if len(found["points"]) == 1 else f"{name}_point{point}"
-            metrics = entry["stages"][name]
-            rollouts = result.run(point, 0)
+            label = name if len(found["points"]) == 1 else f"{name}_point{point}"
+            metrics, rollouts = entry["stages"][name], result.run(point, 0)
             if len(spec.position) == 2 and rollouts is not None:
                 figure = trajectories.trajectories(
-                    setup.env, spec, rollouts, result.num_modes, metrics, stage=suffix, facts=facts
+                    setup.env, spec, rollouts, result.num_modes, metrics, stage=label, facts=facts
                 )
-                style.save(figure, folder / f"trajectories_{suffix}.png")
+                style.save(figure, folder / f"trajectories_{label}.png")
             if spec.num_modes and result.num_modes > 1:
-                figure = figures.z_mode_heatmap(metrics, env_name, spec.mode_names, stage=suffix, facts=facts)
-                style.save(figure, folder / f"z_modes_{suffix}.png")
-    if setup.env is not None and setup.env_spec.num_modes:
-        figure = figures.mode_shares(
-            found["stages"], env_name, setup.env_spec.num_modes, setup.env_spec.mode_names, facts=facts
-        )
+                figure = figures.z_mode_heatmap(metrics, spec.name, spec.mode_names, stage=label, facts=facts)
+                style.save(figure, folder / f"z_modes_{label}.png")
+    if spec.num_modes:
+        figure = figures.mode_shares(found["stages"], spec.name, spec.num_modes, spec.mode_names, facts=facts)
         style.save(figure, folder / "mode_shares.png")

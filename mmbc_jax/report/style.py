@@ -6,8 +6,6 @@ state is touched and nothing needs a display.
 
 from __future__ import annotations
 
-import io
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,8 @@ from matplotlib import colormaps, colors
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from mmbc_jax.core.files import write_atomic
 
 INK = "#222222"
 MUTED = "#6b6b6b"
@@ -166,9 +166,5 @@ def save(figure: Figure, path: str | Path, dpi: int = DPI) -> Path:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
-    partial = path.with_name(f".{path.name}.tmp")
-    partial.write_bytes(buffer.getvalue())
-    os.replace(partial, path)
+    write_atomic(path, lambda file: figure.savefig(file, format="png", dpi=dpi, metadata={"Software": None}))
     return path

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
-import math
 import os
 import platform
 import shlex
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from mmbc_jax.diagnostics.modes import aggregate, stability
 
@@ -109,58 +104,3 @@ def build_summary(
         for point in points
     ]
     return {"format": FORMAT, "stages": done[main]["stages"], "points": done, "run": dict(run)}
-
-
-def plain(value: Any) -> Any:
-    """The value in JSON's own types: arrays become lists, NaN and infinities None, keys strings.
-
-    Raises:
-      TypeError: something that has no such form.
-    """
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain(item) for item in value]
-    if value is None or isinstance(value, (bool, str)):
-        return value
-    if isinstance(value, (int, np.integer)):
-        return int(value)
-    if isinstance(value, (float, np.floating)):
-        return float(value) if math.isfinite(value) else None
-    if isinstance(value, Path):
-        return value.name
-    if hasattr(value, "to_dict"):  # ConfigDict
-        return plain(value.to_dict())
-    if hasattr(value, "__array__"):
-        return plain(np.asarray(value).tolist())
-    raise TypeError(f"{type(value).__name__} has no JSON form")
-
-
-def write_json(path: str | Path, value: Any) -> None:
-    """Writes `plain(value)` so that the file is at every moment either the old or the new one.
-
-    Args:
-      path: its folder must exist.
-      value: nested mappings, sequences, arrays and scalars.
-
-    Raises:
-      TypeError: something in it has no JSON form; the old file is left as it was.
-    """
-    path = Path(path)
-    text = json.dumps(plain(value), indent=2, allow_nan=False) + "\n"
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)  # mkstemp creates 0600, which would hide results from a group
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def read_json(path: str | Path) -> Any:
-    """What `write_json` wrote."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))

@@ -67,7 +67,7 @@ class DDIM:
             kept = jnp.sqrt(jnp.maximum(sigma**2 - std**2, 0.0))
             return alpha * data + kept * start + std * item[2]
 
-        path = (jnp.moveaxis(noise, -3, 0),) if self.stochastic else ()
+        path = (jnp.moveaxis(noise, -3, 0),) if noise is not None and self.stochastic else ()
         return run_steps(step, x0, (t[:-1], t[1:], *path), self.steps)
 
 

@@ -24,13 +24,13 @@ def default_config() -> ConfigDict:
     """Settings of behavioural cloning; those in `TRACED` can be swept without recompiling."""
     return ConfigDict(
         {
-            "steps": 8000,
-            "batch_size": 256,
-            "learning_rate": 1e-3,
+            "steps": 6000,
+            "batch_size": 512,
+            "learning_rate": 4e-3,
             "weight_decay": 1e-4,
             "warmup_steps": 100,
             "final_lr_fraction": 0.01,
-            "ema_decay": 0.999,
+            "ema_decay": 0.998,
             "clip_norm": 1.0,
             "steps_per_row": 50,
             "steps_per_epoch": 1000,

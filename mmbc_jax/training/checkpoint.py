@@ -25,11 +25,16 @@ class StageCheckpoints:
     Args:
       directory: of the stage.
       keep: how many of the newest to keep.
+      read_only: never change anything there.
     """
 
-    def __init__(self, directory: Path, keep: int = 2):
+    def __init__(self, directory: Path, keep: int = 2, read_only: bool = False):
         self.directory = Path(directory).absolute()
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=None if read_only else keep,
+            enable_async_checkpointing=not read_only,
+            read_only=read_only,
+        )
         self._manager = ocp.CheckpointManager(self.directory, options=options, item_names=("state", "meta"))
 
     def save(self, step: int, state: PyTree, meta: dict[str, Any]) -> None:

@@ -40,7 +40,7 @@ def base_config() -> ConfigDict:
             "env": plugin("env", "avoiding"),
             "policy": plugin("policy", "flow"),
             "prior": plugin("prior", "normal"),
-            "sampler": plugin("sampler", "euler"),
+            "sampler": plugin("sampler", "euler", steps=5),
             "actor": plugin("actor", "steer"),
             "discriminator": plugin("discriminator", "categorical"),
             "baseline": plugin("policy", "mse"),

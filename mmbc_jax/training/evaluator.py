@@ -67,7 +67,8 @@ class Evaluator:
       paths: P, how many episodes' positions are returned.
       exec_len: h.
       length: control steps in a full episode.
-      position: indices of the plotted observation entries; empty for none.
+      position: indices of the plotted observation entries.
+      command: z of every episode; None to spread them evenly.
     """
 
     env: Any
@@ -79,6 +80,7 @@ class Evaluator:
     exec_len: int
     length: int
     position: tuple[int, ...]
+    command: int | None = None
 
     def run(self, subject: Subject, env_params: PyTree) -> Rollouts:
         """Evaluates one run.
@@ -93,6 +95,8 @@ class Evaluator:
         key_reset, key_decide = jax.random.split(subject.key)
         state = self.env.reset(jax.random.split(key_reset, self.episodes), env_params)
         z = jnp.arange(self.episodes, dtype=jnp.int32) % self.num_modes
+        if self.command is not None:
+            z = jnp.full_like(z, self.command)
         obs = subject.normalizer.normalize_obs(state.obs)
         memory = self.discriminator.init_memory(obs) if self.discriminator else {}
         zeros = jnp.zeros(self.episodes)

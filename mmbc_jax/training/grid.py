@@ -5,13 +5,16 @@ from __future__ import annotations
 import ast
 import dataclasses
 import itertools
+import zlib
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from mmbc_jax.core.errors import ConfigError, nearest
+from mmbc_jax.core.types import Key
 from mmbc_jax.training.state import Hparams
 
 
@@ -109,3 +112,12 @@ def hparams(config: ConfigDict, grid: Grid, runs: StageRuns, traced: Sequence[st
         values = [default if column < 0 else grid.points[point][column] for point, _ in runs.runs]
         result[path] = jnp.asarray(values, jnp.float32)
     return result
+
+
+def run_keys(label: str, seeds: Sequence[int]) -> Key:
+    """[R] keys, one per run: a function of the seed and of what they are for, the same for all points of a seed.
+
+    So sweep points differ in the swept scalar alone, and no two purposes share a key.
+    """
+    fold = zlib.crc32(label.encode())
+    return jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), fold))(np.array(seeds, np.uint32))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +14,17 @@ from rich.console import Console
 from mmbc_jax.core.errors import CheckpointError, WorkdirError
 from mmbc_jax.core.files import plain, read_json, write_json
 from mmbc_jax.core.types import PyTree
-from mmbc_jax.diagnostics.modes import mode_metrics
 from mmbc_jax.training import setup as setup_lib
 from mmbc_jax.training import stages as stages_lib
 from mmbc_jax.training.checkpoint import StageCheckpoints, find_stage, read_meta
 from mmbc_jax.training.data import StageData
 from mmbc_jax.training.defaults import STAGES
-from mmbc_jax.training.epoch import Program, check_runs, compile_program, make_epoch, over_runs, take_runs
-from mmbc_jax.training.grid import Grid, StageRuns, check_grid, parent_index, parse_grid
+from mmbc_jax.training.epoch import check_runs, take_runs
+from mmbc_jax.training.grid import Grid, StageRuns, check_grid, parent_index, parse_grid, run_keys
 from mmbc_jax.training.logs import MetricLog
 from mmbc_jax.training.loop import StageLoop, StopSignal
+from mmbc_jax.training.programs import Programs
+from mmbc_jax.training.restored import restore_stage
 from mmbc_jax.training.results import StageResult, load_result, save_result, scalars
 from mmbc_jax.training.setup import Setup
 from mmbc_jax.training.stages import Stage
@@ -73,7 +73,6 @@ def changed_fields(old: Any, new: Any, prefix: str = "") -> list[str]:
 class Done:
     """A stage's final state with the runs it consists of."""
 
-    stage: Stage
     state: TrainState
     runs: StageRuns
 
@@ -94,7 +93,7 @@ class Pipeline:
         check_grid(self.grid, stages_lib.all_traced(setup))
         self.names = tuple(name for name in STAGES if name in config.stages)
         self.stop = StopSignal()
-        self._programs: dict[tuple[str, int], Program] = {}
+        self.programs = Programs(setup)
         self._done: dict[str, Done] = {}
         self._data: StageData | None = None
         self._sources = self._find_sources()
@@ -208,9 +207,8 @@ class Pipeline:
             checkpoints.close()
             return result
         state, first_epoch = self._start(stage, runs, checkpoints, meta)
-        program = None
         if first_epoch < stage.schedule.epochs:
-            program = self._program(stage, runs, state)
+            program = self.programs.epoch(stage, state, self._shared(stage))
             evaluate = None
             if self.setup.env is not None:
                 evaluate = lambda state, epoch: self._training_evaluation(stage, runs, state, epoch)  # noqa: E731
@@ -219,8 +217,8 @@ class Pipeline:
             )
             state = loop.run(program, state, self._shared(stage), first_epoch)
         checkpoints.close()
-        self._done[stage.name] = Done(stage, state, runs)
-        return self._finish(stage, runs, state, meta, program)
+        self._done[stage.name] = Done(state, runs)
+        return self._finish(stage, runs, state, meta)
 
     def _start(
         self, stage: Stage, runs: StageRuns, checkpoints: StageCheckpoints, meta: dict[str, Any]
@@ -237,10 +235,7 @@ class Pipeline:
         return init(self._keys(stage.name, runs), hp, parent, shared), 0
 
     def _keys(self, label: str, runs: StageRuns) -> PyTree:
-        """[R] keys: the same for all points of a seed, so that they differ in the swept scalar alone."""
-        seeds = np.array([self.grid.seeds[index] for _, index in runs.runs], np.uint32)
-        fold = zlib.crc32(label.encode())
-        return jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), fold))(seeds)
+        return run_keys(label, [self.grid.seeds[index] for _, index in runs.runs])
 
     def _shared(self, stage: Stage) -> PyTree:
         if stage.num_modes is not None:
@@ -256,91 +251,41 @@ class Pipeline:
 
     def _final(self, name: str) -> Done:
         """The final state of a stage: from memory, this work directory, or `start_from`."""
-        if name in self._done:
-            return self._done[name]
-        stage = self.stages[name]
-        directory = self._sources.get(name, self.workdir / "checkpoints" / name)
-        step, meta = read_meta(directory)
-        if name in self._sources:
-            index = np.array([[meta["runs"].index([0, seed]) for seed in self.grid.seeds]])
-            index = np.repeat(index, len(self.grid.points), 0)
-            runs = StageRuns(tuple((0, i) for i in range(len(meta["runs"]))), index)
-            count = len(meta["runs"])
-        else:
-            runs = stage.runs(self.grid)
-            count = len(runs.runs)
-        hp = jax.tree.map(
-            lambda x: np.resize(np.asarray(x), count), stage.make_hparams(self.grid, stage.runs(self.grid))
-        )
-        parent: PyTree = {}
-        if stage.parent is not None:
-            grand = self._final(stage.parent)
-            parent = take_runs(grand.state, np.zeros(count, np.int32))
-        shared = stages_lib.dummy_shared(self.setup) if stage.num_modes is None else ()
-        checkpoints = StageCheckpoints(directory)
-        state = checkpoints.restore(step, stages_lib.template(stage, hp, parent, shared))
-        checkpoints.close()
-        self._done[name] = Done(stage, state, runs)
+        if name not in self._done:
+            directory = self._sources.get(name, self.workdir / "checkpoints" / name)
+            state, saved = restore_stage(self.setup, name, directory)
+            runs = self.stages[name].runs(self.grid)
+            if name in self._sources:  # one point, whose seeds may be more than, or ordered unlike, ours
+                seeds = [seed for _, seed in saved]
+                index = np.array([[seeds.index(seed) for seed in self.grid.seeds]] * len(self.grid.points))
+                runs = StageRuns(tuple((0, i) for i in range(len(saved))), index)
+            self._done[name] = Done(state, runs)
         return self._done[name]
-
-    def _program(self, stage: Stage, runs: StageRuns, state: TrainState) -> Program:
-        key = (stage.program, len(runs.runs))
-        if key not in self._programs:
-            schedule = stage.schedule
-            mode = self.setup.config.sweep.mode
-            epoch = make_epoch(stage.train_step, schedule.rows, schedule.steps_per_row, mode)
-            self._programs[key] = compile_program(epoch, state, self._shared(stage), donate=True)
-        return self._programs[key]
-
-    def _evaluation_program(self, stage: Stage, runs: StageRuns, subject: PyTree) -> Program:
-        kind = f"evaluate {stage.name if stage.num_modes is None else stage.num_modes}"
-        key = (kind, len(runs.runs))
-        if key not in self._programs:
-            evaluator = stages_lib.make_evaluator(self.setup, stage)
-            lifted = over_runs(lambda run, _: evaluator.run(run, None), self.setup.config.sweep.mode)
-            self._programs[key] = compile_program(lifted, subject, ())
-        return self._programs[key]
-
-    def _rollouts(self, stage: Stage, runs: StageRuns, state: TrainState, label: str) -> PyTree:
-        subject = stages_lib.subject(stage, state, self._keys(label, runs))
-        return jax.device_get(self._evaluation_program(stage, runs, subject)(subject, ()))
-
-    def _metrics(self, stage: Stage, rollouts: PyTree) -> list[dict[str, Any]]:
-        spec = self.setup.env_spec
-        count = len(rollouts.success)
-        return [
-            mode_metrics(jax.tree.map(lambda x, i=i: x[i], rollouts), spec.num_modes, stage.num_modes or 1)
-            for i in range(count)
-        ]
 
     def _training_evaluation(
         self, stage: Stage, runs: StageRuns, state: TrainState, epoch: int
     ) -> list[dict[str, float]]:
-        rollouts = self._rollouts(stage, runs, state, f"evaluate/{stage.name}/{epoch}")
-        return [
-            {f"eval/{name}": value for name, value in scalars(metrics).items()}
-            for metrics in self._metrics(stage, rollouts)
-        ]
+        keys = self._keys(f"evaluate/{stage.name}/{epoch}", runs)
+        _, metrics = self.programs.evaluate(stage, state, keys)
+        return [{f"eval/{name}": value for name, value in scalars(run).items()} for run in metrics]
 
-    def _finish(
-        self, stage: Stage, runs: StageRuns, state: TrainState, meta: dict[str, Any], program: Program | None
-    ) -> StageResult:
+    def _finish(self, stage: Stage, runs: StageRuns, state: TrainState, meta: dict[str, Any]) -> StageResult:
         """Evaluates the final state and writes the stage's result."""
         start = time.perf_counter()
         metrics: list[dict[str, Any]] = [{} for _ in runs.runs]
         rollouts = None
-        if self.setup.env is not None:
-            with self.console.status(f"{stage.name}: evaluating"):
-                rollouts = self._rollouts(stage, runs, state, f"evaluate/{stage.name}")
-            metrics = self._metrics(stage, rollouts)
-        if stage.num_modes is None and self.data.held_out is not None:
-            offline = self.data.offline(stage, state, self._keys(f"offline/{stage.name}", runs))
-            metrics = [{**ours, **theirs} for ours, theirs in zip(metrics, offline, strict=True)]
+        with self.console.status(f"{stage.name}: evaluating"):
+            if self.setup.env is not None:
+                keys = self._keys(f"evaluate/{stage.name}", runs)
+                rollouts, metrics = self.programs.evaluate(stage, state, keys)
+            if stage.num_modes is None and self.data.held_out is not None:
+                offline = self.data.offline(stage, state, self._keys(f"offline/{stage.name}", runs))
+                metrics = [{**ours, **theirs} for ours, theirs in zip(metrics, offline, strict=True)]
         facts = {
             "train_seconds": meta.get("seconds", 0.0),
             "evaluate_seconds": time.perf_counter() - start,
-            "compile_seconds": program.compile_seconds if program else 0.0,
-            "temp_bytes": program.temp_bytes if program else -1,
+            **self.programs.facts(stage.name),
+            "temp_bytes": self.programs.temp_bytes(stage, len(runs.runs)),
             "env_steps": stage.env_steps,
             "train_steps": stage.schedule.epochs * stage.schedule.steps_per_epoch,
         }

@@ -59,7 +59,7 @@ def save_result(workdir: Path, result: StageResult) -> None:
     folder = Path(workdir) / "stages" / result.name
     folder.mkdir(parents=True, exist_ok=True)
     if result.rollouts is not None:
-        arrays = {name: np.asarray(getattr(result.rollouts, name)) for name in _FIELDS}
+        arrays: dict[str, Any] = {name: np.asarray(getattr(result.rollouts, name)) for name in _FIELDS}
         write_atomic(folder / "rollouts.npz", lambda file: np.savez_compressed(file, **arrays))
     value = {
         "name": result.name,

@@ -11,6 +11,7 @@ import optax
 from ml_collections import ConfigDict
 
 from mmbc_jax.core.config import check_choice, check_range
+from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.core.protocols import Actor, Discriminator
 from mmbc_jax.core.types import Array, Key, Metrics, PyTree, Variables
 from mmbc_jax.finetune.rewards import PAYMENTS, information, mi_reward
@@ -43,14 +44,14 @@ def default_config() -> ConfigDict:
             "decisions": 16,
             "epochs": 4,
             "minibatches": 8,
-            "learning_rate": 3e-4,
-            "critic_learning_rate": 3e-4,
+            "learning_rate": 5e-4,
+            "critic_learning_rate": 5e-4,
             "discriminator_learning_rate": 1e-3,
             "clip": 0.2,
-            "gamma": 0.998,
+            "gamma": 0.9987,
             "gae_lambda": 0.95,
             "entropy_coef": 0.0,
-            "target_kl": 0.2,
+            "target_kl": 0.3,
             "clip_norm": 0.5,
             "critic_hidden": (128, 128),
             "mi_payment": "absorbing",
@@ -79,8 +80,6 @@ def check_config(cfg: ConfigDict) -> None:
     samples = cfg.num_envs * cfg.decisions
     check_range("ppo.minibatches", cfg.minibatches, 1, samples)
     if samples % cfg.minibatches:
-        from mmbc_jax.core.errors import ConfigError
-
         raise ConfigError(
             "ppo.minibatches", cfg.minibatches, f"a divisor of num_envs x decisions = {samples}"
         )
@@ -226,10 +225,8 @@ class Learner:
             cfg.gamma**self.collector.exec_len,
         )
         reward = hp["phase.env_coef"] * trajectory.reward + hp["phase.mi_coef"] * intrinsic
-        value = self.critic.apply(params["critic"], trajectory.obs, trajectory.z, trajectory.time)
-        next_value = self.critic.apply(
-            params["critic"], trajectory.final_obs, trajectory.z, trajectory.final_time
-        )
+        value = self._value(params["critic"], trajectory.obs, trajectory.z, trajectory.time)
+        next_value = self._value(params["critic"], trajectory.final_obs, trajectory.z, trajectory.final_time)
         advantage, target = gae(
             reward,
             value,
@@ -258,6 +255,9 @@ class Learner:
             "ppo/explained_variance": explained_variance(value, target),
         }
         return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch), metrics
+
+    def _value(self, params: PyTree, obs: Array, z: Array, time: Array) -> Array:
+        return jnp.asarray(self.critic.apply(params, obs, z, time))
 
     def _phi(self, params: PyTree, key: Key, features: Array, z: Array) -> Array:
         if self.discriminator.num_modes == 1:
@@ -310,7 +310,7 @@ class Learner:
             return loss.mean() - hp["ppo.entropy_coef"] * entropy, metrics
 
         def critic_loss(critic: PyTree) -> tuple[Array, Metrics]:
-            value = self.critic.apply(critic, batch["obs"], batch["z"], batch["time"])
+            value = self._value(critic, batch["obs"], batch["z"], batch["time"])
             loss = jnp.square(value - batch["target"]).mean()
             return loss, {"ppo/value_loss": loss}
 
@@ -333,7 +333,9 @@ class Learner:
             "critic": jnp.ones((), bool),
             "discriminator": hp["phase.train_discriminator"] > 0,
         }
-        new_params, new_opt_state, metrics = {}, {}, {}
+        new_params: dict[str, PyTree] = {}
+        new_opt_state: dict[str, PyTree] = {}
+        metrics: Metrics = {}
         for part in PARTS:
             grads, logged = jax.grad(losses[part], has_aux=True)(params[part])
             tx = optimizer(hp[rates[part]], 0.0, hp["ppo.clip_norm"])

@@ -12,7 +12,8 @@ from mmbc_jax.nn.field import FieldMLP, bind_field
 @pytest.fixture(scope="module", params=[False, True], ids=["plain", "layer_norm"])
 def net(request):
     module = FieldMLP((3, 2), (16, 16), layer_norm=request.param, fourier_octaves=2, time_dim=8)
-    params = module.init(jax.random.key(0), jnp.zeros((1, 3, 2)), jnp.zeros(()), jnp.zeros((1, 4)))["params"]
+    init = jax.jit(module.init)
+    params = init(jax.random.key(0), jnp.zeros((1, 3, 2)), jnp.zeros(()), jnp.zeros((1, 4)))["params"]
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(1), len(leaves))
     moved = [p + 0.3 * jax.random.normal(k, p.shape) for p, k in zip(leaves, keys, strict=True)]
@@ -75,7 +76,7 @@ def test_output_depends_on_each_input(net):
     def total(x, t, obs):
         return (module.apply({"params": params}, x, t, obs) ** 2).sum()
 
-    for gradient in jax.grad(total, argnums=(0, 1, 2))(x, t, obs):
+    for gradient in jax.jit(jax.grad(total, argnums=(0, 1, 2)))(x, t, obs):
         assert np.isfinite(gradient).all()
         assert np.abs(gradient).min() > 0
 
@@ -83,5 +84,5 @@ def test_output_depends_on_each_input(net):
 def test_untrained_field_is_zero():
     module = FieldMLP((3, 2), (8,), time_dim=4)
     x, obs = draw(2)
-    params = module.init(jax.random.key(0), x, jnp.zeros(()), obs)
+    params = jax.jit(module.init)(jax.random.key(0), x, jnp.zeros(()), obs)
     np.testing.assert_array_equal(module.apply(params, x, jnp.array(0.5), obs), 0.0)

@@ -49,13 +49,28 @@ def batch(size: int = 6) -> Batch:
     return Batch(obs, chunk, jnp.ones((size, 4)).at[0, 2:].set(0.0))
 
 
+@functools.cache
+def initialiser(name: str):
+    return jax.jit(lambda key: make(name).init(key, batch()))
+
+
+@functools.cache
 def variables(name: str, seed: int = 0):
     """Initial parameters moved off their zeros, so that no test passes on a constant output."""
-    fresh = make(name).init(jax.random.key(seed), batch())
-    leaves, tree = jax.tree.flatten(fresh.params)
-    keys = jax.random.split(jax.random.key(seed + 100), len(leaves))
-    moved = [p + 0.05 * jax.random.normal(k, p.shape) for p, k in zip(leaves, keys, strict=True)]
-    return fresh.replace(params=tree.unflatten(moved))
+    fresh = initialiser(name)(jax.random.key(seed))
+    rng = np.random.default_rng(seed)
+    moved = jax.tree.map(lambda p: p + 0.05 * rng.standard_normal(p.shape, np.float32), fresh.params)
+    return fresh.replace(params=moved)
+
+
+@functools.cache
+def compiled_loss(name: str):
+    return jax.jit(lambda v, key, data: make(name).loss(v, key, data, hparams(name)))
+
+
+@functools.cache
+def compiled_sample(name: str):
+    return jax.jit(functools.partial(sample, name))
 
 
 def sample(name: str, v, obs, key):
@@ -72,7 +87,7 @@ def test_builds_to_the_contract(name):
 
 def test_loss_is_finite_and_per_example(name):
     v = variables(name)
-    loss = make(name).loss(v, jax.random.key(1), batch(), hparams(name))
+    loss = compiled_loss(name)(v, jax.random.key(1), batch())
     assert loss.per_example.shape == (6,)
     assert loss.batch.shape == ()
     assert np.isfinite(loss.per_example).all()
@@ -84,14 +99,14 @@ def test_loss_is_finite_and_per_example(name):
 def test_loss_ignores_what_was_not_recorded(name):
     v, data = variables(name), batch()
     poisoned = data.replace(mask=data.mask.at[1].set(0.0))
-    plain = make(name).loss(v, jax.random.key(1), data, hparams(name)).per_example
-    result = make(name).loss(v, jax.random.key(1), poisoned, hparams(name)).per_example
+    plain = compiled_loss(name)(v, jax.random.key(1), data).per_example
+    result = compiled_loss(name)(v, jax.random.key(1), poisoned).per_example
     assert np.isfinite(result).all()
     others = np.array([0, 2, 3, 4, 5])
     np.testing.assert_allclose(result[others], plain[others], rtol=1e-5)
 
 
-@pytest.mark.parametrize("lead", [(), (5,), (2, 3)])
+@pytest.mark.parametrize("lead", [(), (2, 3)])
 def test_sample_shapes_for_any_leading_dims(name, lead):
     v, obs = variables(name), jnp.zeros((*lead, 3))
 
@@ -110,30 +125,31 @@ def test_sample_shapes_for_any_leading_dims(name, lead):
 
 def test_transport_is_deterministic_and_jit_equals_eager(name):
     v, obs = variables(name), batch().obs
-    eager, w = sample(name, v, obs, jax.random.key(3))
+    _, w = compiled_sample(name)(v, obs, jax.random.key(3))
+    eager = make(name).transport(v, obs, w)
     np.testing.assert_array_equal(eager, make(name).transport(v, obs, w))
     jitted = jax.jit(make(name).transport)(v, obs, w)
     np.testing.assert_allclose(jitted, eager, rtol=1e-5, atol=1e-5)
-    loss = functools.partial(make(name).loss, batch=batch(), hp=hparams(name))
-    np.testing.assert_allclose(
-        jax.jit(loss)(v, jax.random.key(4)).per_example, loss(v, jax.random.key(4)).per_example, rtol=1e-4
-    )
+    fast = compiled_loss(name)(v, jax.random.key(4), batch()).per_example
+    slow = make(name).loss(v, jax.random.key(4), batch(), hparams(name)).per_example
+    np.testing.assert_allclose(fast, slow, rtol=1e-4)
 
 
 def test_vmap_over_parameters_equals_a_loop(name):
     many = [variables(name, seed) for seed in range(3)]
     obs = batch().obs
     keys = jax.random.split(jax.random.key(5), 3)
-    w = [make(name).base_distribution(v, obs).sample(seed=k) for v, k in zip(many, keys, strict=True)]
+    drawn = [compiled_sample(name)(v, obs, k) for v, k in zip(many, keys, strict=True)]
     stack = functools.partial(jax.tree.map, lambda *leaves: jnp.stack(leaves))
-    together = jax.jit(jax.vmap(make(name).transport, in_axes=(0, None, 0)))(stack(*many), obs, stack(*w))
-    apart = jnp.stack([make(name).transport(v, obs, item) for v, item in zip(many, w, strict=True)])
-    np.testing.assert_allclose(together, apart, rtol=1e-4, atol=1e-5)
+    together = jax.jit(jax.vmap(make(name).transport, in_axes=(0, None, 0)))(
+        stack(*many), obs, stack(*(w for _, w in drawn))
+    )
+    np.testing.assert_allclose(together, jnp.stack([chunk for chunk, _ in drawn]), rtol=1e-4, atol=1e-5)
 
 
 def test_gradients_are_finite(name):
     v, obs = variables(name), batch().obs
-    _, w = sample(name, v, obs, jax.random.key(6))
+    _, w = compiled_sample(name)(v, obs, jax.random.key(6))
     leaves, tree = jax.tree.flatten(w)
     inexact = [i for i, leaf in enumerate(leaves) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
 
@@ -159,7 +175,7 @@ def test_overfits_one_mode(name):
     key_obs, key_init, key_train, key_check, key_sample = jax.random.split(jax.random.key(8), 5)
     obs = jax.random.uniform(key_obs, (64, 3), minval=-1, maxval=1)
     data = Batch(obs, jnp.broadcast_to(target, (64, 4, 2)), jnp.ones((64, 4)))
-    start = policy.init(key_init, data)
+    start = jax.jit(policy.init)(key_init, data)
     steps = 400
     optimiser = optax.adam(optax.cosine_decay_schedule(5e-3, steps))
 
@@ -175,19 +191,18 @@ def test_overfits_one_mode(name):
 
     train = jax.jit(lambda v, keys: jax.lax.scan(step, (v, optimiser.init(v.params)), keys)[0][0])
     end = train(start, jax.random.split(key_train, steps))
-    before, _ = objective(start.params, start.stats, jax.random.clone(key_check))
-    after, _ = objective(end.params, end.stats, key_check)
+    before = compiled_loss(name)(start, jax.random.clone(key_check), data).total()
+    after = compiled_loss(name)(end, key_check, data).total()
     assert after < 0.3 * before
-    chunk, _ = jax.jit(functools.partial(sample, name))(end, obs, key_sample)
+    chunk, _ = compiled_sample(name)(end, obs, key_sample)
     assert np.sqrt(np.mean((chunk - target) ** 2)) < 0.15
 
 
 def test_saved_and_loaded_parameters_give_the_same_sample(name):
     v = variables(name)
-    other = make(name).init(jax.random.key(77), batch())
+    other = initialiser(name)(jax.random.key(77))
     loaded = flax.serialization.from_bytes(other, flax.serialization.to_bytes(v))
     obs = batch().obs
-    expected, w = sample(name, v, obs, jax.random.key(9))
-    np.testing.assert_array_equal(make(name).transport(loaded, obs, w), expected)
-    again, _ = sample(name, loaded, obs, jax.random.key(9))
-    np.testing.assert_array_equal(again, expected)
+    expected, _ = compiled_sample(name)(v, obs, jax.random.key(9))
+    assert not np.allclose(compiled_sample(name)(other, obs, jax.random.key(9))[0], expected)
+    np.testing.assert_array_equal(compiled_sample(name)(loaded, obs, jax.random.key(9))[0], expected)

@@ -24,8 +24,12 @@ def make(spec=SPEC, prior="normal", sampler="euler", sampler_fields=None, **fiel
     return registry.build("policy", plugin("policy", "flow", **fields), spec, prior=built, sampler=integrator)
 
 
+def init(policy, seed=0):
+    return jax.jit(lambda key: policy.init(key, None))(jax.random.key(seed))
+
+
 def moved(policy, seed=0):
-    v = policy.init(jax.random.key(seed), None)
+    v = init(policy, seed)
     return v.replace(params=jax.tree.map(lambda p: p + 0.05, v.params))
 
 
@@ -38,7 +42,7 @@ def test_loss_against_numpy_with_the_same_draws():
     mask = np.ones((5, 4), np.float32)
     mask[0, 1:] = 0
     mask[3, 2:] = 0
-    loss = policy.loss(v, jax.random.key(1), Batch(obs, x1, mask), {})
+    loss = jax.jit(lambda v, key: policy.loss(v, key, Batch(obs, x1, mask), {}))(v, jax.random.key(1))
 
     key_noise, key_time = jax.random.split(jax.random.key(1))
     x0 = np.asarray(policy.prior.distribution({}, jnp.asarray(obs)).sample(seed=key_noise))
@@ -61,7 +65,7 @@ def test_loss_against_numpy_with_the_same_draws():
 def test_density_of_training_times(times, law):
     # Kolmogorov-Smirnov: P(sqrt(n) D > 2.65) = 1.6e-6
     n = 4000
-    t = np.asarray(make(times=times).draw_times(jax.random.key(2), (n,)))
+    t = np.asarray(jax.jit(lambda key: make(times=times).draw_times(key, (n,)))(jax.random.key(2)))
     assert t.min() >= 0
     assert t.max() <= 1
     if law is None:
@@ -86,7 +90,7 @@ def test_field_is_consistent():
 def test_untrained_transport_is_the_identity():
     policy = make()
     w = jax.random.normal(jax.random.key(0), (5, 4, 2))
-    v = policy.init(jax.random.key(1), None)
+    v = init(policy, 1)
     np.testing.assert_array_equal(policy.transport(v, jnp.zeros((5, 3)), w), w)
 
 
@@ -105,8 +109,9 @@ def test_stochastic_sampler_puts_its_path_into_the_base():
     total = stats.norm.logpdf(w["x0"]).sum((-2, -1)) + stats.norm.logpdf(w["path"]).sum((-3, -2, -1))
     np.testing.assert_allclose(log_prob, total, rtol=1e-5)
     assert chunk.shape == (2, 5, 4, 2)
-    assert not np.allclose(policy.transport(v, obs, {**w, "path": -w["path"]}), chunk)
-    np.testing.assert_allclose(policy.transport(v, obs, w), chunk, atol=1e-5)
+    transport = jax.jit(policy.transport)
+    assert not np.allclose(transport(v, obs, {**w, "path": -w["path"]}), chunk)
+    np.testing.assert_allclose(transport(v, obs, w), chunk, atol=1e-5)
 
 
 @pytest.mark.parametrize(

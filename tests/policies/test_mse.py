@@ -40,7 +40,7 @@ def test_regression_goes_down_the_middle_of_two_modes():
     policy, obs = make(), jnp.zeros((8, 2))
     chunk = jnp.where(jnp.arange(8) < 2, -0.8, 0.4)[:, None, None] * jnp.ones((8, 3, 1))
     data, optimiser = Batch(obs, chunk, jnp.ones((8, 3))), optax.adam(1e-2)
-    start = policy.init(jax.random.key(0), data)
+    start = jax.jit(policy.init)(jax.random.key(0), data)
 
     def step(carry, _):
         params, state = carry

@@ -1,4 +1,4 @@
-"""Every sampler in the folder on both paths: convergence, marginals, shapes, gradients, leading dimensions."""
+"""Every sampler in the folder on both paths: convergence, marginals, shapes, gradients."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_converges_to_the_known_flow(name, kind):
 @pytest.mark.parametrize("kind", ["linear", "cosine"])
 @pytest.mark.parametrize("name", STOCHASTIC)
 def test_marginal_of_a_gaussian_target(name, kind):
-    # the chain is affine in (x0, noise), so its mean is its value at zero and its variance the squared Jacobian
+    # the chain is affine in (x0, noise): its mean is its value at zero, its variance the squared Jacobian
     field = GaussianField(kind)
 
     def moments(steps):
@@ -75,7 +75,7 @@ def test_samples_have_the_marginal(name):
         return sampler.integrate(field, x0, jax.random.normal(key_path, sampler.noise_shape((1, 1))))
 
     x = np.asarray(jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(1), n))).ravel()
-    # 5 sigma of the mean and of the variance of n normal samples, plus the discretisation bounded in the test above
+    # 5 sigma of the mean and of the variance of n normal samples, plus the discretisation bounded above
     assert abs(x.mean() - MEAN) < 5 * STD / np.sqrt(n) + 0.02 * MEAN
     assert abs(x.var() - STD**2) < 5 * STD**2 * np.sqrt(2 / n) + 0.05 * STD**2
 

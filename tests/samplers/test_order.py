@@ -44,7 +44,7 @@ def test_euler_golden():
 
 
 def test_heun_golden():
-    # the step factor is 1 + hk + (hk)^2 / 2 for the trapezoid and the midpoint alike: h = .5, hk = .4, 1.48^2 = 2.1904
+    # one step multiplies by 1 + hk + (hk)^2 / 2, trapezoid and midpoint alike: hk = .4, 1.48^2 = 2.1904
     np.testing.assert_allclose(integrate("heun", Exponential(), steps=2), X0 * 2.1904, rtol=1e-6)
 
 
@@ -71,7 +71,7 @@ def test_ddim_with_eta_one_is_ddpm(kind):
 
 
 def test_ddim_two_steps_by_hand():
-    # cosine path, data N(m, s^2). t=0: alpha 0, sigma 1, so data = m and noise = x0; at t=1/2 alpha = sigma = c:
+    # cosine path, data N(m, s^2). t=0: alpha 0, sigma 1, so data = m, noise = x0; t=1/2: alpha = sigma = c,
     # x = c m + c x0, V = c^2 (s^2 + 1), data = m + c s^2 (x - c m) / V = m + s^2 x0 / (1 + s^2)
     field = GaussianField("cosine")
     expected = field.mean + field.std**2 * X0 / (1 + field.std**2)

@@ -52,7 +52,7 @@ class BraxEnv:
             num_modes=0,
             action_low=(-1.0,) * env.action_size,
             action_high=(1.0,) * env.action_size,
-            control_dt=float(env.dt),
+            control_dt=float(env.dt) if hasattr(env, "sys") else 0.0,  # `fast` has no physics
         )
 
     def default_params(self) -> PyTree:
@@ -61,7 +61,9 @@ class BraxEnv:
 
     def reset(self, key: Key, params: PyTree | None = None) -> State:
         """Starts the brax environment; `params` has nothing to set."""
-        inner = self.env.reset(jax.random.key_data(key))  # brax keeps raw keys, which every tree map can carry
+        inner = self.env.reset(
+            jax.random.key_data(key)
+        )  # brax keeps raw keys, which every tree map can carry
         return self._wrap(inner, {} if params is None else params)
 
     def step(self, state: State, action: Array) -> State:

@@ -58,6 +58,10 @@ class Rod:
 class TrackedRod:
     """MJX model of the rod and its obstacles.
 
+    Two compiled functions do the work:
+      at_rest(position [2]) -> Rod: standing still there.
+      step(rod, command [2], new_command [2]) -> Rod: one control step while the command (m) moves.
+
     Args:
       xml_path: an MJCF with a body `rod` on slide joints `rod_x`, `rod_y`, and obstacles in the world body.
       solve: whether contact forces act.
@@ -73,7 +77,14 @@ class TrackedRod:
         self.mass = float(self.model.body("rod").mass[0])
         self._mx = mjx.put_model(self.model)
         # A body on slide joints never turns: inertia and Jacobians are the same everywhere and computed once.
-        self._template = jax.jit(mjx.forward)(self._mx, mjx.make_data(self._mx))
+        reference = mujoco.MjData(self.model)
+        mujoco.mj_forward(self.model, reference)
+        self._template = mjx.put_data(self.model, reference)
+        if solve:  # pairs, softness and margins of the contacts, which the solver reads beside the gaps
+            self._template = jax.jit(mjx.collision)(self._mx, self._template)
+        # Compiled here too, because a reset outside jit would otherwise dispatch its operations one by one.
+        self.at_rest = jax.jit(self._at_rest)
+        self.step = jax.jit(self._step)
 
     @property
     def obstacles(self) -> np.ndarray:
@@ -81,12 +92,10 @@ class TrackedRod:
         fixed = np.flatnonzero(self.model.geom_bodyid == 0)
         return np.column_stack([self.model.geom_pos[fixed, :2], self.model.geom_size[fixed, 0]])
 
-    def at_rest(self, position: Array) -> Rod:
-        """The rod standing still at `position` [2]."""
+    def _at_rest(self, position: Array) -> Rod:
         return self._collide(self._template.replace(qpos=position, qvel=jnp.zeros(2)))
 
-    def step(self, rod: Rod, command: Array, new_command: Array) -> Rod:
-        """One control step while the command moves from `command` to `new_command` ([2], m)."""
+    def _step(self, rod: Rod, command: Array, new_command: Array) -> Rod:
         old = rod.velocity * self.dt
         gain_new, gain_old = new_command - rod.position, command - rod.position
         new = LAG * old + GAIN_NEW * gain_new + GAIN_OLD * gain_old
@@ -125,5 +134,7 @@ def _load(path: Path) -> mujoco.MjModel:
     joints = [model.joint(i).name for i in range(model.njnt)]
     slides = joints == ["rod_x", "rod_y"] and (model.jnt_type == mujoco.mjtJoint.mjJNT_SLIDE).all()
     if not slides or mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, "rod") < 0:
-        raise ConfigError("env.xml_path", str(path), "a body 'rod' on the slide joints 'rod_x' and 'rod_y' only")
+        raise ConfigError(
+            "env.xml_path", str(path), "a body 'rod' on the slide joints 'rod_x' and 'rod_y' only"
+        )
     return model

@@ -173,7 +173,10 @@ class Avoiding:
         del key
         x, y = state.data["command"]
         slots = (mode // 12, mode // 4 % 3, mode % 4)
-        goals = [jnp.asarray(START[0]), *(jnp.asarray(row)[slot] for row, slot in zip(LANES, slots, strict=True))]
+        goals = [
+            jnp.asarray(START[0]),
+            *(jnp.asarray(row)[slot] for row, slot in zip(LANES, slots, strict=True)),
+        ]
         lane, slope = goals[0], jnp.zeros(())
         for (low, high), here, there in zip(CHANGES, goals[:-1], goals[1:], strict=True):
             u = jnp.clip((y - low) / (high - low), 0.0, 1.0)

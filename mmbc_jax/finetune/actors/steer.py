@@ -4,9 +4,9 @@ pi_W(w | s, z) = N(m + b mu(s, z), diag(b sigma_z)^2),    chunk = transport(s, w
 mu(s, z) = C_z psi(s) + MLP(s, z)
 
 (m, b) are the mean and scale of the reference's base. psi holds random Fourier features with |psi(s)| = 1,
-and C_z has independent N(0, 1 - sigma_0^2) entries, so that at the start every z asks for another smooth field
-of noise while the mixture over z is the base itself: N(0, (1 - sigma_0^2) + sigma_0^2) = N(0, 1). The reference's
-behaviour is thus kept in aggregate and already split by z; training sharpens the split. With one mode the
+and C_z has independent N(0, 1 - sigma_0^2) entries. So at the start every z asks for another smooth field
+of noise, while the mixture over z is the base itself: N(0, (1 - sigma_0^2) + sigma_0^2) = N(0, 1). The
+reference's behaviour is thus kept in aggregate and already split by z; training sharpens the split. With one mode the
 start is exactly the base.
 
 Source: the steering policy of Behavioral Mode Discovery (arXiv 2605.11387); noise-space RL of DSRL
@@ -26,7 +26,7 @@ from mmbc_jax.core.config import check_choice, check_range
 from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.core.protocols import Policy
 from mmbc_jax.core.registry import register
-from mmbc_jax.core.types import Array, Key, PyTree, Variables
+from mmbc_jax.core.types import Array, Batch, Key, PyTree, Variables
 from mmbc_jax.nn.embedding import fourier_features
 from mmbc_jax.nn.mlp import ACTIVATIONS, MLP
 
@@ -94,7 +94,8 @@ class SteerActor:
         return {
             "base_mean": samples.mean(0),
             "base_std": samples.std(0),
-            "frequency": self.init_frequency * jax.random.normal(key_freq, (spec.obs_dim, self.init_features)),
+            "frequency": self.init_frequency
+            * jax.random.normal(key_freq, (spec.obs_dim, self.init_features)),
             "mix": math.sqrt(1.0 - std**2) * jax.random.normal(key_mix, shape),
             "network": self.network.init(key_net, self._inputs(zeros, jnp.zeros((1,), jnp.int32))),
             "log_std": jnp.full((self.num_modes, self._size), math.log(std)),
@@ -187,8 +188,6 @@ def _check_steerable(policy: Policy) -> None:
     spec = policy.spec
 
     def sample(key: Key) -> PyTree:
-        from mmbc_jax.core.types import Batch
-
         batch = Batch(
             obs=jnp.zeros((2, spec.obs_dim)),
             chunk=jnp.zeros((2, *spec.chunk_shape)),
@@ -206,6 +205,6 @@ def _check_steerable(policy: Policy) -> None:
         raise ConfigError(
             "actor.name",
             "steer",
-            f"a policy with continuous noise of a chunk's shape to steer (this one's base is {x0.dtype}{x0.shape[1:]}); "
-            "policy.name = flow or diffusion",
+            "a policy with continuous noise of a chunk's shape to steer, such as flow or diffusion; "
+            f"this one's base is {x0.dtype}{x0.shape[1:]}",
         )

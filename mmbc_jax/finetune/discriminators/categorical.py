@@ -100,9 +100,9 @@ class CategoricalDiscriminator:
         return jnp.concatenate([flat, time[..., None]], -1)
 
     def log_prob(self, params: PyTree, key: Key, features: Array) -> Array:
-        """[..., Z] log q(.|features + noise): the blur is part of what q sees, in training and in the reward."""
+        """[..., Z] log q(.|features + noise): the blur is part of what q sees, in the reward too."""
         noisy = features + self.noise * jax.random.normal(key, features.shape)
-        return jax.nn.log_softmax(self.network.apply(params, noisy))
+        return jax.nn.log_softmax(jnp.asarray(self.network.apply(params, noisy)))
 
     def loss(self, params: PyTree, key: Key, features: Array, z: Array) -> tuple[Array, Metrics]:
         """Cross-entropy under input noise.

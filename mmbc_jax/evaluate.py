@@ -1,0 +1,80 @@
+"""Evaluates a checkpoint: `python -m mmbc_jax.evaluate --checkpoint DIR [--stage NAME] [--z Z]`.
+
+DIR is a work directory or one stage's checkpoints. The policy, the sampler's settings and the environment come
+from the checkpoint itself; the evaluator is the one that training uses.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from mmbc_jax.core import config as config_lib
+from mmbc_jax.core.errors import UserError
+from mmbc_jax.core.files import plain, write_json
+from mmbc_jax.training import cli
+
+
+def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, str]]]:
+    """The arguments and the overrides of `evaluation` and `env`.
+
+    Raises:
+      UserError: an argument that cannot work.
+    """
+    rest, overrides = config_lib.split_overrides(argv)
+    parser = argparse.ArgumentParser(prog="python -m mmbc_jax.evaluate", description=__doc__)
+    parser.add_argument(
+        "--checkpoint", required=True, help="work directory, or <workdir>/checkpoints/<stage>"
+    )
+    parser.add_argument("--stage", default="", help="stage to evaluate; default: the last there is")
+    parser.add_argument("--episodes", type=int, default=0, help="default: as in training")
+    parser.add_argument(
+        "--seed", type=int, default=None, help="default: the key of training's own evaluation"
+    )
+    parser.add_argument("--z", type=int, default=None, help="command this mode in every episode")
+    parser.add_argument("--out", default="", help="write summary.json and figures to this folder")
+    args, unknown = parser.parse_known_args(rest)
+    if unknown:
+        raise UserError(f"unknown argument {unknown[0]!r}")
+    for key, _ in overrides:
+        if key.split(".")[0] not in ("env", "evaluation"):
+            raise UserError(f"--config.{key}: only env and evaluation can be changed for a trained policy")
+    if args.episodes < 0:
+        raise UserError(f"--episodes {args.episodes} must be positive")
+    return args, overrides
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command line; returns the exit code."""
+    cli.quiet()
+    args, overrides = parse(argv)
+    cli.compilation_cache()
+    from mmbc_jax.report import run_report, table
+    from mmbc_jax.training.restored import restore
+
+    if args.episodes:
+        overrides.append(("evaluation.episodes", str(args.episodes)))
+    restored = restore(Path(args.checkpoint), args.stage, overrides)
+    results = restored.evaluate(args.seed, args.z)
+    found = run_report.evaluation_summary(restored, results, argv)
+    if args.out:
+        out = Path(args.out)
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / "summary.json", found)
+        run_report.episode_figures(restored.setup, results, found, out / "figures")
+    if os.isatty(1):
+        Console().print(table.table(found))
+    else:
+        json.dump(plain(found), sys.stdout, indent=2)
+        print()
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run_main(main)

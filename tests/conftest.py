@@ -1,0 +1,28 @@
+"""Shared fixtures. Key-reuse checking is on for every test."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import pytest
+
+jax.config.update("jax_debug_key_reuse", True)
+
+
+def data_folder() -> Path | None:
+    """The folder of recorded demonstrations: $MMBC_DATA, or a `shared/data` beside the repository."""
+    candidates = [os.environ.get("MMBC_DATA"), Path(__file__).parents[2] / "shared" / "data"]
+    return next((Path(c) for c in candidates if c and Path(c).is_dir()), None)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of recorded demonstrations; skips where it is absent."""
+    folder = data_folder()
+    if folder is None:
+        pytest.skip("no recorded demonstrations: set MMBC_DATA to their folder")
+    return folder

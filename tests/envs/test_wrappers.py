@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmbc_jax.core.errors import ConfigError
+from mmbc_jax.core.types import EnvSpec, State
+from mmbc_jax.envs import wrappers
+
+
+class Counter:
+    """obs = (start + t, last action), reward t+1 at step t; terminates when t reaches params["end"]."""
+
+    spec = EnvSpec("counter", 2, 1, 10, 3, (-1.0,), (1.0,))
+
+    def default_params(self):
+        return {"end": jnp.asarray(100, jnp.int32)}
+
+    def reset(self, key, params=None):
+        params = self.default_params() if params is None else params
+        start = 0.5 * jax.random.uniform(key)
+        return State(
+            data={"t": jnp.zeros((), jnp.int32), "start": start},
+            obs=jnp.stack([start, 0.0]),
+            reward=jnp.zeros(()),
+            done=jnp.zeros(()),
+            metrics={"success": jnp.zeros(()), "reward_part": jnp.zeros(())},
+            info={"mode": jnp.full((), -1, jnp.int32), "params": params},
+        )
+
+    def step(self, state, action):
+        t = state.data["t"] + 1
+        done = t >= state.info["params"]["end"]
+        return state.replace(
+            data=state.data | {"t": t},
+            obs=jnp.stack([state.data["start"] + t, action[0]]),
+            reward=t.astype(jnp.float32),
+            done=done.astype(jnp.float32),
+            metrics={"success": done.astype(jnp.float32), "reward_part": 2.0 * t},
+            info=state.info | {"mode": jnp.where(done, 2, -1).astype(jnp.int32)},
+        )
+
+
+def params(end):
+    return {"end": jnp.asarray(end, jnp.int32)}
+
+
+def zeros(batch, length):
+    return jnp.zeros((batch, length, 1))
+
+
+def keys(seed, batch):
+    return jax.random.split(jax.random.key(seed), batch)
+
+
+def test_episode_truncates_only_at_the_limit():
+    env = wrappers.Episode(Counter(), 3)
+    state = env.reset(jax.random.key(0))
+    seen = []
+    for _ in range(3):
+        state = env.step(state, jnp.zeros(1))
+        seen.append((float(state.done), float(state.info["truncation"]), int(state.info["steps"])))
+    assert seen == [(0, 0, 1), (0, 0, 2), (1, 1, 3)]
+    assert float(state.info["discount"]) == 1.0
+    np.testing.assert_array_equal(state.info["final_obs"], state.obs)
+
+
+def test_termination_at_the_limit_is_not_a_truncation():
+    env = wrappers.Episode(Counter(), 3)
+    state = env.reset(jax.random.key(0), params(3))
+    for _ in range(3):
+        state = env.step(state, jnp.zeros(1))
+    assert (float(state.done), float(state.info["truncation"])) == (1.0, 0.0)
+    assert int(state.info["final_mode"]) == 2
+
+
+def test_horizon_is_traced():
+    env = wrappers.Episode(Counter(), 10)
+    traces = []
+
+    @jax.jit
+    def length(horizon):
+        traces.append(1)
+        state = env.reset(jax.random.key(0), horizon=horizon)
+        state, done = jax.lax.scan(
+            lambda s, _: (n := env.step(s, jnp.zeros(1)), n.done), state, None, length=10
+        )
+        return done.argmax() + 1
+
+    assert [int(length(jnp.asarray(h))) for h in (2, 5, 10)] == [2, 5, 10]
+    assert len(traces) == 1
+
+
+def test_chunk_reward_and_discount():
+    env = wrappers.Chunk(wrappers.Episode(Counter(), 10), exec_len=3, gamma=0.5)
+    state = jax.jit(env.step)(env.reset(jax.random.key(0)), jnp.zeros((5, 1)))
+    # 1 + 0.5 * 2 + 0.25 * 3 = 2.75; gamma^3 = 0.125
+    assert float(state.reward) == 2.75
+    assert float(state.info["discount"]) == 0.125
+    start = float(state.data["start"])
+    np.testing.assert_allclose(state.info["path"][:, 0], start + np.array([1, 2, 3]), rtol=1e-6)
+    assert float(state.metrics["reward"]) == 6.0  # 1 + 2 + 3
+    assert float(state.metrics["reward_part"]) == 12.0  # 2 + 4 + 6
+
+
+@pytest.mark.parametrize(("end", "length", "truncation", "success"), [(2, 10, 0.0, 1.0), (9, 2, 1.0, 0.0)])
+def test_chunk_stops_at_done(end, length, truncation, success):
+    env = wrappers.Chunk(wrappers.Episode(Counter(), length), exec_len=4, gamma=0.5)
+    state = env.step(env.reset(jax.random.key(0), params(end)), jnp.zeros((4, 1)))
+    # two steps: 1 + 0.5 * 2 = 2; gamma^2 = 0.25
+    assert (float(state.reward), float(state.info["discount"])) == (2.0, 0.25)
+    assert (float(state.done), float(state.info["truncation"])) == (1.0, truncation)
+    assert float(state.metrics["success"]) == success
+    assert int(state.info["steps"]) == int(state.data["t"]) == int(state.info["final_steps"]) == 2
+    ramp = float(state.data["start"]) + np.array([1, 2, 2, 2])
+    np.testing.assert_allclose(state.info["path"][:, 0], ramp, rtol=1e-6)
+    np.testing.assert_array_equal(state.info["final_obs"], state.info["path"][-1])
+
+
+def test_chunk_clips_actions_and_refuses_short_chunks():
+    env = wrappers.Chunk(wrappers.Episode(Counter(), 10), exec_len=2, gamma=1.0)
+    state = env.step(env.reset(jax.random.key(0)), jnp.array([[3.0], [-7.0]]))
+    np.testing.assert_array_equal(state.info["path"][:, 1], [1.0, -1.0])
+    with pytest.raises(ValueError, match="cannot fill"):
+        env.step(state, jnp.zeros((1, 1)))
+
+
+def test_batch_maps_only_parameters_with_a_leading_axis():
+    env = wrappers.make(Counter(), exec_len=4, autoreset=None)
+    state = env.reset(keys(0, 3), {"end": jnp.array([1, 2, 9], jnp.int32)})
+    state = env.step(state, zeros(3, 4))
+    np.testing.assert_array_equal(state.info["final_steps"], [1, 2, 4])
+    shared = env.step(env.reset(keys(0, 3), params(2)), zeros(3, 4))
+    np.testing.assert_array_equal(shared.info["final_steps"], [2, 2, 2])
+
+
+def test_without_autoreset_finished_instances_stay_frozen():
+    env = wrappers.make(Counter(), exec_len=2, gamma=0.5, autoreset=None)
+    state = env.reset(keys(0, 2), {"end": jnp.array([2, 9], jnp.int32)})
+    state = env.step(state, zeros(2, 2))
+    later = env.step(state, zeros(2, 2) + 0.3)
+    np.testing.assert_array_equal(later.reward, [0.0, 3.0 + 0.5 * 4.0])
+    np.testing.assert_array_equal(later.info["discount"], [1.0, 0.25])
+    np.testing.assert_array_equal(later.obs[0], state.obs[0])
+    np.testing.assert_array_equal(later.metrics["reward"], [0.0, 7.0])
+    np.testing.assert_array_equal(later.metrics["success"], [1.0, 0.0])
+    np.testing.assert_array_equal(later.info["mode"], [2, -1])
+    np.testing.assert_array_equal(later.info["steps"], [2, 4])
+
+
+@pytest.mark.parametrize("mode", ["full", "cached"])
+def test_autoreset_keeps_the_finished_step_visible(mode):
+    env = wrappers.make(Counter(), exec_len=2, gamma=0.5, autoreset=mode)
+    first = env.reset(keys(0, 2), {"end": jnp.array([2, 9], jnp.int32)})
+    state = env.step(first, zeros(2, 2), jax.random.key(1))
+    np.testing.assert_array_equal(state.done, [1, 0])
+    np.testing.assert_array_equal(state.reward, [2.0, 2.0])
+    np.testing.assert_array_equal(state.metrics["success"], [1, 0])
+    np.testing.assert_array_equal(state.info["final_mode"], [2, -1])
+    np.testing.assert_array_equal(state.info["mode"], [-1, -1])
+    np.testing.assert_array_equal(state.info["final_steps"], [2, 2])
+    np.testing.assert_array_equal(state.info["steps"], [0, 2])
+    np.testing.assert_array_equal(state.data["t"], [0, 2])
+    np.testing.assert_allclose(state.info["final_obs"][:, 0], first.obs[:, 0] + 2, rtol=1e-6)
+    np.testing.assert_array_equal(state.info["path"][:, -1], state.info["final_obs"])
+    np.testing.assert_array_equal(state.info["params"]["end"], [2, 9])
+    assert bool(state.obs[0, 0] == first.obs[0, 0]) == (mode == "cached")
+    again = env.step(state, zeros(2, 2), jax.random.key(2))
+    np.testing.assert_array_equal(again.reward, [2.0, 3.0 + 0.5 * 4.0])  # the new episode counts from 1
+
+
+def test_full_resets_differ_between_instances_and_need_a_key():
+    env = wrappers.make(Counter(), autoreset="full", length=1)
+    state = env.reset(keys(0, 4))
+    with pytest.raises(ValueError, match="key"):
+        env.step(state, zeros(4, 1))
+    state = env.step(state, zeros(4, 1), jax.random.key(1))
+    assert len(np.unique(state.obs[:, 0])) == 4
+
+
+@pytest.mark.parametrize("mode", ["full", "cached"])
+def test_horizon_survives_resets_and_a_new_one_starts_with_the_next_episode(mode):
+    env = wrappers.make(Counter(), autoreset=mode, length=10)
+    state = env.reset(keys(0, 2), horizon=jnp.array([1, 3]))
+    state = env.step(state, zeros(2, 1), jax.random.key(1))
+    np.testing.assert_array_equal(state.info["horizon"], [1, 3])
+    np.testing.assert_array_equal(state.done, [1, 0])
+    state = env.step(state, zeros(2, 1), jax.random.key(2), horizon=jnp.asarray(7))
+    np.testing.assert_array_equal(state.info["horizon"], [7, 3])
+    np.testing.assert_array_equal(state.info["truncation"], [1, 0])
+
+
+@pytest.mark.parametrize("mode", ["full", "cached", None])
+def test_tree_is_scan_stable(mode):
+    env = wrappers.make(Counter(), exec_len=3, gamma=0.9, autoreset=mode)
+    state = env.reset(keys(0, 2))
+    args = () if mode is None else (jax.random.key(1),)
+    stepped = jax.eval_shape(env.step, state, zeros(2, 3), *args)
+    assert jax.tree.structure(state) == jax.tree.structure(stepped)
+    assert [(x.shape, x.dtype) for x in jax.tree.leaves(state)] == [
+        (x.shape, x.dtype) for x in jax.tree.leaves(stepped)
+    ]
+
+
+def test_discounted_return_over_chunks_equals_the_plain_one():
+    """Composing chunk rewards with their discounts gives sum gamma^t r_t, whatever the chunk length."""
+    gamma, returns = 0.9, []
+    for h in (1, 2, 3, 7):
+        env = wrappers.make(Counter(), exec_len=h, gamma=gamma, autoreset=None)
+        state, total, weight = env.reset(keys(0, 1), params(8)), 0.0, 1.0
+        for _ in range(-(-8 // h)):
+            state = env.step(state, zeros(1, h))
+            total += weight * float(state.reward[0])
+            weight *= float(state.info["discount"][0])
+        returns.append(total)
+    np.testing.assert_allclose(returns, sum(gamma**t * (t + 1) for t in range(8)), rtol=1e-5)
+
+
+def test_wrappers_forward_and_refuse():
+    inner = Counter()
+    env = wrappers.make(inner, autoreset="cached")
+    assert env.unwrapped is inner
+    assert env.spec is inner.spec
+    assert int(env.default_params()["end"]) == 100
+    with pytest.raises(ConfigError, match="autoreset"):
+        wrappers.make(inner, autoreset="always")
+    with pytest.raises(ConfigError, match="exec_len"):
+        wrappers.make(inner, exec_len=0)

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from mmbc_jax import replay
+from mmbc_jax.core import config, registry
+from mmbc_jax.data import collect
+from mmbc_jax.data.episodes import Episodes
+from mmbc_jax.data.load import load
+
+
+@pytest.fixture(scope="module")
+def env():
+    return registry.build("env", config.plugin("env", "avoiding"))
+
+
+@pytest.fixture(scope="module")
+def recorded(env):
+    """Noise-free episodes, so that the recorded actions are the executed ones."""
+    return collect.record(env, jax.random.key(0), 24, 0.0)
+
+
+def test_own_recordings_replay_exactly(env, recorded):
+    result = replay.replay(env, recorded)
+    assert result["episodes"] == result["mode_agreement"] == 24
+    assert result["contacts"] == 0
+    assert result["mode_source"] == "recorded"
+    assert max(result["error_max_mm"]) < 0.01
+    assert result["steps"] == recorded.ends[-1]
+
+
+def test_mode_is_read_off_the_path_where_it_is_not_recorded(env, recorded):
+    plain = Episodes(recorded.obs, recorded.action, recorded.ends, None, "plain")
+    result = replay.replay(env, plain)
+    assert (result["mode_source"], result["mode_agreement"]) == ("path", 24)
+
+
+def test_error_is_in_millimetres_and_per_episode(env, recorded):
+    obs = recorded.obs.copy()
+    rows = recorded.episode(3)
+    obs[rows.start + 1 : rows.stop, 2] += 0.003  # measured x of one episode is 3 mm off after its first row
+    result = replay.replay(env, Episodes(obs, recorded.action, recorded.ends, recorded.mode, "shifted", 24))
+    n = rows.stop - rows.start
+    assert result["error_mean_mm"][3] == pytest.approx(3.0 * (n - 1) / n, abs=0.02)
+    assert result["error_max_mm"][3] == pytest.approx(3.0, abs=0.02)
+    assert result["error_max_mm"][4] < 0.01
+    assert result["median_error_mean_mm"] < 0.01
+
+
+def test_a_contact_is_counted(env, recorded):
+    action = recorded.action.copy()
+    action[recorded.episode(0)] = [0.0, 0.005]  # straight up from x = 0.525 into the first obstacle
+    result = replay.replay(env, Episodes(recorded.obs, action, recorded.ends, recorded.mode, "bent", 24))
+    assert (result["contacts"], result["mode_agreement"]) == (1, 23)
+
+
+def test_the_recordings_of_the_original(env, shared_data):
+    path = shared_data / "avoiding" / "d3il_avoiding_scripted_72.npz"
+    if not path.is_file():
+        pytest.skip(f"{path} is not there")
+    episodes = load(path)
+    result = replay.replay(env, episodes)
+    assert result["episodes"] == 72
+    assert result["mode_agreement"] == 72
+    assert result["contacts"] <= 1
+    assert result["median_error_mean_mm"] <= 6.0
+    labels = [int(env.label(episodes.obs[episodes.episode(i)][:, 2:])) for i in range(0, 72, 9)]
+    np.testing.assert_array_equal(labels, episodes.mode[::9])
+
+
+def test_command_line(tmp_path, recorded, capsys):
+    data, out = recorded.select(np.arange(3)).save_npz(tmp_path / "three.npz"), tmp_path / "out.json"
+    assert replay.main(["--env", "avoiding", "--data", str(data), "--out", str(out)]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == json.loads(out.read_text())
+    assert (printed["env"], printed["episodes"], printed["mode_agreement"]) == ("avoiding", 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "/no/such.npz"], "/no/such.npz"),
+        (["--env", "avoidance", "--data", "x.npz"], "avoiding"),
+        (["--env", "landscape", "--data", "{data}"], "recorded observation"),
+        (["--data", "{data}", "--config.env.rules", "none"], "rules"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(tmp_path, recorded, capsys, arguments, message):
+    data = str(recorded.select(np.arange(1)).save_npz(tmp_path / "one.npz"))
+    assert replay.main([a.replace("{data}", data) for a in arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
