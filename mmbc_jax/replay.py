@@ -32,8 +32,8 @@ def replay(env: Any, episodes: Episodes) -> dict[str, Any]:
     """Replays all episodes at once.
 
     The path error is the distance between recorded and replayed measured position, in mm, at every recorded
-    observation. The mode of a recording is its label, or else the row crossings of its recorded path. A contact
-    is false where the recording, having reached its end, had none.
+    observation. The mode of a recording is its label, or else the row crossings of its recorded path.
+    `contacts` counts the replays that touched an obstacle; a recording that reached the finish never did.
 
     Args:
       env: a bare environment with `reset_to(obs, key)`, `label(path)`, a plotted position in m and a

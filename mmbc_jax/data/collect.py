@@ -1,8 +1,8 @@
 """Demonstrations from an environment's own expert, balanced over its modes.
 
-The executed action is the expert's plus Gaussian noise; the recorded one is the expert's own, at the state the
-noise has led to. So the data show how to come back (DART, Laskey et al. 2017, https://arxiv.org/abs/1703.09327),
-which a clone needs to survive its own errors.
+The executed action is the expert's plus Gaussian noise; the recorded one is the expert's own, at the state
+the noise has led to. So the data show how to come back, which a clone needs to survive its own errors
+(DART, Laskey et al. 2017, https://arxiv.org/abs/1703.09327).
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def record(env: Env, key: Key, num_episodes: int, noise: float, params: PyTree |
 
 
 def _roll(env: Any, key: Key, modes: Array, noise: Array, params: PyTree) -> tuple[Array, ...]:
-    """One episode per entry of `modes` [B]: obs [T, B, D], action [T, B, A], length [B], success in mode [B]."""
+    """One episode per mode of `modes` [B]: obs [T, B, D], action [T, B, A], length [B], success [B]."""
     size = modes.shape[0]
     batched = wrappers.make(env, autoreset=None)
     expert = jax.vmap(batched.unwrapped.expert)

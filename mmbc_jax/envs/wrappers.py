@@ -16,10 +16,10 @@ be carried through `lax.scan`. Keys of `State.info`, with the wrapper that owns 
   path           [h, D]     Chunk      observation after each executed control step, the last one repeated
   first          dict       AutoReset  ("cached" only) data, obs and mode of the first reset
 
-After an automatic reset `obs`, `data`, `info["mode"]` and `info["steps"]` belong to the new episode; `reward`,
-`done`, `metrics`, `truncation`, `discount`, `path` and the `final_*` keys still speak of the finished step.
-A step is terminal, with no value to bootstrap, where `done` is 1 and `truncation` is 0; elsewhere the target is
-`reward + discount * V(final_obs)`.
+After an automatic reset `obs`, `data`, `info["mode"]` and `info["steps"]` belong to the new episode;
+`reward`, `done`, `metrics`, `truncation`, `discount`, `path` and the `final_*` keys still speak of the finished
+step. It is terminal, with no value to bootstrap, where `done` is 1 and `truncation` is 0; elsewhere the target
+is `reward + discount * V(final_obs)`. `metrics["reward"]` is the undiscounted reward of the decision.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Environments of brax, named `brax:<name>`, for example `brax:reacher`.
 
 The whole brax state is carried in `State.data`; its own `info` stays there, so it cannot collide with ours.
-brax's metrics are handed on beside `success`, which is 0 throughout: brax defines no success. There are no mode
-labels (`num_modes` 0, mode -1), no expert and no traced parameters.
+brax's metrics are handed on beside `success`, which is 0 throughout: brax defines no success. There are no
+mode labels (`num_modes` 0, mode -1), no expert and no traced parameters.
 Actions are in [-1, 1]; brax's environments scale them to their actuators themselves.
 """
 

@@ -9,10 +9,10 @@ The constants were fitted by least squares to recordings of the original robot a
 tracking at 35 ms per control step. MJX integrates v' = v + dt f/m, c' = c + dt v', so the generalised force
 f = m (dc[t] - dc[t-1]) / dt^2 reproduces the recurrence exactly, and contacts can push against it.
 
-Contacts are found once per step, at the new position. Where the caller ends the episode at the first contact, no
-contact force ever acts on a living episode; `solve=False` then leaves out the constraint solver, with the same
-result. With `solve=True` the contacts found at the end of a step are carried into the next one, where the
-constraint solver turns them into forces.
+Contacts are found once per step, at the new position. Where the caller ends the episode at the first contact,
+no contact force ever acts on a living episode; `solve=False` then leaves out the constraint solver, with the
+same result. With `solve=True` the contacts found at the end of a step are carried into the next one, where
+the constraint solver turns them into forces.
 """
 
 from __future__ import annotations

@@ -4,16 +4,19 @@ The scene, rates, action and mode labels are those of D3IL's Avoiding task; the 
 that follows its command with the arm's measured lag (`_tracking.py`).
 
 One control step lasts 35 ms. An action in [-1, 1] moves the commanded position by up to 1 cm per axis; the
-observation is (command x, y, measured x, y) in m. Contact is a gap below 0 to any obstacle at the new position.
-Row crossings, judged at the measured position after each step, make the label 12 L1 + 4 L2 + L3:
-L1 first time |y + 0.1| <= 0.03: left (0) or right (1) of x = 0.5; L2 first time |y - 0.08| <= 0.03: slot 0..2,
-split at 0.425 and 0.575; L3 first time y >= 0.26: slot 0..3, split at 0.35, 0.5 and 0.65.
+observation is (command x, y, measured x, y) in m. A contact is a gap below 0 to any obstacle at the new
+position. Row crossings, judged at the measured position after each step, make the label 12 L1 + 4 L2 + L3:
 
-rules = "d3il": the episode ends at the first contact (failure) or at y > 0.35 (success), after 250 steps at most.
+  L1  first time |y + 0.1| <= 0.03    left (0) or right (1) of x = 0.5
+  L2  first time |y - 0.08| <= 0.03   slot 0..2, split at 0.425 and 0.575
+  L3  first time y >= 0.26            slot 0..3, split at 0.35, 0.5 and 0.65
+
+rules = "d3il": the episode ends at the first contact (failure) or at y > 0.35 (success), and after 250 steps.
   Reward: `success_reward` at success, else 0.
-rules = "dppo": 100 steps without an early end. Reward per step: -0.1 from the first contact on, -0.1 while x is
-  outside [0.2, 0.8], `success_reward` while y > 0.4 (Ren et al. 2024). Success: y > 0.35 was reached and nothing
-  touched, so far. It counts at the episode's end: a later contact takes success and label away again.
+rules = "dppo": 100 steps without an early end. Reward per step: -0.1 from the first contact on, -0.1 while x
+  is outside [0.2, 0.8], `success_reward` while y > 0.4 (Ren et al. 2024). Success: y > 0.35 was reached and
+  nothing touched, so far. What counts is the episode's end: a later contact takes success and label away.
+  100 steps leave the expert little to spare on the longest ways: execution noise above 0.1 makes it late.
 """
 
 from __future__ import annotations
@@ -157,7 +160,7 @@ class Avoiding:
         )
 
     def expert(self, state: State, mode: Array, key: Key) -> Array:
-        """Leads the command along a smooth lane through the three gaps of `mode`; stands still past the finish.
+        """Leads the command along a smooth lane through the gaps of `mode`; stops past the finish.
 
         The lane x*(y) changes between gap centres by smoothsteps, so modes that share gaps share the way.
         The direction (dx*/dy + PULL (x* - x), 1) is scaled to a constant speed of its larger component.
@@ -193,7 +196,7 @@ class Avoiding:
         return _code(rows)
 
     def draw(self, ax: Any) -> None:
-        """Obstacles, start and finish line, in m; the rod is a point, so obstacles are drawn at their radius."""
+        """Obstacles at their own radius (the rod adds 0.01), start and finish line, in m."""
         from matplotlib.patches import Circle
 
         for x, y, radius in self.rod.obstacles:

@@ -1,7 +1,7 @@
 r"""A point in the plane and four peaks of reward: the smallest task with modes.
 
-The peaks lie at radius 1 and angles 45 deg + 90 deg * i. The start is N(0, start_std^2 I). An action displaces
-the point by at most 0.15 per axis; after 16 steps the episode ends and pays
+The peaks lie at radius 1 and angles 45 deg + 90 deg * i. The start is N(0, start_std^2 I). An action
+displaces the point by at most 0.15 per axis; after 16 steps the episode ends and pays
 
   R = h_i exp(-d^2 / (2 peak_width^2)),   i the nearest centre, d the distance to it.
 
@@ -9,8 +9,8 @@ That end is a real termination (`done` without `truncation`): nothing is left to
 Success is d <= 0.2; the mode label is then i, else -1.
 
 `reward` selects the default parameters: "balanced" heights (1, 1, 1, 1), "unbalanced" (1, .8, .8, .8), and
-"rotated" equal heights with centres turned by 20 deg. The expert always goes to the centres that are not turned,
-so with "rotated" the reward lies outside the support of the demonstrations.
+"rotated" equal heights with centres turned by 20 deg. The expert always goes to the centres that are not
+turned, so with "rotated" the reward lies outside the support of the demonstrations.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class Landscape:
         return jnp.clip(action + 0.1 * jax.random.normal(key, (2,)), -1.0, 1.0)
 
     def draw(self, ax: Any) -> None:
-        """Contours of the terminal reward at the default parameters, centres of the demonstrations as crosses."""
+        """Contours of the terminal reward at the default parameters; crosses where demonstrations end."""
         grid = np.linspace(-1.6, 1.6, 121)
         x, y = np.meshgrid(grid, grid)
         params = jax.tree.map(np.asarray, self.default_params())

@@ -1,0 +1,171 @@
+"""The behavioural-cloning step: data indexing, loss, gradient, clipping, AdamW and moving average.
+
+Ours is the program that a run executes: `training.epoch.make_epoch` over one run, `sweep.mode` vmap, state
+donated. It also carries the non-finite guard and the logged metrics, which the PyTorch loops leave out.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import torch
+from ml_collections import ConfigDict
+
+from benchmarks import host, subjects
+from benchmarks.peers import TorchCloner, flow_loss
+from benchmarks.timing import Contender, interleave, summarise
+from mmbc_jax.core.types import Variables
+from mmbc_jax.data.windows import Windows
+from mmbc_jax.training import bc
+from mmbc_jax.training.epoch import compile_program, make_epoch, stack_runs
+
+BATCHES = (256, 512)
+OURS = "mmbc_jax"
+_BLOCK_SECONDS = 0.25
+
+
+def agreement(batch_size: int = 64) -> dict[str, float]:
+    """How far the two implementations are apart on the same weights, batch, noise and times.
+
+    Returns:
+      Largest absolute differences: of the loss, of the gradient relative to its largest entry, and of the
+      parameters and their moving average after one step relative to the size of the step.
+    """
+    policy = subjects.flow_policy()
+    cfg = subjects.default_bc(batch_size)
+    data = subjects.windows(1000)
+    state = subjects.init_state(policy, cfg, data)
+    key, key_batch, key_loss = jax.random.split(state.key, 3)
+    del key
+    index = jax.random.randint(key_batch, (batch_size,), 0, len(data))
+    key_noise, key_time = jax.random.split(key_loss)
+    batch = data.batch(index)
+    x0 = policy.prior.distribution({}, batch.obs).sample(seed=key_noise)
+    t = policy.draw_times(key_time, (batch_size,))
+    loss, grads = jax.value_and_grad(
+        lambda params: policy.loss(Variables(params, state.stats["policy"]), key_loss, batch, {}).total()
+    )(state.params)
+    after, _ = jax.jit(bc.make_train_step(policy, cfg))(state, data)
+
+    field = subjects.torch_field(policy, state.params)
+    noise = tuple(torch.tensor(np.array(a)) for a in (x0, t))
+    theirs = flow_loss(field, *subjects.as_torch(batch), *noise)
+    theirs.backward()
+    torch_grads = [param.grad.clone() for param in field.parameters()]
+    cloner = TorchCloner(field, subjects.as_torch(data), cfg, "eager")
+    before = [param.detach().clone() for param in cloner.params]
+    cloner.update(*subjects.as_torch(batch), *noise)
+    return {
+        "loss": abs(float(loss) - theirs.item()),
+        "gradient": _distance(policy, grads, torch_grads, torch_grads),
+        "step": _distance(policy, after.params, cloner.params, _moved(before, cloner.params)),
+        "moving_average": _distance(policy, after.ema, cloner.ema, _moved(before, cloner.ema)),
+    }
+
+
+def _moved(before: list[torch.Tensor], after: list[torch.Tensor]) -> list[torch.Tensor]:
+    return [a.detach() - b for a, b in zip(after, before, strict=True)]
+
+
+def _distance(
+    policy: Any, ours: Any, theirs: list[torch.Tensor], scale: list[torch.Tensor]
+) -> float:
+    """Largest difference over all parameters, in units of the largest entry of `scale`."""
+    mirrored = list(subjects.torch_field(policy, ours).parameters())
+    largest = max(
+        float((a.detach() - b.detach()).abs().max()) for a, b in zip(mirrored, theirs, strict=True)
+    )
+    return largest / max(float(entry.abs().max()) for entry in scale)
+
+
+def our_block(cfg: ConfigDict, data: Windows, steps: int) -> tuple[Callable[[], Any], float, int]:
+    """(a function that runs `steps` steps of the compiled epoch, compile seconds, scratch bytes)."""
+    policy = subjects.flow_policy()
+    state = stack_runs([subjects.init_state(policy, cfg, data)])
+    epoch = make_epoch(bc.make_train_step(policy, cfg), 1, steps, "vmap")
+    program = compile_program(epoch, state, data, donate=True)
+    holder = [state]
+
+    def block() -> None:
+        holder[0], metrics = program(holder[0], data)
+        jax.block_until_ready((holder[0], metrics))
+
+    return block, program.compile_seconds, program.temp_bytes
+
+
+def their_block(kind: str, cfg: ConfigDict, data: Windows, steps: int) -> tuple[Callable[[], Any], float]:
+    """(a function that runs `steps` PyTorch steps, seconds of the first step)."""
+    policy = subjects.flow_policy()
+    field = subjects.torch_field(policy, subjects.init_state(policy, cfg, data).params)
+    cloner = TorchCloner(field, subjects.as_torch(data), cfg, kind)
+    start = time.perf_counter()
+    cloner.step()
+    first = time.perf_counter() - start
+
+    def block() -> None:
+        for _ in range(steps):
+            cloner.step()
+
+    return block, first
+
+
+def measure_batch(batch_size: int, cores: int, rounds: int, peak: dict[str, float]) -> dict[str, Any]:
+    """Times one batch size on the pinned cores."""
+    cfg, data = subjects.default_bc(batch_size), subjects.windows()
+    steps = max(10, round(_BLOCK_SECONDS * cores / (2e-5 * batch_size)))
+    ours, compile_seconds, temp_bytes = our_block(cfg, data, steps)
+    contenders = [Contender(OURS, ours, steps)]
+    first_step, left_out = {}, {}
+    for kind in ("eager", "fused", "compile"):
+        name = f"torch {kind}"
+        try:
+            block, first_step[name] = their_block(kind, cfg, data, steps)
+        except Exception as error:  # torch.compile needs a C++ compiler; its errors share no base class
+            left_out[name] = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
+            continue
+        contenders.append(Contender(name, block, steps))
+    result = summarise(interleave(contenders, rounds), OURS)
+    work = subjects.count_work(subjects.flow_policy())
+    flops = (work.forward + work.backward) * batch_size
+    best = max(peak["gflops_jax"], peak["gflops_torch"])
+    state_bytes = 4 * work.parameters * 10  # read and write: parameters, 2 moments, average; gradient
+    floor = max(flops / best / 1e9, state_bytes / peak["copy_gb_per_s"] / 1e9)
+    achieved = {name: flops / s["median"] / 1e9 for name, s in result["seconds"].items()}
+    return {
+        "batch_size": batch_size,
+        "steps_per_block": steps,
+        **result,
+        "gflop_per_step": flops / 1e9,
+        "state_mb_per_step": state_bytes / 1e6,
+        "floor_seconds": floor,
+        "gflops": achieved,
+        "share_of_peak": {name: value / best for name, value in achieved.items()},
+        "compile_seconds": {OURS: compile_seconds},
+        "first_step_seconds": first_step,
+        "temp_bytes": temp_bytes,
+        "left_out": left_out,
+    }
+
+
+def measure(cores: int, quick: bool) -> dict[str, Any]:
+    """Everything about cloning on the pinned cores.
+
+    Args:
+      cores: already pinned.
+      quick: few rounds at batch 256 only; checks that it runs, says little about speed.
+
+    Returns:
+      The record.
+    """
+    torch.set_num_threads(cores)
+    found = agreement()
+    peak = host.peak()
+    batches = [
+        measure_batch(size, cores, 3 if quick else 15, peak) for size in (BATCHES[:1] if quick else BATCHES)
+    ]
+    jax.clear_caches()
+    return {"agreement": found, "peak": peak, "batches": batches, "memory": host.memory()}

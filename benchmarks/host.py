@@ -1,0 +1,92 @@
+"""The machine a benchmark runs on: pinning, load, memory, and what its cores can do at best."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+_LOAD_LIMIT = 0.5  # runnable processes per core beside this one, above which a run waits
+_PEAK_SIZE = 1024
+_STREAM_MIB = 256
+
+
+def pin(cores: int) -> list[int]:
+    """Holds this process, and every thread it will start, to the first `cores` cores it may use.
+
+    Call it before JAX or PyTorch is imported: both size their thread pools from the affinity mask, and
+    XLA's own one-thread flag does not hold it to one core.
+
+    Args:
+      cores: at least 1.
+
+    Returns:
+      The cores.
+
+    Raises:
+      ValueError: the machine has fewer.
+    """
+    allowed = sorted(os.sched_getaffinity(0))
+    if len(allowed) < cores:
+        raise ValueError(f"{cores} cores asked for, {len(allowed)} available")
+    os.sched_setaffinity(0, allowed[:cores])
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = str(cores)
+    return allowed[:cores]
+
+
+def load_average() -> float:
+    """Runnable processes on the machine, averaged over the last minute."""
+    return round(os.getloadavg()[0], 2)
+
+
+def wait_for_quiet(patience: float) -> float:
+    """Waits until the machine is idle enough to measure on, at most `patience` seconds.
+
+    Returns:
+      The load average at the end, per minute.
+    """
+    limit = _LOAD_LIMIT * (os.cpu_count() or 1)
+    end = time.monotonic() + patience
+    while load_average() > limit and time.monotonic() < end:
+        time.sleep(5.0)
+    return load_average()
+
+
+def memory() -> dict[str, int]:
+    """Resident bytes of this process now and at their highest, from the kernel's own account."""
+    with open("/proc/self/status", encoding="utf-8") as status:
+        fields = dict(line.split(":", 1) for line in status)
+    kibibytes = {"rss_bytes": "VmRSS", "peak_rss_bytes": "VmHWM"}
+    return {name: int(fields[field].split()[0]) * 1024 for name, field in kibibytes.items()}
+
+
+def peak(repeats: int = 7) -> dict[str, float]:
+    """What the pinned cores reach at best, measured here and now.
+
+    Returns:
+      gflops_jax and gflops_torch: of a float32 product of two 1024 x 1024 matrices, the best of
+      `repeats`; copy_gb_per_s: bytes read plus bytes written per second by a large float32 copy.
+    """
+    import jax
+    import jax.numpy as jnp
+    import torch
+
+    ones = jnp.ones((_PEAK_SIZE, _PEAK_SIZE))
+    product = jax.jit(lambda a: a @ a)
+    product(ones).block_until_ready()
+    matrix = torch.ones(_PEAK_SIZE, _PEAK_SIZE)
+    source = torch.ones(_STREAM_MIB * 2**18)
+    target = torch.empty_like(source)
+    work: dict[str, Any] = {
+        "gflops_jax": (2e-9 * _PEAK_SIZE**3, lambda: product(ones).block_until_ready()),
+        "gflops_torch": (2e-9 * _PEAK_SIZE**3, lambda: matrix @ matrix),
+        "copy_gb_per_s": (2e-9 * 4 * source.numel(), lambda: target.copy_(source)),
+    }
+    best = dict.fromkeys(work, 0.0)
+    for _ in range(repeats):
+        for name, (amount, run) in work.items():
+            start = time.perf_counter()
+            run()
+            best[name] = max(best[name], amount / (time.perf_counter() - start))
+    return best

@@ -1,0 +1,28 @@
+"""Errors name what the user can mend."""
+
+from __future__ import annotations
+
+import pytest
+
+from mmbc_jax.core import errors
+from mmbc_jax.core.errors import ConfigError, UserError, nearest
+
+
+def test_config_error_names_field_value_and_what_is_allowed():
+    error = ConfigError("ppo.clip", -1.0, "needs 0 < value")
+    assert str(error) == "config.ppo.clip = -1.0 is not allowed: needs 0 < value"
+    assert (error.field, error.value, error.allowed) == ("ppo.clip", -1.0, "needs 0 < value")
+
+
+@pytest.mark.parametrize("name", ["ConfigError", "DataError", "CheckpointError", "WorkdirError"])
+def test_every_error_is_one_the_command_lines_catch(name):
+    assert issubclass(getattr(errors, name), UserError)
+
+
+def test_nearest_lists_close_names_first_then_all():
+    text = nearest("flwo", ["mse", "flow", "diffusion"])
+    assert text == "did you mean 'flow'? (known: diffusion, flow, mse)"
+
+
+def test_nearest_without_a_close_name_only_lists():
+    assert nearest("xyzzy", ["mse", "flow", "flow"]) == "(known: flow, mse)"

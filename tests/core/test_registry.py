@@ -1,0 +1,121 @@
+"""Plug-ins by file name, by argument and from outside the package."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmbc_jax.core import registry
+from mmbc_jax.core.config import plugin
+from mmbc_jax.core.errors import ConfigError
+from mmbc_jax.core.types import PolicySpec
+from mmbc_jax.data.windows import Windows
+from mmbc_jax.ops.normalisation import Normalizer
+from mmbc_jax.training import bc
+
+OUTSIDE = "outside_policy_for_tests"
+
+
+@pytest.fixture
+def outside(tmp_path, monkeypatch):
+    """A module beside nobody's package, importable for one test; the name of its policy."""
+    (tmp_path / f"{OUTSIDE}.py").write_text((Path(__file__).parent / "_outside.py").read_text())
+    monkeypatch.syspath_prepend(str(tmp_path))
+    importlib.invalidate_caches()
+    yield f"{OUTSIDE}:build"
+    sys.modules.pop(OUTSIDE, None)
+
+
+@pytest.mark.parametrize("kind", registry.FOLDERS)
+def test_available_lists_the_files_of_the_folders_and_nothing_else(kind):
+    expected = {}
+    for folder in registry.FOLDERS[kind]:
+        root = Path(importlib.import_module(folder).__path__[0])
+        names = [p.stem for p in root.glob("*.py") if not p.stem.startswith("_")]
+        expected |= {name: f"{folder}.{name}" for name in names}
+    found = registry.available(kind)
+    assert found == expected
+    assert list(found) == sorted(found)
+    assert found
+
+
+@pytest.mark.parametrize("kind", registry.FOLDERS)
+def test_every_file_holds_a_plugin_whose_traced_fields_exist(kind):
+    for name in registry.available(kind):
+        found = registry.find(kind, name)
+        assert found.kind == kind
+        assert set(found.hparams) <= set(found.default_config().keys())
+        assert "name" not in found.default_config()
+
+
+def test_unknown_name_offers_the_nearest():
+    with pytest.raises(ConfigError, match=r"config\.policy\.name = 'flwo' .*did you mean 'flow'\?") as info:
+        registry.find("policy", "flwo")
+    assert "diffusion" in info.value.allowed
+    assert "package.module:attribute" in info.value.allowed
+
+
+def test_known_name_keeps_its_argument_for_the_plugin():
+    assert registry.find("env", "brax:reacher") is registry.find("env", "brax")
+    assert plugin("env", "brax:reacher").name == "brax:reacher"
+
+
+def test_register_refuses_an_unknown_kind():
+    with pytest.raises(KeyError, match="did you mean 'policy'"):
+        registry.register("polcy", dict)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("no_such_module_here:build", "cannot be imported"),
+        ("json:no_such_attribute", "cannot be imported"),
+        ("json:loads", r"@register\('policy', ...\)"),
+        ("mmbc_jax.priors.normal:build", r"@register\('policy', ...\)"),
+        (":build", "cannot be imported"),
+    ],
+)
+def test_what_is_no_plugin_of_that_kind_is_refused(name, reason):
+    with pytest.raises(ConfigError, match=reason) as info:
+        registry.find("policy", name)
+    assert info.value.field == "policy.name"
+    assert info.value.value == name
+
+
+def test_an_unmarked_function_outside_is_refused(outside):
+    with pytest.raises(ConfigError, match="@register"):
+        registry.find("policy", f"{OUTSIDE}:not_registered")
+
+
+def test_outside_plugin_takes_overrides_as_one_of_the_package(outside):
+    cfg = plugin("policy", outside, start=1)
+    assert (cfg.name, cfg.start) == (outside, 1.0)
+    with pytest.raises(ConfigError, match="did you mean 'start'"):
+        plugin("policy", outside, strt=1.0)
+
+
+def test_outside_policy_trains_two_steps(outside):
+    """Adam's first step moves each bias by the learning rate towards the data: .5 -> .4 -> .3."""
+    cfg = plugin("policy", outside)
+    policy = registry.build("policy", cfg, PolicySpec(1, 1, 2), prior=None, sampler=None)
+    integers = jnp.zeros((4,), jnp.int32)
+    windows = Windows(jnp.zeros((4, 1)), jnp.zeros((4, 2, 1)), jnp.ones((4, 2)), integers, integers, integers)
+    config = bc.default_config()
+    config.update({"steps": 2, "batch_size": 3, "warmup_steps": 0, "final_lr_fraction": 1.0})
+    values = {"learning_rate": 0.1, "weight_decay": 0.0, "ema_decay": 0.5, "clip_norm": 10.0}
+    hparams = {f"bc.{name}": jnp.asarray(value) for name, value in values.items()}
+    hparams["policy.pull"] = jnp.asarray(1.0)
+    normalizer = Normalizer(-jnp.ones(1), jnp.ones(1), -jnp.ones(1), jnp.ones(1))
+    state = bc.init_state(policy, normalizer, jax.random.key(0), windows.batch(jnp.arange(4)), hparams)
+    step = jax.jit(bc.make_train_step(policy, config))
+    for expected in (0.4, 0.3):
+        state, metrics = step(state, windows)
+        np.testing.assert_allclose(state.params["bias"], expected, atol=5e-3)
+    assert int(state.step) == 2
+    assert metrics["bc/error"] == pytest.approx(0.16, abs=0.01)  # before the second step: .4^2
