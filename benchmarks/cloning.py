@@ -32,8 +32,9 @@ def agreement(batch_size: int = 64) -> dict[str, float]:
     """How far the two implementations are apart on the same weights, batch, noise and times.
 
     Returns:
-      Largest absolute differences: of the loss, of the gradient relative to its largest entry, and of the
-      parameters and their moving average after one step relative to the size of the step.
+      The absolute difference of the losses; the root mean square difference of the gradients relative to
+      that of the gradient, and of the parameters and their moving averages after one step relative to that
+      of the step.
     """
     policy = subjects.flow_policy()
     cfg = subjects.default_bc(batch_size)
@@ -71,15 +72,11 @@ def _moved(before: list[torch.Tensor], after: list[torch.Tensor]) -> list[torch.
     return [a.detach() - b for a, b in zip(after, before, strict=True)]
 
 
-def _distance(
-    policy: Any, ours: Any, theirs: list[torch.Tensor], scale: list[torch.Tensor]
-) -> float:
-    """Largest difference over all parameters, in units of the largest entry of `scale`."""
+def _distance(policy: Any, ours: Any, theirs: list[torch.Tensor], scale: list[torch.Tensor]) -> float:
+    """Root mean square difference over all parameters, in units of that of `scale`."""
     mirrored = list(subjects.torch_field(policy, ours).parameters())
-    largest = max(
-        float((a.detach() - b.detach()).abs().max()) for a, b in zip(mirrored, theirs, strict=True)
-    )
-    return largest / max(float(entry.abs().max()) for entry in scale)
+    difference = [(a - b).detach().flatten() for a, b in zip(mirrored, theirs, strict=True)]
+    return float(torch.cat(difference).norm() / torch.cat([entry.flatten() for entry in scale]).norm())
 
 
 def our_block(cfg: ConfigDict, data: Windows, steps: int) -> tuple[Callable[[], Any], float, int]:

@@ -112,9 +112,9 @@ def count_work(policy: FlowPolicy) -> Work:
     return Work(2 * (first + rest), 2 * first + 4 * rest, first + rest + sum(widths))
 
 
-def variables_of(state: TrainState) -> Variables:
-    """What the cloned policy of a state samples with."""
-    return bc.reference(state)
+def sampling_variables(params: PyTree) -> Variables:
+    """What a policy with the normal prior samples with."""
+    return Variables(params=params, stats={"prior": {}})
 
 
 def default_bc(batch_size: int, **fields: Any) -> ConfigDict:

@@ -28,7 +28,7 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, str]
       UserError: an argument that cannot work.
     """
     rest, overrides = config_lib.split_overrides(argv)
-    parser = argparse.ArgumentParser(prog="python -m mmbc_jax.evaluate", description=__doc__)
+    parser = cli.Parser("python -m mmbc_jax.evaluate", __doc__)
     parser.add_argument(
         "--checkpoint", required=True, help="work directory, or <workdir>/checkpoints/<stage>"
     )
@@ -47,6 +47,10 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, str]
             raise UserError(f"--config.{key}: only env and evaluation can be changed for a trained policy")
     if args.episodes < 0:
         raise UserError(f"--episodes {args.episodes} must be positive")
+    if args.seed is not None and not 0 <= args.seed < 2**32:
+        raise UserError(f"--seed {args.seed} must be at least 0 and below 2^32")
+    if args.out and (Path(args.out) / "config.json").exists():
+        raise UserError(f"--out {args.out} is a run's work directory, whose summary it would overwrite")
     return args, overrides
 
 
@@ -61,11 +65,14 @@ def main(argv: Sequence[str]) -> int:
     if args.episodes:
         overrides.append(("evaluation.episodes", str(args.episodes)))
     restored = restore(Path(args.checkpoint), args.stage, overrides)
+    out = Path(args.out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {out} cannot be a folder: {error.strerror}") from error
     results = restored.evaluate(args.seed, args.z)
     found = run_report.evaluation_summary(restored, results, argv)
     if args.out:
-        out = Path(args.out)
-        out.mkdir(parents=True, exist_ok=True)
         write_json(out / "summary.json", found)
         run_report.episode_figures(restored.setup, results, found, out / "figures")
     if os.isatty(1):

@@ -6,7 +6,6 @@ without. The same command continues a run that was interrupted.
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
 from collections.abc import Sequence
@@ -29,7 +28,7 @@ def parse(argv: Sequence[str]) -> tuple[ConfigDict, Path]:
       UserError: an argument or a field that cannot work.
     """
     rest, overrides = config_lib.split_overrides(argv)
-    parser = argparse.ArgumentParser(prog="python -m mmbc_jax.train", description=__doc__)
+    parser = cli.Parser("python -m mmbc_jax.train", __doc__)
     parser.add_argument("--config", default=DEFAULT_CONFIG, help="python file with get_config()")
     parser.add_argument("--workdir", help="where everything is written; default: runs/<name of the config>")
     args, unknown = parser.parse_known_args(rest)
@@ -37,7 +36,7 @@ def parse(argv: Sequence[str]) -> tuple[ConfigDict, Path]:
         raise UserError(
             f"unknown argument {unknown[0]!r}; fields of the config are set as --config.KEY=VALUE"
         )
-    config = config_lib.apply_overrides(config_lib.load(args.config), overrides)
+    config = config_lib.apply_overrides(cli.read_config(args.config), overrides)
     return config, Path(args.workdir or Path("runs") / Path(args.config).stem)
 
 

@@ -37,16 +37,7 @@ AUTORESET = ("full", "cached")
 
 
 def where(condition: Array, new: PyTree, old: PyTree) -> PyTree:
-    """Per-instance choice between two pytrees of one structure.
-
-    Args:
-      condition: [] or [B] bool; its axes are the leading axes of every leaf.
-      new: taken where `condition` holds.
-      old: taken elsewhere.
-
-    Returns:
-      A pytree of the same structure.
-    """
+    """`new` where `condition` ([] or [B] bool, leading axes of every leaf) holds, else `old`: equal trees."""
 
     def pick(a: Array, b: Array) -> Array:
         shaped = jnp.reshape(condition, condition.shape + (1,) * (jnp.ndim(a) - condition.ndim))

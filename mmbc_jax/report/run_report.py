@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from mmbc_jax.core.files import write_json
-from mmbc_jax.report import curves, figures, style, summary, table, trajectories
+from mmbc_jax.report import curves, figures, offline_table, style, summary, table, trajectories
 from mmbc_jax.training.grid import Grid
 from mmbc_jax.training.logs import read_rows
 from mmbc_jax.training.pipeline import Pipeline
@@ -59,7 +59,11 @@ def evaluation_summary(restored: Restored, results: Results, argv: Sequence[str]
 
 def show(console: Console, found: dict[str, Any], workdir: Path) -> None:
     """Prints the table, and where everything is."""
-    console.print(table.table(found))
+    if found["run"]["env"]:
+        console.print(table.table(found))
+    held_out = offline_table.table(found)
+    if held_out is not None and ("baseline" in found["stages"] or not found["run"]["env"]):
+        console.print(held_out)
     console.print(f"summary.json, metrics.jsonl, tensorboard/, figures/ and checkpoints/ are in {workdir}")
 
 

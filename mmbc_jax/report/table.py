@@ -105,6 +105,30 @@ def point_label(values: Mapping[str, Any]) -> str:
     return " ".join(f"{key.rsplit('.', 1)[-1]}={short(value)}" for key, value in values.items())
 
 
+def stage_label(name: str, values: Mapping[str, Any], run: Mapping[str, Any]) -> str:
+    """How a stage is called in the table: what it is beside its name.
+
+    Args:
+      name: of the stage.
+      values: of the sweep point, empty where all points share the row.
+      run: facts of the run.
+
+    Returns:
+      For example `finetune, λ=0.5` or `plain, λ=0 |Z|=1`.
+    """
+    if name == "bc":
+        what = "reference"
+    elif name == "discover":
+        what = "MI only"
+    elif name == "plain":
+        what = "λ=0 |Z|=1"
+    elif name == "finetune" and "finetune.mi_coef" not in values and run.get("mi_coef") is not None:
+        what = f"λ={run['mi_coef']:.4g}"
+    else:
+        what = ""
+    return ", ".join(part for part in (name, what, point_label(values)) if part)
+
+
 def rows(summary: Mapping[str, Any]) -> list[Row]:
     """The table's rows, stage by stage and, in a sweep, point by point within each stage.
 
@@ -116,17 +140,18 @@ def rows(summary: Mapping[str, Any]) -> list[Row]:
     Returns:
       Rows with the cells name, SR, `COLUMNS`, environment steps, seconds.
     """
-    timings = (summary.get("run") or {}).get("timings") or {}
+    run = summary.get("run") or {}
+    timings = run.get("timings") or {}
     points = summary.get("points") or [{"values": {}, "stages": summary["stages"]}]
     found: list[Row] = []
     for name in summary["stages"]:
         having = [point for point in points if name in point["stages"]]
         timing = timings.get(name) or {}
         if len(having) == 1 or all(point["stages"][name] == having[0]["stages"][name] for point in having):
-            found += _stage_rows(name, having[0]["stages"][name], timing)
+            found += _stage_rows(stage_label(name, {}, run), having[0]["stages"][name], timing)
             continue
         for point in having:
-            label = f"{name} {point_label(point['values'])}"
+            label = stage_label(name, point["values"], run)
             found += _stage_rows(label, point["stages"][name], timing)
     return found
 

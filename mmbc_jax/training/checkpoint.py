@@ -80,6 +80,11 @@ class StageCheckpoints:
             ) from error
 
 
+def checkpoint_steps(directory: Path) -> list[int]:
+    """Steps of the whole checkpoints in a stage's directory, oldest first; empty where there is none."""
+    return sorted(int(path.name) for path in Path(directory).glob("*") if path.name.isdigit())
+
+
 def read_meta(directory: Path) -> tuple[int, dict[str, Any]]:
     """Newest step of a stage's checkpoint directory and what it says of itself.
 
@@ -87,14 +92,18 @@ def read_meta(directory: Path) -> tuple[int, dict[str, Any]]:
       CheckpointError: there is no whole checkpoint, or its description is damaged.
     """
     directory = Path(directory)
-    steps = sorted(int(p.name) for p in directory.glob("*") if p.name.isdigit()) if directory.is_dir() else []
+    steps = checkpoint_steps(directory)
     if not steps:
         raise CheckpointError(f"{directory} holds no checkpoint")
     try:
         meta = json.loads((directory / str(steps[-1]) / "meta" / "metadata").read_text())
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"checkpoint {directory / str(steps[-1])} is damaged: {error}") from error
-    if meta.get("format") != FORMAT:
+    if not isinstance(meta, dict) or "format" not in meta:
+        raise CheckpointError(
+            f"checkpoint {directory / str(steps[-1])} is damaged: it does not say what it is"
+        )
+    if meta["format"] != FORMAT:
         raise CheckpointError(
             f"checkpoint {directory / str(steps[-1])} has format {meta.get('format')!r}; this version reads {FORMAT}"
         )
@@ -121,8 +130,8 @@ def find_stage(path: Path, stages: tuple[str, ...]) -> tuple[Path, str]:
         )
     for root in (path / "checkpoints", path):
         for stage in stages:
-            if any(p.name.isdigit() for p in (root / stage).glob("*")):
+            if checkpoint_steps(root / stage):
                 return root / stage, stage
-    if path.name in stages and any(p.name.isdigit() for p in path.glob("*")):
+    if path.name in stages and checkpoint_steps(path):
         return path, path.name
     raise CheckpointError(f"{path} holds no checkpoint of a stage ({', '.join(stages)})")

@@ -2,18 +2,56 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import jax
+from ml_collections import ConfigDict
 
+from mmbc_jax.core import config as config_lib
 from mmbc_jax.core.errors import UserError
 
 USER_ERROR = 2
 INTERRUPTED = 143  # 128 + SIGTERM
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints are UserErrors, and that guesses no abbreviations."""
+
+    def __init__(self, prog: str, description: str | None):
+        super().__init__(prog=prog, description=description, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        """Raises UserError."""
+        raise UserError(f"{message}; see {self.prog} --help")
+
+
+def read_config(path: str | Path) -> ConfigDict:
+    """The ConfigDict of a config file.
+
+    Raises:
+      UserError: no such file, it has no `get_config`, or it fails; the message names the line.
+    """
+    try:
+        config = config_lib.load(path)
+    except UserError:
+        raise
+    except Exception as error:  # whatever the user's file raises
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        line = frames[-1].lineno if frames else getattr(error, "lineno", None)
+        where = f" at line {line}" if line else ""
+        raise UserError(f"--config {path} fails{where}: {type(error).__name__}: {error}") from error
+    if not isinstance(config, ConfigDict):
+        raise UserError(
+            f"--config {path}: get_config() returns {type(config).__name__}, must be a ConfigDict"
+        )
+    return config
 
 
 def compilation_cache() -> None:

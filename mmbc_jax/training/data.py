@@ -46,12 +46,19 @@ class StageData:
     held_out: Windows | None
 
     @staticmethod
-    def prepare(setup: Setup, workdir: Path) -> StageData:
-        """Reads the demonstrations, or records them once into the work directory."""
+    def prepare(setup: Setup, workdir: Path, episodes: Episodes | None = None) -> StageData:
+        """Cuts the demonstrations into windows.
+
+        Args:
+          setup: of the run.
+          workdir: where the episodes of a scripted expert are kept, so that they are recorded once.
+          episodes: those of `data.path`, where they have been read already.
+        """
         recorded = Path(workdir) / RECORDED
-        if not setup.config.data.path and recorded.exists():
-            episodes = load.load(recorded)
-        else:
+        if episodes is None and not setup.config.data.path and recorded.exists():
+            source = setup_lib.expert_source(setup)
+            episodes = dataclasses.replace(load.load(recorded), source=source)
+        elif episodes is None:
             episodes = setup_lib.load_episodes(setup)
             if not setup.config.data.path:
                 episodes.save_npz(recorded)

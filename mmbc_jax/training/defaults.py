@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from ml_collections import ConfigDict
 
-from mmbc_jax.core.config import check_choice, check_range, plugin
+from mmbc_jax.core.config import PLUGIN_SECTIONS, check_choice, check_range, plugin, set_field
 from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.data import load
 from mmbc_jax.training import bc, epoch, rl
@@ -71,6 +75,7 @@ def base_config() -> ConfigDict:
 
 def check_config(config: ConfigDict) -> None:
     """Raises ConfigError for the first field that cannot work; plug-ins check their own sections."""
+    _check_fields(config, _known_fields(config))
     if not config.stages:
         raise ConfigError("stages", config.stages, f"at least one of {', '.join(STAGES)}")
     for stage in config.stages:
@@ -78,11 +83,12 @@ def check_config(config: ConfigDict) -> None:
     if "bc" not in config.stages and not config.start_from:
         raise ConfigError("stages", tuple(config.stages), "to contain bc, or start_from to name a checkpoint")
     check_range("seeds", config.seeds, 1)
-    check_range("first_seed", config.first_seed, 0)
+    check_range("first_seed", config.first_seed, 0, 2**32 - config.seeds)
     check_range("chunk.predict", config.chunk.predict, 1)
     check_range("chunk.execute", config.chunk.execute, 1, config.chunk.predict)
     check_range("data.episodes", config.data.episodes, 1)
     check_range("data.noise", config.data.noise, 0.0, 2.0)
+    check_range("data.seed", config.data.seed, 0, 2**32 - 1)
     check_range("data.holdout", config.data.holdout, 0.0, 0.9)
     bc.check_config(config.bc)
     rl.check_config(config.ppo)
@@ -111,6 +117,49 @@ def check_config(config: ConfigDict) -> None:
         iterations = config[stage].iterations
         per_epoch = config.ppo.iterations_per_epoch
         _check_whole(f"{stage}.iterations", iterations, "ppo.iterations_per_epoch", per_epoch)
+
+
+@contextmanager
+def naming(section: str) -> Iterator[None]:
+    """Errors of a plug-in name the section it was configured in: `baseline.hidden`, not `policy.hidden`."""
+    try:
+        yield
+    except ConfigError as error:
+        kind, _, field = error.field.partition(".")
+        if kind == section or PLUGIN_SECTIONS.get(section) != kind:
+            raise
+        raise ConfigError(f"{section}.{field}", error.value, error.allowed) from error
+
+
+def _known_fields(config: ConfigDict) -> ConfigDict:
+    """The base configuration with the plug-ins that `config` names."""
+    known = base_config()
+    for section, kind in PLUGIN_SECTIONS.items():
+        chosen = config.get(section)
+        if not isinstance(chosen, ConfigDict) or not isinstance(chosen.get("name"), str):
+            raise ConfigError(section, chosen, "a section with the name of a plug-in")
+        with naming(section):
+            known[section] = plugin(kind, chosen.name)
+    return known
+
+
+def _check_fields(config: ConfigDict, known: ConfigDict, prefix: str = "") -> None:
+    """Raises ConfigError for a field that is unknown, missing, of another type, or not finite.
+
+    Overrides are checked when they are applied; this catches what a config file did.
+    """
+    for name, value in config.items():
+        path = f"{prefix}.{name}" if prefix else name
+        if isinstance(value, ConfigDict) and isinstance(known.get(name), ConfigDict):
+            _check_fields(value, known[name], path)
+            continue
+        set_field(known, name, value, prefix)
+        for item in value if isinstance(value, (tuple, list)) else (value,):
+            if isinstance(item, float) and not math.isfinite(item):
+                raise ConfigError(path, value, "finite")
+    for name in known:
+        if name not in config:
+            raise ConfigError(f"{prefix}.{name}" if prefix else name, None, "the field is missing")
 
 
 def _check_whole(field: str, value: int, unit: str, size: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -11,62 +12,26 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from mmbc_jax.core.errors import CheckpointError, WorkdirError
+from mmbc_jax.core.errors import CheckpointError
 from mmbc_jax.core.files import plain, read_json, write_json
 from mmbc_jax.core.types import PyTree
+from mmbc_jax.data.episodes import Episodes
 from mmbc_jax.training import setup as setup_lib
 from mmbc_jax.training import stages as stages_lib
-from mmbc_jax.training.checkpoint import StageCheckpoints, find_stage, read_meta
+from mmbc_jax.training.checkpoint import StageCheckpoints, checkpoint_steps, find_stage, read_meta
 from mmbc_jax.training.data import StageData
 from mmbc_jax.training.defaults import STAGES
 from mmbc_jax.training.epoch import check_runs, take_runs
 from mmbc_jax.training.grid import Grid, StageRuns, check_grid, parent_index, parse_grid, run_keys
 from mmbc_jax.training.logs import MetricLog
-from mmbc_jax.training.loop import StageLoop, StopSignal
+from mmbc_jax.training.loop import Interrupted, StageLoop, StopSignal
 from mmbc_jax.training.programs import Programs
 from mmbc_jax.training.restored import restore_stage
 from mmbc_jax.training.results import StageResult, load_result, save_result, scalars
 from mmbc_jax.training.setup import Setup
 from mmbc_jax.training.stages import Stage
 from mmbc_jax.training.state import TrainState
-
-
-def claim_workdir(workdir: Path, setup: Setup) -> None:
-    """Makes the directory this run's, or checks that it already is.
-
-    Raises:
-      WorkdirError: it holds another run's configuration, or files that are no run at all.
-    """
-    path = workdir / "config.json"
-    if path.exists():
-        fields = changed_fields(read_json(path), plain(setup.config))
-        if fields:
-            raise WorkdirError(
-                f"{workdir} holds a run with another configuration ({'; '.join(fields[:4])}); "
-                "give another --workdir, or repeat that run's command to continue it"
-            )
-        return
-    if workdir.exists() and any(workdir.iterdir()):
-        raise WorkdirError(
-            f"{workdir} is not empty and holds no run (no config.json); give another --workdir"
-        )
-    workdir.mkdir(parents=True, exist_ok=True)
-    write_json(path, setup.config)
-
-
-def changed_fields(old: Any, new: Any, prefix: str = "") -> list[str]:
-    """`a.b: old -> new` for every leaf in which two nested dictionaries differ."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        found = []
-        for key in sorted({*old, *new}):
-            found += changed_fields(old.get(key), new.get(key), f"{prefix}.{key}" if prefix else key)
-        return found
-    same = (
-        list(old) == list(new)
-        if isinstance(old, (list, tuple)) and isinstance(new, (list, tuple))
-        else old == new
-    )
-    return [] if same else [f"{prefix}: {old!r} -> {new!r}"]
+from mmbc_jax.training.workdir import changed_fields, claim_workdir
 
 
 @dataclasses.dataclass
@@ -82,7 +47,7 @@ class Pipeline:
 
     Args:
       setup: what the configuration names.
-      workdir: where everything is written; see `claim_workdir`.
+      workdir: where everything is written; see `workdir.claim_workdir`.
       console: for progress.
     """
 
@@ -91,11 +56,14 @@ class Pipeline:
         config = setup.config
         self.grid: Grid = parse_grid(config.sweep.grid, config.seeds, config.first_seed)
         check_grid(self.grid, stages_lib.all_traced(setup))
+        for point in range(len(self.grid.points)):
+            setup_lib.check_point(setup, self.grid.values(point))
         self.names = tuple(name for name in STAGES if name in config.stages)
         self.stop = StopSignal()
         self.programs = Programs(setup)
         self._done: dict[str, Done] = {}
         self._data: StageData | None = None
+        self._episodes: Episodes | None = None
         self._sources = self._find_sources()
         available = tuple(dict.fromkeys((*self._sources, *self.names)))
         self.stages = {name: stages_lib.make_stage(setup, name, available) for name in available}
@@ -112,12 +80,18 @@ class Pipeline:
           UserError: of any kind, before anything compiles where possible.
           Interrupted: SIGTERM or SIGINT arrived; the state is saved.
         """
-        claim_workdir(self.workdir, self.setup)
+        first_start = not os.path.exists(self.workdir / "config.json")
+        if first_start and self.setup.config.data.path and {"bc", "baseline"} & set(self.names):
+            # Before the directory is claimed, so that a mistyped path leaves nothing behind.
+            self._episodes = setup_lib.load_episodes(self.setup)
+        claim_workdir(self.workdir, self.setup.config)
         results = {}
         with self.stop.installed():
             log = MetricLog(self.workdir, self._log_bytes())
             try:
                 for name in self.names:
+                    if self.stop.received:
+                        raise Interrupted
                     results[name] = self._run_stage(self.stages[name], log)
             finally:
                 log.close()
@@ -127,7 +101,7 @@ class Pipeline:
     def data(self) -> StageData:
         """The demonstrations, read or recorded when a stage first needs them."""
         if self._data is None:
-            self._data = StageData.prepare(self.setup, self.workdir)
+            self._data = StageData.prepare(self.setup, self.workdir, self._episodes)
             if not (self.workdir / "data.json").exists():
                 write_json(self.workdir / "data.json", self._data.facts())
         return self._data
@@ -162,7 +136,7 @@ class Pipeline:
         if name == "discover":
             sections += ["actor", "discriminator"]
         for section in sections:
-            differ = changed_fields(meta["config"][section], config[section], section)
+            differ = changed_fields(meta["config"].get(section), config[section], section)
             if differ:
                 raise CheckpointError(f"checkpoint {directory} belongs to another configuration: {differ[0]}")
         if name == "discover" and meta["config"]["finetune"]["num_modes"] != config["finetune"]["num_modes"]:
@@ -182,11 +156,8 @@ class Pipeline:
         sizes = [0]
         for name in self.names:
             directory = self.workdir / "checkpoints" / name
-            if directory.is_dir():
-                try:
-                    sizes.append(int(read_meta(directory)[1]["log_bytes"]))
-                except CheckpointError:
-                    continue
+            if checkpoint_steps(directory):
+                sizes.append(int(read_meta(directory)[1]["log_bytes"]))
         return max(sizes)
 
     def _run_stage(self, stage: Stage, log: MetricLog) -> StageResult:
@@ -201,24 +172,37 @@ class Pipeline:
             "dims": [self.setup.obs_dim, self.setup.action_dim],
             "runs": [list(run) for run in seeds],
         }
-        latest = checkpoints.latest()
-        result = load_result(self.workdir, stage.name)
-        if result is not None and latest == stage.schedule.epochs:
+        try:
+            result = load_result(self.workdir, stage.name)
+            if result is not None and checkpoints.latest() == stage.schedule.epochs:
+                return result
+            state = self._train(stage, runs, log, checkpoints, meta)
+        finally:
             checkpoints.close()
-            return result
+        self._done[stage.name] = Done(state, runs)
+        return self._finish(stage, runs, state, meta)
+
+    def _train(
+        self,
+        stage: Stage,
+        runs: StageRuns,
+        log: MetricLog,
+        checkpoints: StageCheckpoints,
+        meta: dict[str, Any],
+    ) -> TrainState:
+        """The final state of a stage, trained from wherever its checkpoints are."""
         state, first_epoch = self._start(stage, runs, checkpoints, meta)
         if first_epoch < stage.schedule.epochs:
             program = self.programs.epoch(stage, state, self._shared(stage))
             evaluate = None
             if self.setup.env is not None:
                 evaluate = lambda state, epoch: self._training_evaluation(stage, runs, state, epoch)  # noqa: E731
+            seeds = [(point, seed) for point, seed in meta["runs"]]
             loop = StageLoop(
                 stage.name, stage.schedule, seeds, log, checkpoints, meta, self.stop, self.console, evaluate
             )
             state = loop.run(program, state, self._shared(stage), first_epoch)
-        checkpoints.close()
-        self._done[stage.name] = Done(state, runs)
-        return self._finish(stage, runs, state, meta)
+        return state
 
     def _start(
         self, stage: Stage, runs: StageRuns, checkpoints: StageCheckpoints, meta: dict[str, Any]
@@ -289,6 +273,7 @@ class Pipeline:
             "env_steps": stage.env_steps,
             "train_steps": stage.schedule.epochs * stage.schedule.steps_per_epoch,
         }
+        metrics = plain(metrics)  # as a resumed run will read them back
         result = StageResult(stage.name, stage.num_modes or 1, runs.index, metrics, facts, rollouts)
         save_result(self.workdir, result)
         return result

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmbc_jax.core.config import apply_overrides, from_plain
-from mmbc_jax.core.errors import CheckpointError, ConfigError
+from mmbc_jax.core.errors import CheckpointError, UserError
 from mmbc_jax.core.types import PyTree
 from mmbc_jax.training import setup as setup_lib
 from mmbc_jax.training import stages as stages_lib
@@ -89,12 +89,13 @@ class Restored:
           {stage name: result}.
 
         Raises:
-          ConfigError: no environment, or no such z.
+          ConfigError: there is no environment.
+          UserError: there is no such z.
         """
         start = time.perf_counter()
         num_modes = self.stage.num_modes or 1
         if command is not None and not 0 <= command < num_modes:
-            raise ConfigError("z", command, f"one of 0 .. {num_modes - 1}")
+            raise UserError(f"--z {command}: stage {self.stage.name} has z 0 to {num_modes - 1}")
         keys = run_keys(f"evaluate/{self.stage.name}", [run_seed for _, run_seed in self.runs])
         if seed is not None:
             keys = jax.vmap(lambda key: jax.random.fold_in(key, seed))(keys)
@@ -130,6 +131,12 @@ def restore(path: Path, stage: str, overrides: list[tuple[str, str]]) -> Restore
     _, meta = read_meta(directory)
     config: Any = apply_overrides(from_plain(meta["config"]), overrides)
     setup = setup_lib.build(config, tuple(meta["dims"]))
+    if [setup.obs_dim, setup.action_dim] != meta["dims"]:
+        raise CheckpointError(
+            f"checkpoint {directory} was trained on env.name = {meta['config']['env']['name']!r}, with an "
+            f"observation and an action of size {meta['dims']}; {config.env.name!r} has "
+            f"{[setup.obs_dim, setup.action_dim]}"
+        )
     state, runs = restore_stage(setup, name, directory)
     seeds = len({seed for _, seed in runs})
     grid = parse_grid(config.sweep.grid, seeds, min(seed for _, seed in runs))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -73,15 +75,16 @@ def save_result(workdir: Path, result: StageResult) -> None:
 
 
 def load_result(workdir: Path, name: str) -> StageResult | None:
-    """What `save_result` wrote; None where the stage has not been finished."""
+    """What `save_result` wrote; None where the stage was not finished, or a file is missing or damaged."""
     folder = Path(workdir) / "stages" / name
-    if not (folder / "result.json").exists():
-        return None
-    value = read_json(folder / "result.json")
     rollouts = None
-    if value["has_rollouts"]:
-        with np.load(folder / "rollouts.npz", allow_pickle=False) as arrays:
-            rollouts = Rollouts(**{field: arrays[field] for field in _FIELDS})
+    try:
+        value = read_json(folder / "result.json")
+        if value["has_rollouts"]:
+            with np.load(folder / "rollouts.npz", allow_pickle=False) as arrays:
+                rollouts = Rollouts(**{field: arrays[field] for field in _FIELDS})
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
+        return None  # the final checkpoint is evaluated again
     return StageResult(
         value["name"],
         value["num_modes"],

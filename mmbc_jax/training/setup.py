@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -34,12 +35,14 @@ class Setup:
       env: the bare environment; None where `env.name` is empty (cloning without a simulator).
       obs_dim: D.
       action_dim: A.
+      episodes: demonstrations that had to be read to learn the sizes; None where an environment says them.
     """
 
     config: ConfigDict
     env: Env | None
     obs_dim: int
     action_dim: int
+    episodes: Episodes | None = None
 
     @property
     def env_spec(self) -> EnvSpec:
@@ -72,7 +75,8 @@ class Setup:
         config, spec = self.config, self.policy_spec
         prior = registry.build("prior", config.prior, event_shape=spec.chunk_shape, obs_dim=spec.obs_dim)
         sampler = registry.build("sampler", config.sampler)
-        return registry.build("policy", config[section], spec, prior=prior, sampler=sampler)
+        with defaults.naming(section):
+            return registry.build("policy", config[section], spec, prior=prior, sampler=sampler)
 
     @property
     def horizon(self) -> int:
@@ -152,6 +156,7 @@ def build(config: ConfigDict, dims: tuple[int, int] | None = None) -> Setup:
       DataError: there is no environment and the data file cannot be read.
     """
     defaults.check_config(config)
+    episodes = None
     env = registry.build("env", config.env) if config.env.name else None
     if env is not None:
         dims = (env.spec.obs_dim, env.spec.action_dim)
@@ -160,9 +165,22 @@ def build(config: ConfigDict, dims: tuple[int, int] | None = None) -> Setup:
             raise ConfigError("data.path", "", "a file of demonstrations, since env.name is empty")
         episodes = load.load(config.data.path, config.data.reader)
         dims = (episodes.obs.shape[1], episodes.action.shape[1])
-    setup = Setup(config, env, *dims)
+    setup = Setup(config, env, *dims, episodes)
     _check_stages(setup)
     return setup
+
+
+def check_point(setup: Setup, values: Mapping[str, float]) -> None:
+    """Raises ConfigError where a point of a sweep {dotted field: value} cannot work."""
+    config = ConfigDict(setup.config.to_dict())
+    for path, value in values.items():
+        section, _, field = path.rpartition(".")
+        config[section][field] = value
+    point = dataclasses.replace(setup, config=config)
+    defaults.check_config(config)
+    for section in ("policy", "baseline"):
+        if any(path.startswith(f"{section}.") for path in values):
+            point.build_policy(section)
 
 
 def _check_stages(setup: Setup) -> None:
@@ -201,15 +219,26 @@ def load_episodes(setup: Setup) -> Episodes:
     Raises:
       DataError: they cannot be read, or do not fit the environment or the chunk length.
     """
-    config = setup.config.data
-    if config.path:
-        episodes = load.load(config.path, config.reader)
-        if setup.env is not None:
-            load.check_fits(episodes, setup.env_spec, setup.config.chunk.predict)
-    else:
+    config, chunk_len = setup.config.data, setup.config.chunk.predict
+    if not config.path:
         assert setup.env is not None
         episodes = record(setup.env, jax.random.key(config.seed), config.episodes, config.noise)
+        return dataclasses.replace(episodes, source=expert_source(setup))
+    episodes = setup.episodes or load.load(config.path, config.reader)
+    if setup.env is not None:
+        load.check_fits(episodes, setup.env_spec, chunk_len)
+    elif chunk_len > episodes.lengths.max():
+        raise ConfigError(
+            "chunk.predict",
+            chunk_len,
+            f"at most {episodes.lengths.max()}, the length of the longest episode in {episodes.source}",
+        )
     return episodes
+
+
+def expert_source(setup: Setup) -> str:
+    """Where demonstrations come from that the scripted expert recorded, whether just now or before."""
+    return f"expert of {setup.env_spec.name} (noise {setup.config.data.noise})"
 
 
 def split_episodes(setup: Setup, episodes: Episodes) -> tuple[Episodes, Episodes | None]:

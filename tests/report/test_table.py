@@ -56,7 +56,7 @@ def test_many_seeds_are_shown_by_their_extremes():
 def test_sweep_points_are_rows_and_shared_stages_appear_once(fake):
     summary = build_summary(fake.points(lams=(0.1, 0.3), seeds=1), {})
     names = [row.cells[0] for row in table.rows(summary)]
-    assert names == ["reference", "lambda=0", "bmd lam=0.1", "bmd lam=0.3"]
+    assert names == ["reference", "lambda=0", "bmd, lam=0.1", "bmd, lam=0.3"]
 
 
 def test_text_fits_and_holds_every_cell(fake):

@@ -1,0 +1,163 @@
+"""Latency of one sampled chunk: observation from host memory in, chunk back in host memory.
+
+Both sides draw x0, encode the observation once and take the same Euler steps on the same grid. Ours is
+`policy.transport` behind `policy.base_distribution` under `jax.jit`, the key split on the device.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import torch
+
+from benchmarks import host, subjects
+from benchmarks.peers import euler
+from benchmarks.timing import Contender, interleave, summarise
+from mmbc_jax.core.types import Array, Key
+from mmbc_jax.policies.flow import FlowPolicy
+
+CASES = ((1, 5), (1, 10), (1024, 5), (1024, 10))  # (batch, Euler steps)
+OURS = "mmbc_jax"
+_BLOCK_SECONDS = 0.15
+Sample = Callable[[np.ndarray], np.ndarray]
+
+
+def agreement(batch_size: int = 64, steps: int = 10) -> dict[str, float]:
+    """Largest absolute difference of the chunks for the same weights, observations and x0."""
+    policy, params = _policy(steps)
+    obs = np.random.default_rng(0).uniform(-1, 1, (batch_size, 4)).astype(np.float32)
+    variables = subjects.sampling_variables(params)
+    x0 = policy.base_distribution(variables, jax.numpy.asarray(obs)).sample(seed=jax.random.key(3))
+    ours = np.asarray(policy.transport(variables, jax.numpy.asarray(obs), x0))
+    field = subjects.torch_field(policy, params)
+    with torch.no_grad():
+        times = torch.linspace(0.0, 1.0, steps + 1)
+        theirs = euler(field, torch.tensor(obs), torch.tensor(np.asarray(x0)), times).numpy()
+    return {"chunk": float(np.abs(ours - theirs).max()), "chunk_size": float(np.abs(theirs).max())}
+
+
+def _policy(steps: int) -> tuple[FlowPolicy, Any]:
+    policy = subjects.flow_policy(steps)
+    state = subjects.init_state(policy, subjects.default_bc(256), subjects.windows(1000))
+    return policy, state.params
+
+
+def our_sampler(steps: int) -> Sample:
+    """The jitted policy as a function from host to host."""
+    policy, params = _policy(steps)
+    variables = subjects.sampling_variables(params)
+
+    @jax.jit
+    def act(key: Key, obs: Array) -> tuple[Key, Array]:
+        key, key_base = jax.random.split(key)
+        w = policy.base_distribution(variables, obs).sample(seed=key_base)
+        return key, policy.transport(variables, obs, w)
+
+    holder = [jax.random.key(0)]
+
+    def sample(obs: np.ndarray) -> np.ndarray:
+        holder[0], chunk = act(holder[0], obs)
+        return np.asarray(chunk)
+
+    return sample
+
+
+def their_sampler(kind: str, steps: int, batch_size: int) -> Sample:
+    """PyTorch from host to host: "eager", "trace" (`torch.jit.trace`) or "compile" (`torch.compile`)."""
+    policy, params = _policy(steps)
+    field = subjects.torch_field(policy, params).eval()
+    for param in field.parameters():
+        param.requires_grad_(False)
+    times = torch.linspace(0.0, 1.0, steps + 1)
+    shape = policy.spec.chunk_shape
+
+    def act(obs: torch.Tensor, x0: torch.Tensor) -> torch.Tensor:
+        return euler(field, obs, x0, times)
+
+    run: Callable[..., torch.Tensor] = act
+    if kind == "trace":
+        example = torch.zeros(batch_size, 4), torch.zeros(batch_size, *shape)
+        run = torch.jit.freeze(torch.jit.trace(_Module(field, times).eval(), example))
+    elif kind == "compile":
+        run = torch.compile(act)
+
+    def sample(obs: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return run(torch.from_numpy(obs), torch.randn(len(obs), *shape)).numpy()
+
+    return sample
+
+
+class _Module(torch.nn.Module):
+    """The sampler as a module, which tracing with frozen weights needs."""
+
+    def __init__(self, field: Any, times: torch.Tensor):
+        super().__init__()
+        self.field = field
+        self.register_buffer("times", times)
+
+    def forward(self, obs: torch.Tensor, x0: torch.Tensor) -> torch.Tensor:
+        return euler(self.field, obs, x0, self.times)
+
+
+def measure_case(batch_size: int, steps: int, rounds: int) -> dict[str, Any]:
+    """Times one (batch, steps) on the pinned cores; unit: one call."""
+    obs = np.random.default_rng(0).uniform(-1, 1, (batch_size, 4)).astype(np.float32)
+    makers: dict[str, Callable[[], Sample]] = {OURS: lambda: our_sampler(steps)}
+    for kind in ("eager", "trace", "compile"):
+        makers[f"torch {kind}"] = lambda kind=kind: their_sampler(kind, steps, batch_size)
+    contenders, first_call, left_out = [], {}, {}
+    for name, make in makers.items():
+        start = time.perf_counter()
+        try:
+            sample = make()
+            assert np.isfinite(sample(obs)).all()
+        except Exception as error:  # as in `cloning.measure_batch`
+            if name == OURS:
+                raise
+            left_out[name] = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
+            continue
+        first_call[name] = time.perf_counter() - start
+        calls = _calls(sample, obs)
+        contenders.append(Contender(name, _block(sample, obs, calls), calls))
+    return {
+        "batch_size": batch_size,
+        "euler_steps": steps,
+        **summarise(interleave(contenders, rounds), OURS),
+        "first_call_seconds": first_call,
+        "left_out": left_out,
+    }
+
+
+def _block(sample: Sample, obs: np.ndarray, calls: int) -> Callable[[], None]:
+    def block() -> None:
+        for _ in range(calls):
+            sample(obs)
+
+    return block
+
+
+def _calls(sample: Sample, obs: np.ndarray) -> int:
+    """How many calls fill a block."""
+    for _ in range(3):
+        sample(obs)
+    start = time.perf_counter()
+    for _ in range(3):
+        sample(obs)
+    return max(3, round(3 * _BLOCK_SECONDS / (time.perf_counter() - start)))
+
+
+def measure(cores: int, quick: bool) -> dict[str, Any]:
+    """Everything about sampling on the pinned cores; `quick` as in `cloning.measure`."""
+    torch.set_num_threads(cores)
+    found = agreement()
+    cases = CASES[:1] if quick else CASES
+    return {
+        "agreement": found,
+        "cases": [measure_case(batch, steps, 3 if quick else 15) for batch, steps in cases],
+        "memory": host.memory(),
+    }
