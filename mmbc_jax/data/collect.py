@@ -50,15 +50,14 @@ def record(env: Env, key: Key, num_episodes: int, noise: float, params: PyTree |
     spec, expert = env.spec, getattr(env, "unwrapped", env)
     if not isinstance(expert, HasExpert) or spec.num_modes == 0:
         raise ConfigError("env.name", spec.name, "an environment with an expert; give it a data file instead")
-    roll = jax.jit(partial(_roll, env))
     wanted = np.arange(num_episodes) % spec.num_modes
     batch = min(num_episodes, MAX_BATCH)
     done: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     for round_key in jax.random.split(key, MAX_ROUNDS * -(-num_episodes // batch)):
         missing = np.array([i for i in range(num_episodes) if i not in done])
         slots = np.resize(missing, batch)  # spare rows try the missing ones again
-        tried = roll(
-            round_key, jnp.asarray(wanted[slots], jnp.int32), jnp.asarray(noise, jnp.float32), params
+        tried = _roll(
+            env, round_key, jnp.asarray(wanted[slots], jnp.int32), jnp.asarray(noise, jnp.float32), params
         )
         obs, action, length, good = (np.asarray(x) for x in tried)
         for row, slot in enumerate(slots):
@@ -84,6 +83,7 @@ def record(env: Env, key: Key, num_episodes: int, noise: float, params: PyTree |
     ).validate()
 
 
+@partial(jax.jit, static_argnums=0)
 def _roll(env: Any, key: Key, modes: Array, noise: Array, params: PyTree) -> tuple[Array, ...]:
     """One episode per mode of `modes` [B]: obs [T, B, D], action [T, B, A], length [B], success [B]."""
     size = modes.shape[0]

@@ -12,8 +12,14 @@ from mmbc_jax.core.types import Array
 
 
 def mish(x: Array) -> Array:
-    """x tanh(softplus(x)) (Misra 2019)."""
-    return x * jnp.tanh(jax.nn.softplus(x))
+    """x tanh(softplus(x)) (Misra 2019).
+
+    With e = exp(x), tanh(log(1 + e)) = n / (n + 2) for n = e (e + 2): one exponential, where the
+    definition costs four times as much in a gradient. Beyond x = 20 the factor is 1 in float32.
+    """
+    e = jnp.exp(jnp.minimum(x, 20.0))
+    n = e * (e + 2.0)
+    return x * (n / (n + 2.0))
 
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from mmbc_jax.core.errors import CheckpointError
+from mmbc_jax.core.errors import CheckpointError, ConfigError
 from mmbc_jax.core.files import plain, read_json, write_json
 from mmbc_jax.core.types import PyTree
 from mmbc_jax.data.episodes import Episodes
@@ -56,6 +56,9 @@ class Pipeline:
         config = setup.config
         self.grid: Grid = parse_grid(config.sweep.grid, config.seeds, config.first_seed)
         check_grid(self.grid, stages_lib.all_traced(setup))
+        twice = [path for path in self.grid.paths if self.grid.paths.count(path) > 1]
+        if twice:
+            raise ConfigError("sweep.grid", config.sweep.grid, f"without naming {twice[0]} twice")
         for point in range(len(self.grid.points)):
             setup_lib.check_point(setup, self.grid.values(point))
         self.names = tuple(name for name in STAGES if name in config.stages)
