@@ -12,10 +12,10 @@ smoke: .venv
 	$(BIN)/python -m mmbc_jax.train --config configs/smoke.py --workdir runs/smoke
 
 test: .venv
-	$(BIN)/python -m pytest -m "not slow and not statistical"
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not statistical"
 
 test-all: .venv
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: .venv
 	$(BIN)/ruff check .

@@ -125,6 +125,7 @@ def measure_modes(num_modes: int, rounds: int, quick: bool) -> dict[str, Any]:
     control_steps = cfg.num_envs * cfg.decisions * execute
     return {
         "num_modes": num_modes,
+        "rounds": result["rounds"],
         "num_envs": cfg.num_envs,
         "decisions": cfg.decisions,
         "chunk_execute": execute,

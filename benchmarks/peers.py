@@ -154,6 +154,6 @@ def euler(field: TorchField, obs: Tensor, x0: Tensor, times: Tensor) -> Tensor:
     """Chunk [B, H, A]: the field integrated over `times` [steps + 1] from x0, obs encoded once."""
     context = field.encode(obs)
     x = x0
-    for index in range(len(times) - 1):
+    for index in range(times.shape[0] - 1):
         x = x + (times[index + 1] - times[index]) * field.decode(x, times[index], context)
     return x

@@ -54,9 +54,7 @@ def randomise(params: PyTree, seed: int = 1) -> PyTree:
     """Adds noise to every parameter, so that no layer is zero and agreement means something."""
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(seed), len(leaves))
-    noisy = [
-        leaf + 0.05 * jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys, strict=True)
-    ]
+    noisy = [leaf + 0.05 * jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys, strict=True)]
     return tree.unflatten(noisy)
 
 

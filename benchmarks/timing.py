@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+_BUDGET = 40.0  # seconds after which no further round starts, once there are _FEWEST
+_FEWEST = 5
 _PAUSE = 0.003  # seconds between blocks: idle OpenMP threads spin for about a millisecond
 
 
@@ -45,7 +47,7 @@ def interleave(contenders: Sequence[Contender], rounds: int, warmup: int = 1) ->
 
     Args:
       contenders: with distinct names.
-      rounds: at least 1.
+      rounds: at least 1; fewer are done, but never under 5, where they take longer than 40 s.
       warmup: blocks of each before the clock counts.
 
     Returns:
@@ -55,7 +57,10 @@ def interleave(contenders: Sequence[Contender], rounds: int, warmup: int = 1) ->
         for _ in range(warmup):
             contender.block()
     samples = {contender.name: Samples() for contender in contenders}
+    start = time.monotonic()
     for index in range(rounds):
+        if index >= _FEWEST and time.monotonic() - start > _BUDGET:
+            break
         for contender in contenders[:: 1 if index % 2 == 0 else -1]:
             time.sleep(_PAUSE)
             wall, cpu = time.perf_counter(), time.process_time()
@@ -89,10 +94,11 @@ def summarise(samples: dict[str, Samples], ours: str) -> dict[str, Any]:
       ours: the contender that the others are compared with.
 
     Returns:
-      {"seconds": {name: spread}, "cpu_seconds": {name: spread}, "ratio": {name: spread of name / ours},
+      {"rounds", "seconds": {name: spread}, "cpu_seconds": {name: spread}, "ratio": {name: spread of name / ours},
       "cpu_ratio": the same of processor time}; ratios for the others only.
     """
     result: dict[str, Any] = {
+        "rounds": len(samples[ours].wall),
         "seconds": {name: spread(sample.wall) for name, sample in samples.items()},
         "cpu_seconds": {name: spread(sample.cpu) for name, sample in samples.items()},
         "ratio": {},

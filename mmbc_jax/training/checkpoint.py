@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 
 from mmbc_jax.core.errors import CheckpointError
 from mmbc_jax.core.types import PyTree
 
-FORMAT = 1
+FORMAT = 2
 
 
 class StageCheckpoints:
@@ -45,7 +47,7 @@ class StageCheckpoints:
             step,
             args=ocp.args.Composite(
                 state=ocp.args.StandardSave(snapshot),
-                meta=ocp.args.JsonSave({"format": FORMAT, **meta}),
+                meta=ocp.args.JsonSave({"format": FORMAT, "crc32": checksum(snapshot), **meta}),
             ),
         )
 
@@ -68,16 +70,29 @@ class StageCheckpoints:
         Raises:
           CheckpointError: it is damaged, or its arrays are not those of `template`.
         """
+        expected = _read_meta(self.directory / str(step))["crc32"]
         try:
-            return self._manager.restore(
+            state = self._manager.restore(
                 step, args=ocp.args.Composite(state=ocp.args.StandardRestore(template))
             ).state
+            if checksum(state) != expected:
+                raise ValueError("its checksum is wrong")
+            return state
         except Exception as error:
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise CheckpointError(
                 f"checkpoint {self.directory / str(step)} cannot be restored: it is damaged or its arrays do "
                 f"not fit this configuration ({first[:300]})"
             ) from error
+
+
+def checksum(state: PyTree) -> int:
+    """CRC-32 over the bytes of all leaves: the array format itself does not notice a changed byte."""
+    crc = 0
+    for leaf in jax.tree.leaves(state):
+        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        crc = zlib.crc32(np.asarray(jax.random.key_data(leaf) if is_key else leaf).tobytes(), crc)
+    return crc
 
 
 def checkpoint_steps(directory: Path) -> list[int]:
@@ -95,19 +110,21 @@ def read_meta(directory: Path) -> tuple[int, dict[str, Any]]:
     steps = checkpoint_steps(directory)
     if not steps:
         raise CheckpointError(f"{directory} holds no checkpoint")
+    return steps[-1], _read_meta(directory / str(steps[-1]))
+
+
+def _read_meta(checkpoint: Path) -> dict[str, Any]:
     try:
-        meta = json.loads((directory / str(steps[-1]) / "meta" / "metadata").read_text())
+        meta = json.loads((checkpoint / "meta" / "metadata").read_text())
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"checkpoint {directory / str(steps[-1])} is damaged: {error}") from error
+        raise CheckpointError(f"checkpoint {checkpoint} is damaged: {error}") from error
     if not isinstance(meta, dict) or "format" not in meta:
-        raise CheckpointError(
-            f"checkpoint {directory / str(steps[-1])} is damaged: it does not say what it is"
-        )
+        raise CheckpointError(f"checkpoint {checkpoint} is damaged: it does not say what it is")
     if meta["format"] != FORMAT:
         raise CheckpointError(
-            f"checkpoint {directory / str(steps[-1])} has format {meta.get('format')!r}; this version reads {FORMAT}"
+            f"checkpoint {checkpoint} has format {meta['format']!r}; this version reads {FORMAT}"
         )
-    return steps[-1], meta
+    return meta
 
 
 def find_stage(path: Path, stages: tuple[str, ...]) -> tuple[Path, str]:

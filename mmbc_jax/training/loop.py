@@ -77,10 +77,12 @@ class Schedule:
 
 
 class _Rate(ProgressColumn):
-    """Training steps per second of this process."""
+    """Training steps per second of this process, over the whole stage."""
 
     def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:,.1f} steps/s" if task.speed else "compiling", style="cyan")
+        steps = task.completed - task.fields["first"]
+        rate = f"{steps / task.elapsed:,.1f} steps/s" if steps and task.elapsed else ""
+        return Text(rate, style="cyan")
 
 
 def progress_bar(console: Console) -> Progress:
@@ -145,7 +147,7 @@ class StageLoop:
         with progress_bar(self.console) as bar:
             total = schedule.epochs * schedule.steps_per_epoch
             done = first_epoch * schedule.steps_per_epoch
-            task = bar.add_task(self.name, total=total, completed=done, note="")
+            task = bar.add_task(self.name, total=total, completed=done, note="", first=done)
             for epoch in range(first_epoch, schedule.epochs):
                 state, metrics = program(state, shared)
                 note = self._log_epoch(epoch, jax.device_get(metrics))

@@ -196,7 +196,8 @@ class Pipeline:
         """The final state of a stage, trained from wherever its checkpoints are."""
         state, first_epoch = self._start(stage, runs, checkpoints, meta)
         if first_epoch < stage.schedule.epochs:
-            program = self.programs.epoch(stage, state, self._shared(stage))
+            with self.console.status(f"{stage.name}: compiling"):
+                program = self.programs.epoch(stage, state, self._shared(stage))
             evaluate = None
             if self.setup.env is not None:
                 evaluate = lambda state, epoch: self._training_evaluation(stage, runs, state, epoch)  # noqa: E731

@@ -179,7 +179,9 @@ def test_check_choice_offers_the_nearest():
 
 def test_load_reads_a_file_and_says_what_is_missing(tmp_path):
     good = tmp_path / "good.py"
-    good.write_text("from ml_collections import ConfigDict\ndef get_config():\n  return ConfigDict({'a': 1})\n")
+    good.write_text(
+        "from ml_collections import ConfigDict\ndef get_config():\n  return ConfigDict({'a': 1})\n"
+    )
     assert lib.load(good).a == 1
     empty = tmp_path / "empty.py"
     empty.write_text("")

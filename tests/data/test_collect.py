@@ -17,13 +17,13 @@ def build(name, **fields):
 @pytest.fixture(scope="module")
 def avoiding():
     env = build("avoiding")
-    return env, collect.record(env, jax.random.key(0), 50, 0.3)
+    return env, collect.record(env, jax.random.key(0), 48, 0.3)
 
 
 def test_balanced_labelled_and_in_physical_units(avoiding):
     env, episodes = avoiding
-    assert len(episodes) == 50
-    np.testing.assert_array_equal(episodes.mode, np.arange(50) % 24)
+    assert len(episodes) == 48
+    np.testing.assert_array_equal(episodes.mode, np.arange(48) % 24)
     assert episodes.num_modes == 24
     assert (episodes.obs.dtype, episodes.action.dtype) == (np.float32, np.float32)
     assert episodes.obs.shape == (episodes.ends[-1], 4)
@@ -54,8 +54,8 @@ def test_the_recorded_action_is_the_clean_one(avoiding):
     np.testing.assert_allclose(action[20], expert, atol=1e-6)
 
 
-def test_without_noise_the_actions_are_the_motion():
-    episodes = collect.record(build("avoiding"), jax.random.key(0), 24, 0.0)
+def test_without_noise_the_actions_are_the_motion(avoiding):
+    episodes = collect.record(avoiding[0], jax.random.key(0), 48, 0.0)
     rows = episodes.episode(5)
     moved = np.diff(episodes.obs[rows][:, :2], axis=0)
     np.testing.assert_allclose(moved, episodes.action[rows][:-1], atol=1e-6)

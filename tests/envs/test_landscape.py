@@ -19,11 +19,16 @@ def build(**fields):
     return registry.build("env", config.plugin("env", "landscape", **fields))
 
 
+@functools.cache
+def compiled(env):
+    return jax.jit(env.step)
+
+
 def finish_at(env, point):
     """The state after a last step from `point` with a zero action."""
     state = env.reset(jax.random.key(0))
     data = {"step": jnp.asarray(15, jnp.int32), "position": jnp.asarray(point, jnp.float32)}
-    return jax.jit(env.step)(state.replace(data=data), jnp.zeros(2))
+    return compiled(env)(state.replace(data=data), jnp.zeros(2))
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def test_history_is_kept_past_the_horizon():
 @pytest.mark.parametrize("kind", ["state", "window", "history"])
 def test_batched_memory_equals_single(kind):
     q = make(input=kind, obs_dim=2)
-    path = jax.random.normal(jax.random.key(0), (5, 3, 2))
+    path = jnp.asarray(np.random.default_rng(0).normal(size=(5, 3, 2)), jnp.float32)
     memory = q.init_memory(path[0])
     for obs in path[1:]:
         memory = q.remember(memory, obs)
@@ -83,8 +83,9 @@ def test_batched_memory_equals_single(kind):
 
 def test_untrained_is_uniform():
     q = make(modes=5)
-    features = jax.random.normal(jax.random.key(1), (7, 8))
-    found = q.log_prob(q.init(jax.random.key(0)), jax.random.key(2), features)
+    features = jnp.asarray(np.random.default_rng(1).normal(size=(7, 8)), jnp.float32)
+    params = jax.jit(q.init)(jax.random.key(0))
+    found = jax.jit(q.log_prob)(params, jax.random.key(2), features)
     np.testing.assert_allclose(found, -math.log(5), rtol=1e-6)
 
 
@@ -115,16 +116,16 @@ def learned():
             z = jax.random.randint(key, (rows,), 0, commanded)
             return q.features(q.init_memory(centres[z])), z
 
-        def step(carry, key):
-            params, opt = carry
-            key_z, key_noise = jax.random.split(key)
+        def step(carry, _):
+            params, opt, key = carry
+            key, key_z, key_noise = jax.random.split(key, 3)
             features, z = draw(key_z, 256)
             gradient = jax.grad(lambda p: noisy.loss(p, key_noise, features, z)[0].mean())(params)
             updates, opt = tx.update(gradient, opt)
-            return (optax.apply_updates(params, updates), opt), None
+            return (optax.apply_updates(params, updates), opt, key), None
 
         params = q.init(key_init)
-        (params, _), _ = jax.lax.scan(step, (params, tx.init(params)), jax.random.split(key_train, 300))
+        (params, _, _), _ = jax.lax.scan(step, (params, tx.init(params), key_train), None, 300)
         features, z = draw(key_test, TESTED)
         loss, metrics = noisy.loss(params, key_q, features, z)
         return metrics["mode/q_accuracy"], jnp.log(commanded.astype(jnp.float32)) - loss.mean()

@@ -16,22 +16,16 @@ from mmbc_jax.core.config import plugin
 from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.core.types import Batch, PolicySpec
 
+from ._toy import NoisePolicy
+
 SPEC = PolicySpec(obs_dim=2, action_dim=2, chunk_len=2)
 SIZE = 4
 BASE_SAMPLES = 4096  # with which the actor measures the base
 
 
-@functools.cache
-def make_policy(name="flow", prior="normal", sampler="euler", **sampler_fields):
-    base = registry.build("prior", plugin("prior", prior), event_shape=SPEC.chunk_shape, obs_dim=2)
-    integrator = registry.build("sampler", plugin("sampler", sampler, steps=2, **sampler_fields))
-    cfg = plugin("policy", name, hidden=(8,), fourier_octaves=0)
-    return registry.build("policy", cfg, SPEC, prior=base, sampler=integrator)
-
-
 def build(modes=3, policy=None, **fields):
     cfg = plugin("actor", "steer", **{"hidden": (8,), **fields})
-    return registry.build("actor", cfg, policy or make_policy(), modes)
+    return registry.build("actor", cfg, policy or NoisePolicy(SPEC), modes)
 
 
 @functools.cache
@@ -85,8 +79,15 @@ def test_log_ratio_is_exactly_zero_where_nothing_changed():
     actor, reference, params = make()
     params = moved(params)
     obs, z = observations(64)
-    _, info = actor.act(params, reference, jax.random.key(2), obs, z)  # not compiled: same arithmetic
-    np.testing.assert_array_equal(actor.log_ratio(params, reference, obs, z, info), np.zeros((64, 1)))
+
+    @jax.jit
+    def both(key):
+        _, info = actor.act(params, reference, key, obs, z)
+        return actor.log_ratio(params, reference, obs, z, info), info["log_prob"]
+
+    ratio, log_prob = both(jax.random.key(2))
+    assert log_prob.std() > 0
+    np.testing.assert_array_equal(ratio, np.zeros((64, 1)))
 
 
 def test_log_prob_and_log_ratio_match_scipy():
@@ -100,9 +101,9 @@ def test_log_prob_and_log_ratio_match_scipy():
         return stats.norm.logpdf(np.asarray(info["x0"], np.float64), mean, std).sum(-1)
 
     np.testing.assert_allclose(info["log_prob"], density(old), rtol=1e-4, atol=1e-4)
-    found = actor.log_ratio(new, reference, obs, z, info)
+    found = jax.jit(actor.log_ratio)(new, reference, obs, z, info)
     np.testing.assert_allclose(found[:, 0], density(new) - density(old), rtol=1e-3, atol=1e-3)
-    assert np.abs(found).max() > 0.5
+    assert np.abs(np.asarray(found)).max() > 0.5
 
 
 def test_entropy_matches_the_closed_form():
@@ -111,10 +112,10 @@ def test_entropy_matches_the_closed_form():
     obs, z = observations(20)
     _, std = expected_moments(params, obs, np.asarray(z))
     expected = stats.norm.entropy(scale=std).sum(-1)
-    np.testing.assert_allclose(actor.entropy(params, reference, obs, z), expected, rtol=1e-5)
+    np.testing.assert_allclose(jax.jit(actor.entropy)(params, reference, obs, z), expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("prior", ["normal", "mixture"])
+@pytest.mark.parametrize("prior", ["normal", pytest.param("mixture", marks=pytest.mark.slow)])
 def test_mixture_over_modes_has_the_moments_of_the_base(prior):
     """At the start, over the draw of the mode, w has the base's mean and variance at any one observation.
 
@@ -122,13 +123,13 @@ def test_mixture_over_modes_has_the_moments_of_the_base(prior):
     the base; on top come the base's own 4096 samples. Bounds are 5 standard errors.
     """
     modes, draws, std = 1000, 4, 0.3  # std: the default of init_std
-    policy = make_policy(prior=prior)
+    policy = NoisePolicy(SPEC, prior)
     actor, reference, params = make(modes, policy)
     obs = jnp.broadcast_to(jnp.array([0.3, -0.7]), (modes * draws, 2))
     z = jnp.arange(modes).repeat(draws)
     _, info = acting(modes, policy)(params, reference, jax.random.key(4), obs, z)
-    base = policy.base_distribution(reference, jnp.zeros((50_000, 2))).sample(seed=jax.random.key(5))
-    base = np.asarray(base).reshape(-1, SIZE)
+    sample = jax.jit(lambda key: policy.base_distribution(reference, jnp.zeros((50_000, 2))).sample(seed=key))
+    base = np.asarray(sample(jax.random.key(5))).reshape(-1, SIZE)
     scaled = (np.asarray(info["x0"]) - base.mean(0)) / base.std(0)
     kurtosis = stats.kurtosis(base, axis=0, fisher=False).max()
     own = 1 / BASE_SAMPLES
@@ -153,38 +154,30 @@ def test_one_mode_is_the_base():
     assert np.abs(np.corrcoef(x0.T) - np.eye(SIZE)).max() < 5 / math.sqrt(20_000)
 
 
-class Recorder:
-    """A policy that keeps the last noise it was asked to transport."""
-
-    def __init__(self, policy):
-        self.policy, self.spec, self.w = policy, policy.spec, None
-
-    def __getattr__(self, name):
-        return getattr(self.policy, name)
-
-    def transport(self, variables, obs, w):
-        self.w = w
-        return self.policy.transport(variables, obs, w)
-
-
-@pytest.mark.parametrize("sampler", ["euler", "ddpm"])
-def test_steers_the_initial_noise_and_leaves_the_rest_to_the_base(sampler):
+@pytest.mark.parametrize("steps", [0, 2])
+def test_steers_the_initial_noise_and_leaves_the_rest_to_the_base(steps):
     """The noise path of a stochastic sampler stays N(0, I) and independent of x0 (5 sigma)."""
-    rows = 2000
-    policy = Recorder(make_policy("diffusion", sampler=sampler))
+    rows = 4000
+    policy = NoisePolicy(SPEC, path=steps)
     actor, reference, params = make(policy=policy)
     params = {**params, "base_mean": params["base_mean"] + 3.0}
     obs, z = jnp.zeros((rows, 2)), jnp.zeros((rows,), jnp.int32)
-    chunk, info = actor.act(params, reference, jax.random.key(7), obs, z)
-    np.testing.assert_array_equal(chunk, policy.policy.transport(reference, obs, policy.w))
-    if sampler == "euler":
-        np.testing.assert_array_equal(np.asarray(policy.w).reshape(rows, SIZE), info["x0"])
+
+    @jax.jit
+    def act(key):
+        chunk, info = actor.act(params, reference, key, obs, z)
+        return chunk, info, policy.seen.pop()
+
+    chunk, info, w = act(jax.random.key(7))
+    x0 = np.asarray(w["x0"] if steps else w)
+    np.testing.assert_array_equal(x0.reshape(rows, SIZE), info["x0"])
+    if not steps:
+        np.testing.assert_array_equal(chunk, x0)
         return
-    x0 = np.asarray(policy.w["x0"]).reshape(rows, SIZE)
-    np.testing.assert_array_equal(x0, info["x0"])
-    noise = np.asarray(policy.w["path"])
-    assert noise.shape == (rows, 2, 2, 2)
-    noise = noise.reshape(rows, -1)
+    noise = np.asarray(w["path"])
+    np.testing.assert_allclose(chunk, x0 + noise.sum(1), rtol=1e-5, atol=1e-5)
+    noise, x0 = noise.reshape(rows, -1), x0.reshape(rows, SIZE)
+    assert noise.shape == (rows, steps * SIZE)
     assert np.abs(noise.mean(0)).max() < 5 / math.sqrt(rows)
     assert np.abs(noise.var(0) - 1).max() < 5 * math.sqrt(2 / rows)
     cross = np.corrcoef(noise.T, x0.T)[: noise.shape[1], noise.shape[1] :]
@@ -237,7 +230,7 @@ def test_the_reference_and_the_base_receive_no_gradient():
 
 def test_refuses_a_policy_without_noise():
     with pytest.raises(ConfigError, match="continuous noise of a chunk's shape") as info:
-        registry.build("actor", plugin("actor", "steer"), make_policy("mse"), 2)
+        build(policy=registry.build("policy", plugin("policy", "mse"), SPEC))
     assert info.value.field == "actor.name"
     assert info.value.value == "steer"
 

@@ -55,5 +55,7 @@ def test_nothing_measured_gives_no_table():
 
 
 def test_separation_line_leaves_out_what_was_not_measured():
-    assert offline_table.separation_line(SUMMARY["run"]["data"]) == "demonstrations: modes per observation 1.50"
+    assert (
+        offline_table.separation_line(SUMMARY["run"]["data"]) == "demonstrations: modes per observation 1.50"
+    )
     assert offline_table.separation_line({}) == ""

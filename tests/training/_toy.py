@@ -1,81 +1,121 @@
-"""The landscape at toy size: all stages in seconds, on one core."""
+"""The landscape task with networks of a few numbers: stages, states and epochs that compile in seconds."""
 
 from __future__ import annotations
 
-import io
-import json
-from contextlib import AbstractContextManager
-from pathlib import Path
+import functools
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
-from rich.console import Console
 
-from mmbc_jax.core.config import apply_overrides, plugin
+from mmbc_jax.core.config import plugin
+from mmbc_jax.data.windows import Windows
+from mmbc_jax.ops.normalisation import Normalizer
+from mmbc_jax.training import setup as setup_lib
+from mmbc_jax.training import stages
 from mmbc_jax.training.defaults import base_config
-from mmbc_jax.training.pipeline import Pipeline, make_pipeline
-from mmbc_jax.training.results import StageResult
+from mmbc_jax.training.epoch import make_epoch
+from mmbc_jax.training.grid import parse_grid, run_keys
+from mmbc_jax.training.programs import Programs
 
 
-def toy_config(**overrides: object) -> ConfigDict:
-    """bc: 4 epochs of 2 rows; discover: 2 epochs, finetune: 4 epochs of 1 row; dots in keys as `__`."""
-    config = base_config()
-    config.stages = ("bc", "discover", "finetune")
-    config.env = plugin("env", "landscape")
-    config.policy = plugin("policy", "flow", hidden=(8,), fourier_octaves=1, time_dim=4)
-    config.baseline = plugin("policy", "mse", hidden=(8,), fourier_octaves=1)
-    config.sampler = plugin("sampler", "euler", steps=2)
-    config.actor = plugin("actor", "steer", hidden=(8,), fourier_octaves=1)
-    config.discriminator = plugin("discriminator", "categorical", hidden=(8,))
-    config.chunk.update({"predict": 4, "execute": 4})
-    config.data.update({"episodes": 24, "noise": 0.1, "holdout": 0.25})
-    config.bc.update(
-        {"steps": 16, "batch_size": 16, "steps_per_epoch": 4, "steps_per_row": 2, "warmup_steps": 2}
-    )
-    config.ppo.update(
-        {
-            "num_envs": 8,
-            "decisions": 4,
-            "minibatches": 2,
-            "epochs": 1,
-            "iterations_per_epoch": 1,
-            "critic_hidden": (8,),
-        }
-    )
-    config.discover.update({"iterations": 2, "start_horizon": 8})
-    config.finetune.update({"iterations": 4, "num_modes": 2})
-    config.evaluation.update({"episodes": 8, "paths": 4, "samples": 2})
-    return apply_overrides(
-        config, [(key.replace("__", "."), str(value)) for key, value in overrides.items()]
-    )
+def config(env: str = "landscape") -> ConfigDict:
+    """One RL iteration takes 4 decisions in 8 environments and makes 2 x 2 updates."""
+    result = base_config()
+    result.stages = ("bc", "discover", "finetune")
+    result.env = plugin("env", env)
+    result.policy = plugin("policy", "flow", hidden=(8,), fourier_octaves=0)
+    result.sampler = plugin("sampler", "euler", steps=2)
+    result.actor = plugin("actor", "steer", hidden=(8,), fourier_octaves=0)
+    result.discriminator = plugin("discriminator", "categorical", hidden=(8,))
+    result.chunk.update({"predict": 4, "execute": 4})
+    result.bc.update({"steps": 8, "batch_size": 16, "steps_per_row": 1, "steps_per_epoch": 1})
+    result.bc.warmup_steps = 0
+    ppo = {"num_envs": 8, "decisions": 4, "epochs": 2, "minibatches": 2, "critic_hidden": (8,)}
+    result.ppo.update({**ppo, "iterations_per_epoch": 1})
+    result.discover.update({"iterations": 4, "start_horizon": 8})
+    result.finetune.update({"iterations": 4, "num_modes": 4})
+    result.evaluation.update({"episodes": 16, "samples": 2})
+    return result
 
 
-def unchecked() -> AbstractContextManager:
-    """Key-reuse checking off: under vmap it takes the keys that a scan runs over for used ones.
-
-    The same programs are checked where they are not vmapped (`sweep.mode = map`, and single runs).
-    """
-    return jax.debug_key_reuse(False)
-
-
-def toy_run(workdir: Path, config: ConfigDict | None = None) -> dict[str, StageResult]:
-    """Runs or continues a pipeline in a work directory."""
-    with unchecked():
-        return toy_pipeline(workdir, config).run()
+def shared(env_spec, chunk_len: int = 4, rows: int = 64) -> tuple[Windows, Normalizer]:
+    """Windows of random numbers: where they come from does not matter here."""
+    rng = np.random.default_rng(0)
+    d, a = env_spec.obs_dim, env_spec.action_dim
+    integers = jnp.zeros((rows,), jnp.int32)
+    obs = jnp.asarray(rng.uniform(-1, 1, (rows, d)), jnp.float32)
+    chunk = jnp.asarray(rng.uniform(-1, 1, (rows, chunk_len, a)), jnp.float32)
+    windows = Windows(obs, chunk, jnp.ones((rows, chunk_len)), integers, integers, integers)
+    return windows, Normalizer(-jnp.ones(d), jnp.ones(d), -jnp.ones(a), jnp.ones(a))
 
 
-def toy_pipeline(workdir: Path, config: ConfigDict | None = None) -> Pipeline:
-    """A pipeline that prints nowhere."""
-    return make_pipeline(config or toy_config(), Path(workdir), Console(file=io.StringIO()))
+@functools.cache
+def setup(env: str = "landscape") -> setup_lib.Setup:
+    """The objects of `config`."""
+    return setup_lib.build(config(env))
 
 
-def rows(workdir: Path) -> list[dict]:
-    """All rows of metrics.jsonl; fails on a torn line."""
-    return [json.loads(line) for line in (Path(workdir) / "metrics.jsonl").read_text().splitlines()]
+@functools.cache
+def stage(name: str, env: str = "landscape") -> stages.Stage:
+    """Stage `bc`, `discover` or `finetune`."""
+    return stages.make_stage(setup(env), name, ("bc", "discover", "finetune"))
 
 
-def results_json(workdir: Path, stage: str) -> dict:
-    """result.json of a stage without its timings."""
-    value = json.loads((Path(workdir) / "stages" / stage / "result.json").read_text())
-    value.pop("facts")
-    return value
+@functools.cache
+def _init(of: str, env: str):
+    """Compiled start of the cloning stage or of a fine-tuning one."""
+    base, first = stage("bc", env), stage("discover", env)
+    data = shared(setup(env).env_spec)
+
+    @jax.jit
+    def init(keys_bc, keys, hparams_bc, hparams):
+        parent = jax.vmap(base.init, (0, 0, None, None))(keys_bc, hparams_bc, None, data)
+        return parent if of == "bc" else jax.vmap(first.init, (0, 0, 0, None))(keys, hparams, parent, data)
+
+    return init, data
+
+
+@functools.cache
+def start(name: str, grid: str = "", seeds: int = 8, env: str = "landscape"):
+    """(state with leading axis R, shared arrays) before the first step of a stage."""
+    points, own = parse_grid(grid, seeds, 0), stage(name, env)
+    init, data = _init("bc" if name == "bc" else "tune", env)
+    runs = own.runs(points)
+    seeds_of = [points.seeds[seed] for _, seed in runs.runs]
+    hparams_bc = stage("bc", env).make_hparams(points, runs)
+    keys = run_keys("bc", seeds_of), run_keys("tune", seeds_of)
+    return jax.block_until_ready(init(*keys, hparams_bc, own.make_hparams(points, runs))), data
+
+
+def epoch_fn(name: str, mode: str = "vmap", env: str = "landscape"):
+    """The epoch of one step of a stage, not compiled."""
+    return make_epoch(stage(name, env).train_step, 1, 1, mode)
+
+
+@functools.cache
+def programs(mode: str = "vmap") -> Programs:
+    """What compiles the epochs of every test in this process."""
+    cfg = config()
+    cfg.sweep.mode = mode
+    return Programs(setup_lib.build(cfg))
+
+
+def epoch(name: str, mode: str = "vmap"):
+    """The compiled epoch of one step for 8 runs, as training uses it; it leaves its argument alone."""
+
+    def run(state, data):
+        return programs(mode).epoch(stage(name), state, data)(jax.tree.map(jnp.copy, state), data)
+
+    return run
+
+
+def arrays(tree) -> list[np.ndarray]:
+    """Leaves on the host, keys as their integers."""
+    return [np.asarray(jax.random.key_data(x) if is_key(x) else x) for x in jax.tree.leaves(tree)]
+
+
+def is_key(x) -> bool:
+    """Is this a typed key?"""
+    return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)

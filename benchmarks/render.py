@@ -1,0 +1,142 @@
+"""Markdown tables from result files: `python -m benchmarks.render results/cloning.json` prints one."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = ("python", "jax", "jaxlib", "flax", "optax", "torch", "mujoco-mjx")
+Record = dict[str, Any]
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def milliseconds(spread: Record) -> str:
+    """Median [quartiles] in ms."""
+    low, median, high = (1e3 * spread[key] for key in ("q25", "median", "q75"))
+    digits = 3 if median < 1 else 2 if median < 100 else 0
+    return f"{median:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def ratio(spread: Record) -> str:
+    """Median [quartiles] of a ratio."""
+    return f"{spread['median']:.2f} [{spread['q25']:.2f}, {spread['q75']:.2f}]"
+
+
+def _compared(case: Record, name: str) -> list[str]:
+    """Time, processor time and both ratios of one contender."""
+    ratios = [ratio(case[key][name]) if name in case[key] else "" for key in ("ratio", "cpu_ratio")]
+    return [milliseconds(case["seconds"][name]), milliseconds(case["cpu_seconds"][name]), *ratios]
+
+
+def cloning(result: Record) -> list[str]:
+    """One training step: times, ratios, share of the peak; then the floor and what compiling costs."""
+    rows, facts = [], []
+    for run in result["runs"]:
+        for case in run["batches"]:
+            where = [str(run["cores"]), str(case["batch_size"])]
+            for name in case["seconds"]:
+                share = f"{case['gflops'][name]:.0f} ({100 * case['share_of_peak'][name]:.0f} %)"
+                rows.append([*where, name, *_compared(case, name), share])
+            peak = max(run["peak"]["gflops_jax"], run["peak"]["gflops_torch"])
+            compiled = [*case["compile_seconds"].items(), *case["first_step_seconds"].items()]
+            facts.append(
+                [
+                    *where,
+                    f"{case['gflop_per_step']:.3f}",
+                    f"{peak:.0f}",
+                    f"{run['peak']['copy_gb_per_s']:.1f}",
+                    f"{1e3 * case['floor_seconds']:.2f}",
+                    ", ".join(f"{name} {seconds:.1f} s" for name, seconds in compiled),
+                    f"{case['temp_bytes'] / 2**20:.1f}",
+                ]
+            )
+    header = ["cores", "batch", "", "ms/step", "CPU ms/step", "ratio", "CPU ratio", "GFLOP/s (of peak)"]
+    below = ["cores", "batch", "GFLOP/step", "peak GFLOP/s", "copy GB/s", "floor ms", "compile or first step"]
+    return [table(header, rows), table([*below, "scratch MiB"], facts)]
+
+
+def sampling(result: Record) -> list[str]:
+    """Latency per call."""
+    rows = []
+    for run in result["runs"]:
+        for case in run["cases"]:
+            for name in case["seconds"]:
+                where = [str(run["cores"]), str(case["batch_size"]), str(case["euler_steps"])]
+                first = f"{case['first_call_seconds'][name]:.2f}"
+                rows.append([*where, name, *_compared(case, name), first])
+    header = ["cores", "batch", "Euler steps", "", "ms/call", "CPU ms/call", "ratio", "CPU ratio"]
+    return [table([*header, "first call s"], rows)]
+
+
+def finetuning(result: Record) -> list[str]:
+    """The iteration and its parts."""
+    rows = []
+    for run in result["runs"]:
+        for case in run["modes"]:
+            for name, seconds in case["seconds"].items():
+                share = case["share_of_iteration"].get(name)
+                rows.append(
+                    [
+                        str(run["cores"]),
+                        str(case["num_modes"]),
+                        name,
+                        milliseconds(seconds),
+                        milliseconds(case["cpu_seconds"][name]),
+                        f"{case['control_steps_per_second'][name]:,.0f}",
+                        f"{100 * share['median']:.0f} %" if share else "",
+                        f"{case['compile_seconds'][name]:.1f}",
+                        f"{case['temp_bytes'][name] / 2**20:.1f}",
+                    ]
+                )
+    header = [
+        "cores",
+        "modes",
+        "part",
+        "ms",
+        "CPU ms",
+        "control steps/s",
+        "share",
+        "compile s",
+        "scratch MiB",
+    ]
+    return [table(header, rows)]
+
+
+def render(result: Record) -> str:
+    """The page of a result file."""
+    tables = {"cloning": cloning, "sampling": sampling, "finetuning": finetuning}[result["benchmark"]](result)
+    versions = ", ".join(f"{name} {result['versions'][name]}" for name in _PACKAGES)
+    run_facts = [
+        [
+            str(run["cores"]),
+            f"{run['load_average']['before']} / {run['load_average']['after']}",
+            f"{run['memory']['peak_rss_bytes'] / 2**20:,.0f}",
+            ", ".join(f"{name} {value:.1e}" for name, value in run.get("agreement", {}).items()) or "-",
+        ]
+        for run in result["runs"]
+    ]
+    facts = table(["cores", "load average before / after", "peak RSS MiB", "agreement"], run_facts)
+    quick = ["**Quick run: not for quoting.**"] if result["quick"] else []
+    head = [f"# {result['benchmark']}", f"`{result['command']}`, {result['date']}. {versions}.", *quick]
+    note = (
+        "Median [quartiles] over interleaved rounds; a ratio is that contender's time over ours, per round."
+    )
+    return "\n\n".join([*head, note, *tables, facts]) + "\n"
+
+
+def main() -> None:
+    """Prints the page of each file named on the command line."""
+    for path in sys.argv[1:]:
+        print(render(json.loads(Path(path).read_text(encoding="utf-8"))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""One benchmark in a process pinned to its cores: `python -m benchmarks.worker NAME --cores N --out FILE`.
+
+Started by `benchmarks.run`. Nothing that sizes a thread pool is imported before the process is pinned.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks import host
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measures and writes the record as JSON."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.worker", description=__doc__)
+    parser.add_argument("name", help="module of benchmarks/ with a measure(cores, quick)")
+    parser.add_argument("--cores", type=int, default=1)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--patience", type=float, default=0.0, help="seconds to wait for an idle machine")
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args(argv)
+    host.pin(args.cores)
+    before = host.wait_for_quiet(args.patience)
+    record = importlib.import_module(f"benchmarks.{args.name}").measure(args.cores, args.quick)
+    from mmbc_jax.core.files import plain
+    from mmbc_jax.report.summary import device
+
+    record = {
+        "cores": args.cores,
+        "load_average": {"before": before, "after": host.load_average()},
+        "device": device(),
+        **record,
+    }
+    args.out.write_text(json.dumps(plain(record)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

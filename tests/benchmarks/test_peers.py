@@ -1,0 +1,93 @@
+"""The PyTorch peer computes what the framework computes, or a ratio of times would mean nothing."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmbc_jax.training.optim import warmup_cosine
+
+torch = pytest.importorskip("torch", reason="the benchmarks' optional dependency")
+cloning = pytest.importorskip("benchmarks.cloning")
+sampling = pytest.importorskip("benchmarks.sampling")
+subjects = pytest.importorskip("benchmarks.subjects")
+peers = pytest.importorskip("benchmarks.peers")
+
+
+def test_network_agrees_on_copied_weights() -> None:
+    policy = subjects.flow_policy()
+    params = subjects.init_state(policy, subjects.default_bc(8), subjects.windows(50)).params
+    field = subjects.torch_field(policy, params)
+    rng = np.random.default_rng(0)
+    x, t, obs = rng.normal(size=(5, 8, 2)), rng.uniform(size=5), rng.uniform(-1, 1, size=(5, 4))
+    x, t, obs = (a.astype(np.float32) for a in (x, t, obs))
+    ours = np.asarray(policy.network.apply({"params": params}, x, t, obs))
+    theirs = field(torch.tensor(x), torch.tensor(t), torch.tensor(obs)).detach().numpy()
+    assert np.abs(theirs).max() > 0.1
+    np.testing.assert_allclose(ours, theirs, atol=2e-5)
+
+
+def test_agreement_fails_on_other_weights() -> None:
+    policy = subjects.flow_policy()
+    params = subjects.init_state(policy, subjects.default_bc(8), subjects.windows(50)).params
+    field = subjects.torch_field(policy, params)
+    peers.copy_weights(subjects.randomise(params, seed=5), field)
+    obs, x0, times = torch.ones(3, 4), torch.ones(3, 8, 2), torch.linspace(0, 1, 6)
+    other = peers.euler(field, obs, x0, times).detach().numpy()
+    variables = subjects.sampling_variables(params)
+    ours = np.asarray(policy.transport(variables, jnp.ones((3, 4)), jnp.ones((3, 8, 2))))
+    assert np.abs(other - ours).max() > 1e-2
+
+
+def test_cloning_step_agrees() -> None:
+    found = cloning.agreement(batch_size=32)
+    assert found["loss"] < 1e-5
+    assert found["gradient"] < 1e-4
+    # Adam's first step divides each gradient by its own size: rounding shows where a gradient is tiny.
+    assert found["step"] < 1e-2
+    assert found["moving_average"] < 1e-2
+
+
+def test_sampler_agrees() -> None:
+    found = sampling.agreement(batch_size=16, steps=5)
+    assert found["chunk_size"] > 0.5
+    assert found["chunk"] < 1e-4
+
+
+@pytest.mark.parametrize("step", [0, 50, 99, 100, 3000, 5999, 7000])
+def test_learning_rate_agrees(step: int) -> None:
+    cfg = subjects.default_bc(8)
+    policy, data = subjects.flow_policy(), subjects.windows(50)
+    field = subjects.torch_field(policy, subjects.init_state(policy, cfg, data).params)
+    cloner = peers.TorchCloner(field, subjects.as_torch(data), cfg, "eager")
+    cloner.step_index = step
+    unit = warmup_cosine(jnp.asarray(step), cfg.steps, cfg.warmup_steps, cfg.final_lr_fraction)
+    assert cloner.learning_rate() == pytest.approx(float(unit) * cfg.learning_rate, rel=1e-5)
+
+
+def test_torch_step_trains() -> None:
+    cfg = subjects.default_bc(64, learning_rate=1e-2, warmup_steps=0)
+    policy, data = subjects.flow_policy(), subjects.windows(50)
+    field = subjects.torch_field(policy, subjects.init_state(policy, cfg, data).params)
+    torch.manual_seed(0)
+    for kind in ("eager", "fused"):
+        cloner = peers.TorchCloner(field, subjects.as_torch(data), cfg, kind)
+        before = cloner.ema[0].clone()
+        losses = [cloner.step().item() for _ in range(60)]
+        assert np.mean(losses[-10:]) < np.mean(losses[:10])
+        assert (cloner.ema[0] - before).abs().max() > 0
+
+
+def test_work_is_counted_by_hand() -> None:
+    """84 inputs, three layers of 256, 16 outputs.
+
+    first 84 x 256 = 21,504; rest 2 x 65,536 + 4,096 = 135,168; forward 2 (21,504 + 135,168) = 313,344;
+    backward 2 x 21,504 + 4 x 135,168 = 583,680; biases 3 x 256 + 16 = 784.
+    """
+    policy = subjects.flow_policy()
+    work = subjects.count_work(policy)
+    assert (work.forward, work.backward) == (313_344, 583_680)
+    params = subjects.init_state(policy, subjects.default_bc(8), subjects.windows(50)).params
+    assert work.parameters == sum(leaf.size for leaf in jax.tree.leaves(params)) == 157_456

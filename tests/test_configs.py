@@ -1,0 +1,90 @@
+"""Every file in configs/ is what it says: it builds, and it runs at shrunken sizes."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from mmbc_jax import train
+from mmbc_jax.core.config import apply_overrides
+from mmbc_jax.training import setup as setup_lib
+
+from .training._landscape import toy_run
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted((ROOT / "configs").rglob("*.py"))
+NAMES = [str(path.relative_to(ROOT)) for path in CONFIGS]
+# Two training steps of every stage, each an epoch; networks and batches as small as they get.
+SHRUNK = {
+    "seeds": 1,
+    "bc.steps": 2,
+    "bc.steps_per_epoch": 1,
+    "bc.steps_per_row": 1,
+    "bc.warmup_steps": 0,
+    "bc.batch_size": 8,
+    "ppo.num_envs": 4,
+    "ppo.decisions": 2,
+    "ppo.minibatches": 2,
+    "ppo.epochs": 1,
+    "ppo.iterations_per_epoch": 1,
+    "ppo.critic_hidden": "(8,)",
+    "policy.hidden": "(8,)",
+    "baseline.hidden": "(8,)",
+    "actor.hidden": "(8,)",
+    "discriminator.hidden": "(8,)",
+    "discover.iterations": 2,
+    "finetune.iterations": 2,
+    "finetune.num_modes": 2,
+    "evaluation.episodes": 4,
+    "evaluation.paths": 2,
+    "evaluation.samples": 1,
+    "data.episodes": 24,
+}
+
+
+@pytest.fixture
+def config(request, monkeypatch):
+    """The configuration of a file; skips where it needs recorded data that is absent."""
+    found, _ = train.parse(["--config", str(request.param)])
+    if "$MMBC_DATA" in found.data.path:
+        monkeypatch.setenv("MMBC_DATA", str(request.getfixturevalue("shared_data")))
+    return found
+
+
+def expensive(path):
+    """MuJoCo XLA takes a minute to compile."""
+    marks = [pytest.mark.slow] if path.name.startswith("avoiding") else []
+    return pytest.param(path, marks=marks, id=str(path.relative_to(ROOT)))
+
+
+def test_there_are_configs():
+    assert {"configs/smoke.py", "configs/finetune/avoiding_bmd.py"} <= set(NAMES)
+    assert train.DEFAULT_CONFIG in NAMES
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=NAMES, indirect=True)
+def test_it_builds(config):
+    setup = setup_lib.build(config)
+    assert setup.obs_dim > 0
+    assert setup.policy.spec.chunk_len == config.chunk.predict
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=NAMES)
+def test_it_says_how_to_run_it(path):
+    text = ast.get_docstring(ast.parse(path.read_text()))
+    assert f"python -m mmbc_jax.train --config {path.relative_to(ROOT)} " in text
+
+
+@pytest.mark.parametrize("config", [expensive(path) for path in CONFIGS], indirect=True)
+def test_it_runs_two_steps(config, tmp_path):
+    apply_overrides(config, [(key, str(value)) for key, value in SHRUNK.items()])
+    results = toy_run(tmp_path / "run", config)
+    assert set(results) == set(config.stages)
+    for result in results.values():
+        assert result.facts["train_steps"] in (
+            2,
+            4,
+        )  # `plain` takes as many as discover and finetune together
+        assert (result.rollouts is None) == (not config.env.name)

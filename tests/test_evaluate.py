@@ -1,0 +1,77 @@
+"""The evaluation command: training's own figures again, from the checkpoint alone."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from mmbc_jax import evaluate
+from mmbc_jax.core.errors import UserError
+from mmbc_jax.training import cli
+
+from .training._landscape import finished_run, unchecked
+
+
+def main(capsys, *argv):
+    capsys.readouterr()
+    with unchecked():
+        assert evaluate.main(["--checkpoint", *map(str, argv)]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("stage", ["discover", "finetune"])
+def test_the_figures_are_those_of_training(capsys, stage):
+    workdir = finished_run()
+    trained = json.loads((workdir / "summary.json").read_text())
+    found = main(capsys, workdir, "--stage", stage)
+    assert found["stages"] == {stage: trained["stages"][stage]}
+    assert found["run"]["sampler"] == trained["run"]["sampler"]
+    assert found["run"]["seeds"] == trained["run"]["seeds"]
+
+
+def test_the_clone_without_its_offline_metrics(capsys):
+    trained = json.loads((finished_run() / "summary.json").read_text())["stages"]["bc"]
+    found = main(capsys, finished_run() / "checkpoints" / "bc")["stages"]["bc"]
+    assert found["success_rate"] == trained["success_rate"]
+    for name, value in found.items():
+        assert value == trained[name], name
+
+
+def test_out_holds_the_summary_and_figures(capsys, tmp_path):
+    out = tmp_path / "deep" / "out"
+    found = main(capsys, finished_run(), "--z", 1, "--episodes", 6, "--seed", 5, "--out", out)
+    assert json.loads((out / "summary.json").read_text()) == found
+    assert (out / "figures" / "trajectories_finetune.png").stat().st_size > 1000
+    assert found["run"]["episodes"] == 6
+    table = found["points"][0]["stages"]["finetune"]["z_mode_table"]
+    assert "6" in json.dumps(table)
+
+
+def test_a_runs_own_directory_is_not_overwritten():
+    before = (finished_run() / "summary.json").read_bytes()
+    with pytest.raises(UserError, match="whose summary it would overwrite"):
+        evaluate.main(["--checkpoint", str(finished_run()), "--out", str(finished_run())])
+    assert (finished_run() / "summary.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("argv", "found"),
+    [
+        (("--z", "2"), "--z 2: stage finetune has z 0 to 1"),
+        (("--stage", "plain"), "holds no checkpoint of a stage (plain)"),
+        (("--episodes", "1"), "config.evaluation.episodes = 1"),
+        (("--out", __file__), "cannot be a folder"),
+    ],
+)
+def test_what_cannot_work_is_one_line(monkeypatch, capsys, argv, found):
+    monkeypatch.setattr(sys, "argv", ["evaluate", "--checkpoint", str(finished_run()), *argv])
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as exit_:
+        cli.run_main(evaluate.main)
+    err = capsys.readouterr().err
+    assert exit_.value.code == 2
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert found in err

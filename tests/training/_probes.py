@@ -1,0 +1,91 @@
+"""Probe environments: each asks one question of the learner, and its answer can be written down.
+
+All of them are one environment with other parameters, so that one compiled program asks every question at
+once. An observation is (x, previous action, phase): x = -1 or +1 for the whole episode, phase the share of
+`steps` passed. A control step with action a pays
+
+  constant + observed x + delayed [last step] - aimed (a - target - slope x)^2
+
+and the episode terminates after `steps` steps; with more than `LENGTH` of them it is truncated instead.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import distrax
+import jax
+import jax.numpy as jnp
+
+from mmbc_jax.core.types import Array, Batch, EnvSpec, Key, PolicySpec, PyTree, State, Variables
+
+LENGTH = 4
+NEVER = 99
+DEFAULTS = {
+    "constant": 0.0,
+    "observed": 0.0,
+    "delayed": 0.0,
+    "aimed": 0.0,
+    "target": 0.0,
+    "slope": 0.0,
+    "steps": 1.0,
+}
+
+
+def probe(**changes: float) -> PyTree:
+    """Parameters of a probe."""
+    assert changes.keys() <= DEFAULTS.keys()
+    return {name: jnp.asarray(changes.get(name, value)) for name, value in DEFAULTS.items()}
+
+
+class Probe:
+    """See the module docstring."""
+
+    spec = EnvSpec("probe", 3, 1, LENGTH, 0, (-1.0,), (1.0,))
+
+    def default_params(self) -> PyTree:
+        return probe()
+
+    def reset(self, key: Key, params: PyTree | None = None) -> State:
+        params = self.default_params() if params is None else params
+        x = jax.random.rademacher(key, (), jnp.float32)
+        return State(
+            data={"step": jnp.zeros(())},
+            obs=jnp.stack([x, jnp.zeros(()), jnp.zeros(())]),
+            reward=jnp.zeros(()),
+            done=jnp.zeros(()),
+            metrics={"success": jnp.zeros(())},
+            info={"mode": jnp.full((), -1, jnp.int32), "params": params},
+        )
+
+    def step(self, state: State, action: Array) -> State:
+        p, x = state.info["params"], state.obs[0]
+        step = state.data["step"] + 1
+        last = (step >= p["steps"]).astype(jnp.float32)
+        miss = action[0] - p["target"] - p["slope"] * x
+        reward = p["constant"] + p["observed"] * x + p["delayed"] * last - p["aimed"] * miss**2
+        return state.replace(
+            data={"step": step},
+            obs=jnp.stack([x, action[0], jnp.minimum(step / p["steps"], 1.0)]),
+            reward=reward,
+            done=last,
+            metrics={"success": last},
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class IdentityPolicy:
+    """The chunk is the noise: w ~ N(0, I), chunk = w."""
+
+    spec: PolicySpec
+
+    def init(self, key: Key, sample_batch: Batch) -> Variables:
+        return Variables({})
+
+    def base_distribution(self, variables: Variables, obs: Array) -> Any:
+        zeros = jnp.zeros((*obs.shape[:-1], *self.spec.chunk_shape))
+        return distrax.Independent(distrax.Normal(zeros, jnp.ones_like(zeros)), 2)
+
+    def transport(self, variables: Variables, obs: Array, w: PyTree) -> Array:
+        return w

@@ -1,0 +1,37 @@
+"""Epochs lower for CPU, CUDA and TPU from any machine: nothing in them needs one backend."""
+
+from __future__ import annotations
+
+import jax
+import jax.export  # noqa: F401  (not imported by jax itself)
+import pytest
+
+from . import _toy
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _without_key_checks():
+    """JAX takes a scan over keys under vmap for a reuse; test_epoch.py checks single runs instead."""
+    with jax.debug_key_reuse(False):
+        yield
+
+
+def lowers(name, env):
+    state, shared = jax.eval_shape(lambda: _toy.start(name, env=env))
+    exported = jax.export.export(jax.jit(_toy.epoch_fn(name, env=env)), platforms=PLATFORMS)(state, shared)
+    assert exported.platforms == PLATFORMS
+    assert exported.mlir_module_serialized
+    out, _ = jax.tree.unflatten(exported.out_tree, exported.out_avals)
+    assert [x.shape for x in jax.tree.leaves(out)] == [x.shape for x in jax.tree.leaves(state)]
+
+
+@pytest.mark.parametrize("name", ["bc", "discover"])
+def test_landscape_lowers_for_every_platform(name):
+    lowers(name, "landscape")
+
+
+@pytest.mark.slow
+def test_avoiding_lowers_for_every_platform():
+    lowers("discover", "avoiding")
