@@ -13,7 +13,9 @@ Record = dict[str, Any]
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A markdown table."""
+    """A markdown table; every row must be as long as the header."""
+    if any(len(row) != len(header) for row in rows):
+        raise ValueError(f"rows of {sorted({len(row) for row in rows})} cells under {len(header)} headings")
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -91,23 +93,33 @@ def finetuning(result: Record) -> list[str]:
                         milliseconds(seconds),
                         milliseconds(case["cpu_seconds"][name]),
                         f"{case['control_steps_per_second'][name]:,.0f}",
+                        f"{case['control_steps_per_iteration'] / case['cpu_seconds'][name]['median']:,.0f}",
                         f"{100 * share['median']:.0f} %" if share else "",
                         f"{case['compile_seconds'][name]:.1f}",
                         f"{case['temp_bytes'][name] / 2**20:.1f}",
                     ]
                 )
-    header = [
-        "cores",
-        "modes",
-        "part",
-        "ms",
-        "CPU ms",
-        "control steps/s",
-        "share",
-        "compile s",
-        "scratch MiB",
-    ]
-    return [table(header, rows)]
+    header = ["cores", "modes", "part", "ms", "CPU ms", "control steps/s", "per CPU second", "share"]
+    return [table([*header, "compile s", "scratch MiB"], rows)]
+
+
+def contended(run: Record) -> bool:
+    """Whether other programs wanted the measured cores: more of them were runnable than there are cores."""
+    load = run["load_average"]
+    return load["before"] > run["cores"] or load["after"] - run["cores"] > run["cores"]
+
+
+def warnings(result: Record) -> list[str]:
+    """What a reader must know before quoting a number from this page."""
+    found = ["**Quick run: not for quoting.**"] if result["quick"] else []
+    busy = [str(run["cores"]) for run in result["runs"] if contended(run)]
+    if busy:
+        found.append(
+            f"**Other programs shared the machine while {' and '.join(busy)} core(s) were measured.** On one core"
+            " read processor time. On two cores do not quote anything: threads that wait for each other lose"
+            " whole time slices, PyTorch's far more than ours, and the ratio measures that."
+        )
+    return found
 
 
 def render(result: Record) -> str:
@@ -124,8 +136,8 @@ def render(result: Record) -> str:
         for run in result["runs"]
     ]
     facts = table(["cores", "load average before / after", "peak RSS MiB", "agreement"], run_facts)
-    quick = ["**Quick run: not for quoting.**"] if result["quick"] else []
-    head = [f"# {result['benchmark']}", f"`{result['command']}`, {result['date']}. {versions}.", *quick]
+    title = f"# {result['benchmark']}"
+    head = [title, f"`{result['command']}`, {result['date']}. {versions}.", *warnings(result)]
     note = (
         "Median [quartiles] over interleaved rounds; a ratio is that contender's time over ours, per round."
     )

@@ -48,12 +48,25 @@ def test_memory_and_load() -> None:
 
 def test_table() -> None:
     assert render.table(["a", "b"], [["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
+    with pytest.raises(ValueError, match="under 2 headings"):
+        render.table(["a", "b"], [["1"]])
 
 
 def test_milliseconds_and_ratio() -> None:
     value = {"q25": 0.001, "median": 0.0015, "q75": 0.002}
     assert render.milliseconds(value) == "1.50 [1.00, 2.00]"
     assert render.ratio({"q25": 1.0, "median": 2.346, "q75": 3.0}) == "2.35 [1.00, 3.00]"
+
+
+@pytest.mark.parametrize(
+    ("cores", "before", "after", "busy"),
+    [(1, 0.4, 1.3, False), (1, 3.0, 1.3, True), (2, 1.9, 3.9, False), (2, 0.2, 6.0, True)],
+)
+def test_contention_is_named(cores: int, before: float, after: float, busy: bool) -> None:
+    run_ = {"cores": cores, "load_average": {"before": before, "after": after}}
+    assert render.contended(run_) == busy
+    assert bool(render.warnings({"quick": False, "runs": [run_]})) == busy
+    assert "not for quoting" in render.warnings({"quick": True, "runs": [run_]})[0]
 
 
 def test_unknown_names_and_cores_are_refused(capsys: pytest.CaptureFixture[str]) -> None:

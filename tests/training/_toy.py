@@ -77,16 +77,25 @@ def _init(of: str, env: str):
     return init, data
 
 
-@functools.cache
-def start(name: str, grid: str = "", seeds: int = 8, env: str = "landscape"):
-    """(state with leading axis R, shared arrays) before the first step of a stage."""
+def _arguments(name: str, grid: str, seeds: int, env: str) -> tuple:
     points, own = parse_grid(grid, seeds, 0), stage(name, env)
-    init, data = _init("bc" if name == "bc" else "tune", env)
     runs = own.runs(points)
     seeds_of = [points.seeds[seed] for _, seed in runs.runs]
-    hparams_bc = stage("bc", env).make_hparams(points, runs)
     keys = run_keys("bc", seeds_of), run_keys("tune", seeds_of)
-    return jax.block_until_ready(init(*keys, hparams_bc, own.make_hparams(points, runs))), data
+    return *keys, stage("bc", env).make_hparams(points, runs), own.make_hparams(points, runs)
+
+
+@functools.cache
+def start(name: str, grid: str = "", seeds: int = 8):
+    """(state with leading axis R, shared arrays) before the first step of a stage."""
+    init, data = _init("bc" if name == "bc" else "tune", "landscape")
+    return jax.block_until_ready(init(*_arguments(name, grid, seeds, "landscape"))), data
+
+
+def shapes(name: str, env: str = "landscape"):
+    """Shapes and types of what `start` returns; nothing compiles."""
+    init, data = _init("bc" if name == "bc" else "tune", env)
+    return jax.eval_shape(init, *_arguments(name, "", 8, env)), data
 
 
 def epoch_fn(name: str, mode: str = "vmap", env: str = "landscape"):
@@ -95,7 +104,7 @@ def epoch_fn(name: str, mode: str = "vmap", env: str = "landscape"):
 
 
 @functools.cache
-def programs(mode: str = "vmap") -> Programs:
+def programs(mode: str) -> Programs:
     """What compiles the epochs of every test in this process."""
     cfg = config()
     cfg.sweep.mode = mode

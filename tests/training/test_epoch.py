@@ -113,7 +113,7 @@ def test_one_compilation_serves_a_grid(name, caplog):
 
 def test_programs_compile_each_stage_once_and_share_fine_tuning():
     """Two points x four seeds; discovery and fine-tuning differ in traced scalars alone."""
-    programs = _toy.programs()
+    programs = _toy.programs("vmap")
     state, shared = _toy.start("finetune", "finetune.mi_coef=0.1,0.3", 4)
     program = programs.epoch(_toy.stage("discover"), *_toy.start("discover"))
     assert programs.epoch(_toy.stage("finetune"), state, shared) is program

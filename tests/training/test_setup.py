@@ -61,7 +61,7 @@ def test_recorded_demonstrations_are_balanced_and_named():
     assert episodes.source == "expert of landscape (noise 0.1)"
 
 
-@pytest.mark.parametrize(("holdout", "held"), [(0.0, 0), (0.25, 1), (0.34, 1), (0.67, 2), (0.2, 0)])
+@pytest.mark.parametrize(("holdout", "held"), [(0.0, 0), (0.25, 0), (0.34, 1), (0.67, 2), (0.2, 0)])
 def test_held_out_episodes(demos, holdout, held):
     setup = setup_lib.build(clone_only(demos, data__holdout=holdout))
     train, rest = setup_lib.split_episodes(setup, setup_lib.load_episodes(setup))
