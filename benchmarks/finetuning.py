@@ -98,7 +98,7 @@ def parts(learner: Learner, state: TrainState) -> dict[str, tuple[Callable[..., 
         "simulate": (simulate, (state.env_state.env, chunk, keys)),
         "sample": (sample, (state.params["actor"], trajectory.obs, trajectory.z, keys)),
         "prepare": (learner._prepare, (state, trajectory, key_part)),
-        "update": (learner._update, (state, batch, key_part)),
+        "update": (learner.update.run, (state, batch, key_part)),
     }
 
 

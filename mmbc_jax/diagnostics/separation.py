@@ -78,12 +78,7 @@ def separation(
     """
     if min(num_anchors, neighbours, max_modes, min_neighbours) < 1 or not radius > 0:
         raise ValueError("num_anchors, neighbours, max_modes and min_neighbours need >= 1, radius > 0")
-    full = np.asarray(windows.mask).min(axis=1) > 0
-    if not full.any():
-        raise DataError("separation: no window is fully recorded; the chunk is longer than every episode")
-    obs = np.asarray(windows.obs)[full]
-    chunk = np.asarray(windows.chunk)[full].reshape(len(obs), -1).astype(np.float64)
-    episode, mode = np.asarray(windows.episode)[full], np.asarray(windows.mode)[full]
+    obs, chunk, episode, mode = _recorded(windows)
     rng = np.random.default_rng(seed)
     by_cluster, by_label, near = [], [], []
     for anchor in rng.choice(len(obs), min(num_anchors, len(obs)), replace=False):
@@ -104,6 +99,16 @@ def separation(
     found |= {f"modes_{k}": _mean(list(counts == k)) for k in range(1, max_modes + 1)}
     found |= _summary(by_label if (mode >= 0).any() else [], "label_")
     return {f"separation/{name}": float(value) for name, value in found.items()}
+
+
+def _recorded(windows: Windows) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(obs, flat chunk, episode, mode) of the fully recorded windows, on the host."""
+    full = np.asarray(windows.mask).min(axis=1) > 0
+    if not full.any():
+        raise DataError("separation: no window is fully recorded; the chunk is longer than every episode")
+    obs = np.asarray(windows.obs)[full]
+    chunk = np.asarray(windows.chunk)[full].reshape(len(obs), -1).astype(np.float64)
+    return obs, chunk, np.asarray(windows.episode)[full], np.asarray(windows.mode)[full]
 
 
 def cluster(chunks: np.ndarray, max_modes: int, seed: int) -> np.ndarray:

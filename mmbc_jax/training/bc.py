@@ -106,7 +106,7 @@ def make_train_step(
         stats = jax.tree.map(lambda new, old: jnp.where(finite, new, old), loss.stats, state.stats["policy"])
         metrics = {
             "bc/loss": total,
-            "bc/grad_norm": optax.global_norm(grads),
+            "bc/grad_norm": optax.tree.norm(grads),
             "bc/learning_rate": learning_rate,
             **loss.metrics,
             **skip_metrics(opt_state),

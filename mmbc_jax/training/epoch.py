@@ -35,17 +35,27 @@ def over_runs(fn: Callable[..., Any], mode: str) -> Callable[..., Any]:
       ConfigError: unknown mode.
     """
     check_choice("sweep.mode", mode, MODES)
+
+    def alone(runs: PyTree, shared: PyTree) -> PyTree:
+        # A batch axis of one makes XLA lay out the weight gradients transposed: a fifth slower on a CPU.
+        result = fn(jax.tree.map(lambda leaf: leaf[0], runs), shared)
+        return jax.tree.map(lambda leaf: leaf[None], result)
+
     if mode == "map":
         return lambda runs, shared: jax.lax.map(lambda run: fn(run, shared), runs)
     mapped = jax.vmap(fn, in_axes=(0, None))
     if mode == "vmap":
-        return mapped
+        return lambda runs, shared: (alone if _count(runs) == 1 else mapped)(runs, shared)
     # Auto axes: explicit ones reject gathers inside the step.
     mesh = jax.make_mesh((jax.device_count(),), ("runs",), axis_types=(AxisType.Auto,))
     runs_axis, replicated = PartitionSpec("runs"), PartitionSpec()
     return jax.shard_map(
         mapped, mesh=mesh, in_specs=(runs_axis, replicated), out_specs=runs_axis, check_vma=False
     )
+
+
+def _count(runs: PyTree) -> int:
+    return len(jax.tree.leaves(runs)[0])
 
 
 def check_runs(mode: str, runs: int) -> None:

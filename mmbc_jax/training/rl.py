@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import optax
 from ml_collections import ConfigDict
 
 from mmbc_jax.core.config import check_choice, check_range
@@ -19,9 +17,10 @@ from mmbc_jax.finetune.rollout import Collector, Trajectory
 from mmbc_jax.nn.critic import Critic
 from mmbc_jax.ops.gae import gae
 from mmbc_jax.ops.normalisation import Normalizer
-from mmbc_jax.ops.ppo import clipped_surrogate, explained_variance, normalise_advantage
-from mmbc_jax.training.optim import optimizer, skip_metrics
+from mmbc_jax.ops.ppo import explained_variance, normalise_advantage
+from mmbc_jax.training.optim import optimizer
 from mmbc_jax.training.state import Hparams, TrainState
+from mmbc_jax.training.update import PARTS, Update
 
 TRACED = (
     "ppo.learning_rate",
@@ -33,7 +32,6 @@ TRACED = (
     "ppo.target_kl",
     "ppo.clip_norm",
 )
-PARTS = ("actor", "critic", "discriminator")
 
 
 def default_config() -> ConfigDict:
@@ -134,6 +132,11 @@ class Learner:
         """q(z | path)."""
         return self.collector.discriminator
 
+    @property
+    def update(self) -> Update:
+        """The gradient steps of one iteration."""
+        return Update(self.cfg, self.actor, self.critic, self.discriminator)
+
     def init_params(self, key: Key, reference: Variables, obs_dim: int) -> PyTree:
         """Fresh parameters of actor, critic and discriminator."""
         key_actor, key_critic, key_q = jax.random.split(key, 3)
@@ -201,7 +204,7 @@ class Learner:
             self.horizon(state.step, state.hparams),
         )
         batch, metrics = self._prepare(state, trajectory, key_reward)
-        params, opt_state, update_metrics = self._update(state, batch, key_update)
+        params, opt_state, update_metrics = self.update.run(state, batch, key_update)
         state = state.replace(
             step=state.step + 1, key=key, params=params, opt_state=opt_state, env_state=loop
         )
@@ -264,86 +267,3 @@ class Learner:
             return jnp.zeros(z.shape)
         log_q = self.discriminator.log_prob(params, key, features)
         return information(jnp.take_along_axis(log_q, z[..., None], -1)[..., 0], self.discriminator.num_modes)
-
-    def _update(self, state: TrainState, batch: PyTree, key: Key) -> tuple[PyTree, PyTree, Metrics]:
-        """Epochs x minibatches of PPO and of the discriminator."""
-        samples = self.cfg.num_envs * self.cfg.decisions
-
-        def epoch(carry: PyTree, key: Key) -> tuple[PyTree, Metrics]:
-            key_order, key_batches = jax.random.split(key)
-            order = jax.random.permutation(key_order, samples).reshape(self.cfg.minibatches, -1)
-            keys = jax.random.split(key_batches, self.cfg.minibatches)
-            return jax.lax.scan(minibatch, carry, (order, keys))
-
-        def minibatch(carry: PyTree, xs: tuple[Array, Key]) -> tuple[PyTree, Metrics]:
-            index, key = xs
-            part = jax.tree.map(lambda x: x[index], batch)
-            return self._minibatch(carry, part, state, key)
-
-        carry = (state.params, state.opt_state, jnp.zeros((), bool))
-        carry, metrics = jax.lax.scan(epoch, carry, jax.random.split(key, self.cfg.epochs))
-        params, opt_state, stopped = carry
-        metrics = jax.tree.map(jnp.mean, metrics)
-        skipped = [skip_metrics(opt_state[part]) for part in PARTS]
-        totals = jax.tree.map(lambda *x: jnp.stack(x), *skipped)
-        metrics |= {
-            "ppo/kl_stopped": stopped.astype(jnp.float32),
-            "train/skipped_updates": totals["train/skipped_updates"].sum(),
-            "train/skipped_in_a_row": totals["train/skipped_in_a_row"].max(),
-        }
-        return params, opt_state, metrics
-
-    def _minibatch(self, carry: PyTree, batch: PyTree, state: TrainState, key: Key) -> tuple[PyTree, Metrics]:
-        """One gradient step each of actor, critic and discriminator.
-
-        Past the target KL the actor is left as it is for the rest of the iteration; a mask and not a
-        branch, since under vmap every run must do the same work.
-        """
-        params, opt_state, stopped = carry
-        reference, hp = state.stats["reference"], state.hparams
-
-        def actor_loss(actor: PyTree) -> tuple[Array, Metrics]:
-            log_ratio = self.actor.log_ratio(actor, reference, batch["obs"], batch["z"], batch["info"])
-            loss, clipped, kl = clipped_surrogate(log_ratio, batch["advantage"], hp["ppo.clip"])
-            entropy = self.actor.entropy(actor, reference, batch["obs"], batch["z"]).mean()
-            metrics = {"ppo/clip_fraction": clipped, "ppo/approx_kl": kl, "ppo/entropy": entropy}
-            return loss.mean() - hp["ppo.entropy_coef"] * entropy, metrics
-
-        def critic_loss(critic: PyTree) -> tuple[Array, Metrics]:
-            value = self._value(critic, batch["obs"], batch["z"], batch["time"])
-            loss = jnp.square(value - batch["target"]).mean()
-            return loss, {"ppo/value_loss": loss}
-
-        def discriminator_loss(discriminator: PyTree) -> tuple[Array, Metrics]:
-            loss, metrics = self.discriminator.loss(discriminator, key, batch["features"], batch["z"])
-            return loss.mean(), {"mode/q_loss": loss.mean(), **metrics}
-
-        losses: dict[str, Callable[[PyTree], tuple[Array, Metrics]]] = {
-            "actor": actor_loss,
-            "critic": critic_loss,
-            "discriminator": discriminator_loss,
-        }
-        rates = {
-            "actor": "ppo.learning_rate",
-            "critic": "ppo.critic_learning_rate",
-            "discriminator": "ppo.discriminator_learning_rate",
-        }
-        trains = {
-            "actor": ~stopped,
-            "critic": jnp.ones((), bool),
-            "discriminator": hp["phase.train_discriminator"] > 0,
-        }
-        new_params: dict[str, PyTree] = {}
-        new_opt_state: dict[str, PyTree] = {}
-        metrics: Metrics = {}
-        for part in PARTS:
-            grads, logged = jax.grad(losses[part], has_aux=True)(params[part])
-            tx = optimizer(hp[rates[part]], 0.0, hp["ppo.clip_norm"])
-            updates, moved = tx.update(grads, opt_state[part], params[part])
-            new = (optax.apply_updates(params[part], updates), moved)
-            old = (params[part], opt_state[part])
-            keep = jax.tree.map(lambda n, o, go=trains[part]: jnp.where(go, n, o), new, old)
-            new_params[part], new_opt_state[part] = keep
-            metrics |= logged
-        stopped = stopped | (metrics["ppo/approx_kl"] > hp["ppo.target_kl"])
-        return (new_params, new_opt_state, stopped), metrics

@@ -103,6 +103,17 @@ def clone_stage(setup: Setup, name: str) -> Stage:
     )
 
 
+def make_phase(setup: Setup, name: str, discovers: bool) -> rl.Phase:
+    """What a fine-tuning stage does; `plain` takes the steps of discovery too, where there is one."""
+    config, full = setup.config, setup.env_spec.episode_length
+    if name == "discover":
+        return rl.Phase(config.discover.iterations, 0.0, config.discover.start_horizon, True)
+    if name == "finetune":
+        return rl.Phase(config.finetune.iterations, 1.0, full, config.finetune.train_discriminator)
+    extra = config.discover.iterations if discovers else 0
+    return rl.Phase(config.finetune.iterations + extra, 1.0, full, False)
+
+
 def tune_stage(setup: Setup, name: str, available: tuple[str, ...]) -> Stage:
     """Stage `discover`, `finetune` or `plain`.
 
@@ -112,19 +123,13 @@ def tune_stage(setup: Setup, name: str, available: tuple[str, ...]) -> Stage:
       available: stages whose final states this one may start from.
     """
     config = setup.config
-    full = setup.env_spec.episode_length
-    discovers = config.discover.iterations if "discover" in available else 0
     num_modes = 1 if name == "plain" else config.finetune.num_modes
     learner = setup.learner(num_modes)
+    phase = make_phase(setup, name, "discover" in available)
     parent, traced = "bc", clone_traced(setup, "policy") + rl.TRACED
-    if name == "discover":
-        phase = rl.Phase(config.discover.iterations, 0.0, config.discover.start_horizon, True)
-    elif name == "finetune":
-        phase = rl.Phase(config.finetune.iterations, 1.0, full, config.finetune.train_discriminator)
-        parent = "discover" if discovers else "bc"
+    if name == "finetune":
+        parent = "discover" if "discover" in available else "bc"
         traced = (*traced, "finetune.mi_coef")
-    else:
-        phase = rl.Phase(config.finetune.iterations + discovers, 1.0, full, False)
 
     def make_hparams(grid: Grid, runs: StageRuns) -> Hparams:
         own = hparams(config, grid, runs, (*rl.TRACED, "finetune.mi_coef"))

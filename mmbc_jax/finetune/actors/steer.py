@@ -98,7 +98,7 @@ class SteerActor:
             * jax.random.normal(key_freq, (spec.obs_dim, self.init_features)),
             "mix": math.sqrt(1.0 - std**2) * jax.random.normal(key_mix, shape),
             "network": self.network.init(key_net, self._inputs(zeros, jnp.zeros((1,), jnp.int32))),
-            "log_std": jnp.full((self.num_modes, self._size), math.log(std)),
+            "log_std": jnp.full((self.num_modes, self._size), math.log(std), jnp.float32),
         }
 
     def _inputs(self, obs: Array, z: Array) -> Array:
@@ -111,7 +111,7 @@ class SteerActor:
         psi = jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], -1) / math.sqrt(self.init_features)
         # a gather: ten times cheaper here than a product with a one-hot z, forwards and backwards
         field = jnp.einsum("...f,...fw->...w", psi, params["mix"][z])
-        mean = field + self.network.apply(params["network"], self._inputs(obs, z))
+        mean = field + jnp.asarray(self.network.apply(params["network"], self._inputs(obs, z)))
         base_mean = jax.lax.stop_gradient(params["base_mean"])
         base_std = jax.lax.stop_gradient(params["base_std"])
         return base_mean + base_std * mean, jnp.log(base_std) + params["log_std"][z]
