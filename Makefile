@@ -15,7 +15,7 @@ test: .venv
 	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not statistical"
 
 test-all: .venv
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: .venv
 	$(BIN)/ruff check .

@@ -77,7 +77,6 @@ def refused(call, tmp_path):
         ("ppo.mi_forfeit=3", r"config.ppo.mi_forfeit = '3' .*True or False"),
         ("policy=3", r"config.policy = '3' .*a section"),
         ("seeds=0", r"config.seeds = 0 "),
-        ("first_seed=-1", r"config.first_seed = -1 "),
         ("first_seed=4294967296", r"config.first_seed = 4294967296 "),
         ("env.start_std=-1", r"config.env.start_std = -1.0 "),
         ("env.reward=steep", r"config.env.reward = 'steep' .*balanced"),

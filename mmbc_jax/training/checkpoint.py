@@ -13,7 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from mmbc_jax.core.errors import CheckpointError
-from mmbc_jax.core.types import PyTree
+from mmbc_jax.core.types import Array, PyTree
 
 FORMAT = 2
 
@@ -77,7 +77,7 @@ class StageCheckpoints:
             ).state
             if checksum(state) != expected:
                 raise ValueError("its checksum is wrong")
-            return state
+            return jax.tree.map(_uncommitted, state)
         except Exception as error:
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise CheckpointError(
@@ -93,6 +93,20 @@ def checksum(state: PyTree) -> int:
         is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
         crc = zlib.crc32(np.asarray(jax.random.key_data(leaf) if is_key else leaf).tobytes(), crc)
     return crc
+
+
+def _uncommitted(leaf: Array) -> Array:
+    """The array as a computation would have left it.
+
+    Restored ones are pinned to their device; programs for pinned arguments are other programs, and a resumed
+    run would find none of its own in the compilation cache.
+    """
+    if len(leaf.sharding.device_set) > 1:
+        return leaf
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        data = jnp.array(np.asarray(jax.random.key_data(leaf)))
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+    return jnp.array(np.asarray(leaf))
 
 
 def checkpoint_steps(directory: Path) -> list[int]:
