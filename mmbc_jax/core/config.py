@@ -24,15 +24,20 @@ from mmbc_jax.core.errors import ConfigError, UserError, nearest
 PLUGIN_SECTIONS = {**{kind: kind for kind in registry.FOLDERS}, "baseline": "policy"}
 
 
-def plugin(kind: str, name: str, **fields: Any) -> ConfigDict:
+def plugin(kind: str, name: str, /, **fields: Any) -> ConfigDict:
     """A section for the plug-in `name`: its defaults with `fields` on top.
+
+    Args:
+      kind: of plug-in, or a section of `PLUGIN_SECTIONS` that holds one.
+      name: of the plug-in; empty for none.
+      **fields: of its section.
 
     Raises:
       ConfigError: unknown name, unknown field, or a value of the wrong type.
     """
     section = ConfigDict({"name": name})
     if name:
-        section.update(registry.find(kind, name).default_config())
+        section.update(registry.find(PLUGIN_SECTIONS[kind], name, kind).default_config())
     for key, value in fields.items():
         set_field(section, key, value, prefix=kind)
     return section
@@ -94,8 +99,10 @@ def apply_overrides(config: ConfigDict, overrides: Iterable[tuple[str, str]]) ->
     overrides = list(overrides)
     for key, text in overrides:
         section, _, field = key.partition(".")
-        if section in PLUGIN_SECTIONS and field == "name" and text != config[section].name:
-            config[section] = plugin(PLUGIN_SECTIONS[section], text)
+        if section not in PLUGIN_SECTIONS or section not in config:
+            continue
+        if field == "name" and text != config[section].name:
+            config[section] = plugin(section, text)
     for key, text in overrides:
         *parents, leaf = key.split(".")
         node: Any = config

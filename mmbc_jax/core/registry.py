@@ -71,12 +71,13 @@ def available(kind: str) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def find(kind: str, name: str) -> Plugin:
+def find(kind: str, name: str, section: str = "") -> Plugin:
     """The plug-in behind a name.
 
     Args:
       kind: one of `FOLDERS`.
       name: a file name in the kind's folder, such a name with `:argument`, or `package.module:attribute`.
+      section: of the config that names it, for messages; the kind itself where empty.
 
     Returns:
       The plug-in; call it to build.
@@ -92,11 +93,11 @@ def find(kind: str, name: str) -> Plugin:
         try:
             builder = getattr(importlib.import_module(head), tail)
         except (ImportError, AttributeError, ValueError) as error:
-            raise ConfigError(f"{kind}.name", name, f"cannot be imported ({error})") from error
+            raise ConfigError(f"{section or kind}.name", name, f"cannot be imported ({error})") from error
     else:
-        raise ConfigError(f"{kind}.name", name, f"{nearest(name, known)}, or package.module:attribute")
+        raise ConfigError(f"{section or kind}.name", name, f"{nearest(name, known)}, or package.module:attribute")
     if not isinstance(builder, Plugin) or builder.kind != kind:
-        raise ConfigError(f"{kind}.name", name, f"a builder marked with @register({kind!r}, ...)")
+        raise ConfigError(f"{section or kind}.name", name, f"a builder marked with @register({kind!r}, ...)")
     return builder
 
 

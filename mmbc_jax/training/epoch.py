@@ -85,7 +85,9 @@ def make_epoch(train_step: TrainStep, rows: int, steps_per_row: int, mode: str) 
     def epoch(state: TrainState, shared: PyTree) -> tuple[TrainState, Metrics]:
         def row(state: TrainState, _: None) -> tuple[TrainState, Metrics]:
             state, metrics = jax.lax.scan(lambda s, _: train_step(s, shared), state, None, steps_per_row)
-            return state, jax.tree.map(lambda x: x.mean(0), metrics)
+            # Counters (`train/`) stand as they are at the end of the row; everything else is averaged.
+            last = {name: x[-1] for name, x in metrics.items() if name.startswith("train/")}
+            return state, {name: x.mean(0) for name, x in metrics.items()} | last
 
         return jax.lax.scan(row, state, None, rows)
 
