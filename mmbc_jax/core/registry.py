@@ -95,7 +95,9 @@ def find(kind: str, name: str, section: str = "") -> Plugin:
         except (ImportError, AttributeError, ValueError) as error:
             raise ConfigError(f"{section or kind}.name", name, f"cannot be imported ({error})") from error
     else:
-        raise ConfigError(f"{section or kind}.name", name, f"{nearest(name, known)}, or package.module:attribute")
+        raise ConfigError(
+            f"{section or kind}.name", name, f"{nearest(name, known)}, or package.module:attribute"
+        )
     if not isinstance(builder, Plugin) or builder.kind != kind:
         raise ConfigError(f"{section or kind}.name", name, f"a builder marked with @register({kind!r}, ...)")
     return builder

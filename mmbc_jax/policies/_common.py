@@ -1,19 +1,22 @@
-"""What the policies share: network options, the masked error, and the base that a sampler asks for."""
+"""What the policies share: network options, the masked error, and everything around a sampled field."""
 
 from __future__ import annotations
 
+import abc
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import distrax
 import flax.struct
+import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from mmbc_jax.core.config import check_choice, check_range
 from mmbc_jax.core.errors import ConfigError
-from mmbc_jax.core.protocols import Prior, Sampler
-from mmbc_jax.core.types import Array, PolicySpec, PyTree
+from mmbc_jax.core.protocols import Field, Prior, Sampler
+from mmbc_jax.core.types import Array, Batch, Key, PolicySpec, PyTree, Variables
 from mmbc_jax.nn.field import FieldMLP
 from mmbc_jax.nn.mlp import ACTIVATIONS
 
@@ -124,3 +127,41 @@ class BoundField:
     velocity: Callable[[Array, Array], Array] = flax.struct.field(pytree_node=False)
     denoise: Callable[[Array, Array], tuple[Array, Array]] = flax.struct.field(pytree_node=False)
     path: Callable[[Array], tuple[Array, Array]] = flax.struct.field(pytree_node=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class FieldPolicy(abc.ABC):
+    """A policy that samples by integrating a learned field; what is left to it are the field and the loss.
+
+    Attributes:
+      spec: sizes.
+      network: behind the field.
+      prior: distribution of x0.
+      sampler: from t=0 to t=1.
+    """
+
+    spec: PolicySpec
+    network: FieldMLP
+    prior: Prior
+    sampler: Sampler
+
+    def init(self, key: Key, sample_batch: Batch) -> Variables:
+        """Parameters of the network; those of the prior are statistics, as the loss does not train them."""
+        key_network, key_prior = jax.random.split(key)
+        chunk = jnp.zeros((1, *self.spec.chunk_shape))
+        obs = jnp.zeros((1, self.spec.obs_dim))
+        params = self.network.init(key_network, chunk, jnp.zeros(()), obs)["params"]
+        return Variables(params=params, stats={"prior": self.prior.init(key_prior)})
+
+    @abc.abstractmethod
+    def field(self, variables: Variables, obs: Array) -> Field:
+        """The learned field for observations [..., D]; they are encoded once, here."""
+
+    def base_distribution(self, variables: Variables, obs: Array) -> Any:
+        """The prior of x0, joined by the noise path where the sampler is stochastic."""
+        return sampler_base(self.prior, self.sampler, variables.stats["prior"], obs, self.spec.chunk_shape)
+
+    def transport(self, variables: Variables, obs: Array, w: PyTree) -> Array:
+        """Chunk [..., H, A] by integrating the field from x0, for obs [..., D] and w of `base_distribution`."""
+        x0, noise = split_noise(self.sampler, w)
+        return self.sampler.integrate(self.field(variables, obs), x0, noise)

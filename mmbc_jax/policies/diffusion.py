@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,16 +28,15 @@ from mmbc_jax.core.config import check_choice, check_range
 from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.core.protocols import Field, Prior, Sampler
 from mmbc_jax.core.registry import register
-from mmbc_jax.core.types import Array, Batch, Key, Loss, PolicySpec, PyTree, Variables
-from mmbc_jax.nn.field import FieldMLP, bind_field
+from mmbc_jax.core.types import Array, Batch, Key, Loss, PolicySpec, Variables
+from mmbc_jax.nn.field import bind_field
 from mmbc_jax.policies._common import (
     BoundField,
+    FieldPolicy,
     check_base,
     make_field,
     masked_mse,
     network_config,
-    sampler_base,
-    split_noise,
 )
 
 PREDICTIONS = ("noise", "data", "v")
@@ -88,7 +86,7 @@ def from_output(prediction: str, output: Array, x: Array, alpha: Array, sigma: A
 
 
 @dataclasses.dataclass(frozen=True)
-class DiffusionPolicy:
+class DiffusionPolicy(FieldPolicy):
     """Diffusion with any sampler; a prior other than N(0, I) needs a deterministic one.
 
     Attributes:
@@ -102,22 +100,10 @@ class DiffusionPolicy:
       clip: bound of the estimated data; 0 for none.
     """
 
-    spec: PolicySpec
-    network: FieldMLP
-    prior: Prior
-    sampler: Sampler
     prediction: str
     train_steps: int
     min_alpha: float
     clip: float
-
-    def init(self, key: Key, sample_batch: Batch) -> Variables:
-        """Parameters of the network; those of the prior are statistics, as the loss does not train them."""
-        key_network, key_prior = jax.random.split(key)
-        chunk = jnp.zeros((1, *self.spec.chunk_shape))
-        obs = jnp.zeros((1, self.spec.obs_dim))
-        params = self.network.init(key_network, chunk, jnp.zeros(()), obs)["params"]
-        return Variables(params=params, stats={"prior": self.prior.init(key_prior)})
 
     def loss(self, variables: Variables, key: Key, batch: Batch, hp: dict[str, Array]) -> Loss:
         """Mean squared error of the prediction at one noise level per example.
@@ -168,15 +154,6 @@ class DiffusionPolicy:
             return rate * (sigma * data - alpha * noise)
 
         return BoundField(velocity=velocity, denoise=denoise, path=lambda t: cosine_path(t, self.min_alpha))
-
-    def base_distribution(self, variables: Variables, obs: Array) -> Any:
-        """The prior of x0, joined by the noise path where the sampler is stochastic."""
-        return sampler_base(self.prior, self.sampler, variables.stats["prior"], obs, self.spec.chunk_shape)
-
-    def transport(self, variables: Variables, obs: Array, w: PyTree) -> Array:
-        """Chunk [..., H, A] for obs [..., D] and w of `base_distribution`: the field integrated from x0."""
-        x0, noise = split_noise(self.sampler, w)
-        return self.sampler.integrate(self.field(variables, obs), x0, noise)
 
 
 @register("policy", default_config)

@@ -10,7 +10,6 @@ Source: Lipman et al. 2023; Liu et al. 2023 (straight paths). A Beta density ove
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,16 +19,15 @@ from mmbc_jax.core.config import check_choice, check_range
 from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.core.protocols import Field, Prior, Sampler
 from mmbc_jax.core.registry import register
-from mmbc_jax.core.types import Array, Batch, Key, Loss, PolicySpec, PyTree, Variables
-from mmbc_jax.nn.field import FieldMLP, bind_field
+from mmbc_jax.core.types import Array, Batch, Key, Loss, PolicySpec, Variables
+from mmbc_jax.nn.field import bind_field
 from mmbc_jax.policies._common import (
     BoundField,
+    FieldPolicy,
     check_base,
     make_field,
     masked_mse,
     network_config,
-    sampler_base,
-    split_noise,
 )
 
 TIMES = ("uniform", "beta", "logit_normal")
@@ -53,7 +51,7 @@ def default_config() -> ConfigDict:
 
 
 @dataclasses.dataclass(frozen=True)
-class FlowPolicy:
+class FlowPolicy(FieldPolicy):
     """Flow matching with any prior and any sampler.
 
     Attributes:
@@ -65,20 +63,8 @@ class FlowPolicy:
       time_shape: the two parameters of that density; unused for `uniform`.
     """
 
-    spec: PolicySpec
-    network: FieldMLP
-    prior: Prior
-    sampler: Sampler
     times: str = "uniform"
     time_shape: tuple[float, float] = (1.0, 1.0)
-
-    def init(self, key: Key, sample_batch: Batch) -> Variables:
-        """Parameters of the network; those of the prior are statistics, as the loss does not train them."""
-        key_network, key_prior = jax.random.split(key)
-        chunk = jnp.zeros((1, *self.spec.chunk_shape))
-        obs = jnp.zeros((1, self.spec.obs_dim))
-        params = self.network.init(key_network, chunk, jnp.zeros(()), obs)["params"]
-        return Variables(params=params, stats={"prior": self.prior.init(key_prior)})
 
     def draw_times(self, key: Key, shape: tuple[int, ...]) -> Array:
         """Training times in [0, 1] of the given shape."""
@@ -122,15 +108,6 @@ class FlowPolicy:
             return x + (1.0 - t) * velocity, x - t * velocity
 
         return BoundField(velocity=predict, denoise=denoise, path=lambda t: (t, 1.0 - t))
-
-    def base_distribution(self, variables: Variables, obs: Array) -> Any:
-        """The prior of x0, joined by the noise path where the sampler is stochastic."""
-        return sampler_base(self.prior, self.sampler, variables.stats["prior"], obs, self.spec.chunk_shape)
-
-    def transport(self, variables: Variables, obs: Array, w: PyTree) -> Array:
-        """Chunk [..., H, A] for obs [..., D] and w of `base_distribution`: the field integrated from x0."""
-        x0, noise = split_noise(self.sampler, w)
-        return self.sampler.integrate(self.field(variables, obs), x0, noise)
 
 
 @register("policy", default_config)
