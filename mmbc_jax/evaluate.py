@@ -66,10 +66,11 @@ def main(argv: Sequence[str]) -> int:
         overrides.append(("evaluation.episodes", str(args.episodes)))
     restored = restore(Path(args.checkpoint), args.stage, overrides)
     out = Path(args.out)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out {out} cannot be a folder: {error.strerror}") from error
+    if args.out:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"--out {out} cannot be a folder: {error.strerror}") from error
     results = restored.evaluate(args.seed, args.z)
     found = run_report.evaluation_summary(restored, results, argv)
     if args.out:
