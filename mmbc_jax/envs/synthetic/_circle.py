@@ -1,0 +1,47 @@
+r"""Two loops that share their start and end: geometry of the circle tasks.
+
+Two circles of radius R around (.5, .5 -/+ R) touch in (.5, .5), where every path starts and, after one full
+clockwise turn, ends. In each circle's centre stands a box of half size (.4 R, .25 R), (.08, .05) at R = .2.
+Source: https://arxiv.org/abs/2605.22493.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from mmbc_jax.core.config import check_range
+from mmbc_jax.core.types import Array, PyTree
+from mmbc_jax.envs.synthetic._paths import NoisyPath
+
+NAMES = ("bottom", "top")
+
+
+def circle_config() -> ConfigDict:
+    """noise: standard deviation of the positions; radius: R."""
+    return ConfigDict({"noise": 0.008, "radius": 0.2})
+
+
+class Circles(NoisyPath):
+    """See the module docstring; mode 0 is the bottom circle, mode 1 the top one."""
+
+    def __init__(self, cfg: ConfigDict, obs_dim: int = 2):
+        check_range("env.noise", cfg.noise, 0.0)
+        check_range("env.radius", cfg.radius, 0.0, 0.25, open_low=True)
+        super().__init__(cfg, NAMES, self.POINTS, obs_dim=obs_dim)
+
+    def default_params(self) -> PyTree:
+        """noise [], radius []."""
+        return {"noise": jnp.asarray(self.cfg.noise), "radius": jnp.asarray(self.cfg.radius)}
+
+    def point(self, params: PyTree, mode: Array, phase: Array) -> Array:
+        """Mean path [..., 2] of `mode` [...] at `phase` [...]."""
+        side = 2.0 * mode - 1.0
+        angle = -side * jnp.pi / 2 - 2 * jnp.pi * phase
+        x, y = jnp.cos(angle), side + jnp.sin(angle)
+        return 0.5 + params["radius"] * jnp.stack(jnp.broadcast_arrays(x, y), axis=-1)
+
+    def boxes(self, params: PyTree) -> tuple[Array, Array]:
+        """(centres [2, 2], half sizes [2, 2])."""
+        centres = 0.5 + params["radius"] * jnp.array([(0.0, -1.0), (0.0, 1.0)])
+        return centres, jnp.broadcast_to(params["radius"] * jnp.array([0.4, 0.25]), (2, 2))
