@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +31,40 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
+class BoundedDense(nn.Module):
+    """A dense layer whose spectral norm cannot exceed `bound`.
+
+    The kernel is W min(1, bound / sqrt(|W|_1 |W|_inf)), with the largest absolute column and row sums; their
+    geometric mean is at least the spectral norm (Golub and Van Loan 2013, 2.3), so the bound is certain,
+    without an iteration, and not tight.
+
+    Attributes:
+      features: size of the output.
+      bound: on the spectral norm, > 0.
+      use_bias: add a bias.
+      kernel_init: initialiser of W.
+    """
+
+    features: int
+    bound: float
+    use_bias: bool = True
+    kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Maps [..., I] to [..., features]."""
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
+        size = jnp.abs(kernel)
+        norm = jnp.sqrt(size.sum(0).max() * size.sum(1).max())
+        y = x @ (kernel * jnp.minimum(1.0, self.bound / jnp.maximum(norm, 1e-12)))
+        return y + self.param("bias", nn.initializers.zeros, (self.features,)) if self.use_bias else y
+
+
+def dense(features: int, bound: float = 0.0, **options: Any) -> nn.Module:
+    """A dense layer, of bounded spectral norm where `bound` > 0; `options` are those of `nn.Dense`."""
+    return BoundedDense(features, bound, **options) if bound > 0.0 else nn.Dense(features, **options)
+
+
 class MLP(nn.Module):
     """Dense layers with an activation between them and a linear last layer.
 
@@ -42,6 +77,7 @@ class MLP(nn.Module):
       layer_norm: normalise before each activation.
       residual: add the input of a hidden layer to its output where their widths agree.
       zero_last: initialise the last layer with zeros, so that the untrained output is exactly 0.
+      spectral_norm: bound of each layer's spectral norm; 0 for none.
     """
 
     hidden: tuple[int, ...]
@@ -50,16 +86,17 @@ class MLP(nn.Module):
     layer_norm: bool = False
     residual: bool = False
     zero_last: bool = False
+    spectral_norm: float = 0.0
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Maps [..., I] to [..., out]."""
         act = ACTIVATIONS[self.activation]
         for width in self.hidden:
-            h = nn.Dense(width)(x)
+            h = dense(width, self.spectral_norm)(x)
             if self.layer_norm:
                 h = nn.LayerNorm()(h)
             h = act(h)
             x = x + h if self.residual and x.shape[-1] == width else h
         last = nn.initializers.zeros if self.zero_last else nn.initializers.lecun_normal()
-        return nn.Dense(self.out, kernel_init=last)(x)
+        return dense(self.out, self.spectral_norm, kernel_init=last)(x)

@@ -5,13 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mmbc_jax.nn.backbone import bind
+from mmbc_jax.nn.chunk_mlp import ChunkMLP
 from mmbc_jax.nn.embedding import fourier_features, time_embedding
-from mmbc_jax.nn.field import FieldMLP, bind_field
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["plain", "layer_norm"])
 def net(request):
-    module = FieldMLP((3, 2), (16, 16), layer_norm=request.param, fourier_octaves=2, time_dim=8)
+    module = ChunkMLP((3, 2), (16, 16), layer_norm=request.param, fourier_octaves=2, time_dim=8)
     init = jax.jit(module.init)
     params = init(jax.random.key(0), jnp.zeros((1, 3, 2)), jnp.zeros(()), jnp.zeros((1, 4)))["params"]
     leaves, tree = jax.tree.flatten(params)
@@ -63,8 +64,8 @@ def test_bound_field_equals_the_call_for_any_leading_dims(net):
     t = jnp.array(0.7)
     full = module.apply({"params": params}, x, t, obs)
     assert full.shape == (2, 3, 3, 2)
-    np.testing.assert_allclose(bind_field(module, params, obs)(x, t), full, rtol=1e-5, atol=1e-5)
-    single = bind_field(module, params, obs[1, 2])(x[1, 2], t)
+    np.testing.assert_allclose(bind(module, params, obs)(x, t), full, rtol=1e-5, atol=1e-5)
+    single = bind(module, params, obs[1, 2])(x[1, 2], t)
     np.testing.assert_allclose(single, full[1, 2], rtol=1e-4, atol=1e-5)
 
 
@@ -82,7 +83,7 @@ def test_output_depends_on_each_input(net):
 
 
 def test_untrained_field_is_zero():
-    module = FieldMLP((3, 2), (8,), time_dim=4)
+    module = ChunkMLP((3, 2), (8,), time_dim=4)
     x, obs = draw(2)
     params = jax.jit(module.init)(jax.random.key(0), x, jnp.zeros(()), obs)
     np.testing.assert_array_equal(module.apply(params, x, jnp.array(0.5), obs), 0.0)

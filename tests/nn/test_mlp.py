@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmbc_jax.nn.mlp import ACTIVATIONS, MLP, mish
+from mmbc_jax.nn.mlp import ACTIVATIONS, MLP, BoundedDense, mish
 
 
 def test_mish_golden_value():
@@ -60,3 +60,27 @@ def test_every_activation_is_finite_far_out(name):
     x = jnp.array([-80.0, -1.0, 0.0, 1.0, 80.0])
     assert np.isfinite(ACTIVATIONS[name](x)).all()
     assert np.isfinite(jax.vmap(jax.grad(ACTIVATIONS[name]))(x)).all()
+
+
+def test_bounded_layers_stay_within_their_spectral_norm():
+    layer = BoundedDense(7, 0.5)
+    x = jax.random.normal(jax.random.key(0), (5, 9))
+    params = layer.init(jax.random.key(1), x)["params"]
+    params = {**params, "kernel": 10.0 * params["kernel"]}
+    slope = np.asarray(jax.jacobian(lambda v: layer.apply({"params": params}, v))(x[0]))
+    assert 0.1 < np.linalg.norm(slope, 2) <= 0.5
+    # a kernel that is within the bound already is left alone: one entry .3 has norm .3
+    small = {"kernel": jnp.zeros((9, 7)).at[2, 3].set(0.3), "bias": jnp.zeros(7)}
+    np.testing.assert_allclose(layer.apply({"params": small}, x)[:, 3], 0.3 * x[:, 2], rtol=1e-6)
+
+
+def test_a_bounded_network_is_certified_by_the_product_of_its_layers():
+    network = MLP((16, 16), 4, activation="relu", spectral_norm=2.0)
+    x = jax.random.normal(jax.random.key(2), (200, 3))
+    params = network.init(jax.random.key(3), x)
+    params = jax.tree.map(lambda p: 5.0 * p, params)
+    y = np.asarray(network.apply(params, x))
+    steps = np.linalg.norm(np.diff(y, axis=0), axis=1) / np.linalg.norm(
+        np.diff(np.asarray(x), axis=0), axis=1
+    )
+    assert 0.0 < steps.max() <= 2.0**3

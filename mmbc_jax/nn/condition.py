@@ -1,0 +1,46 @@
+"""The condition vector that modulates a network: from the observation, further inputs and the generation time."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from mmbc_jax.core.types import Array
+from mmbc_jax.nn.embedding import fourier_features, time_embedding
+from mmbc_jax.nn.mlp import ACTIVATIONS
+
+
+class Condition(nn.Module):
+    """c = W act(W_o [f(o), extra] + W_t e(t) + b) + b'; `encode` is the part that no time enters.
+
+    Attributes:
+      width: size of c and of the layer before it.
+      activation: a key of `nn.mlp.ACTIVATIONS`.
+      fourier_octaves: octaves of `fourier_features` of the observation.
+      time_dim: size of the time embedding, even.
+    """
+
+    width: int
+    activation: str = "gelu"
+    fourier_octaves: int = 4
+    time_dim: int = 32
+
+    def setup(self) -> None:
+        """Declares the layers; without a time `from_time` owns no parameters."""
+        self.from_obs = nn.Dense(self.width)
+        self.from_time = nn.Dense(self.width, use_bias=False)
+        self.last = nn.Dense(self.width)
+
+    def encode(self, obs: Array, extra: Array | None = None) -> Array:
+        """[..., width] from obs [..., D] and extra [..., E]."""
+        features = fourier_features(obs, self.fourier_octaves)
+        return self.from_obs(features if extra is None else jnp.concatenate([features, extra], -1))
+
+    def decode(self, t: Array | None, context: Array) -> Array:
+        """c [..., width] from t [], [...] or None and context [..., width] of `encode`."""
+        h = context if t is None else self.from_time(time_embedding(t, self.time_dim)) + context
+        return self.last(ACTIVATIONS[self.activation](h))
+
+    def __call__(self, t: Array | None, obs: Array, extra: Array | None = None) -> Array:
+        """c [..., width] of all inputs."""
+        return self.decode(t, self.encode(obs, extra))
