@@ -21,7 +21,10 @@ from ml_collections import ConfigDict
 from mmbc_jax.core import registry
 from mmbc_jax.core.errors import ConfigError, UserError, nearest
 
-PLUGIN_SECTIONS = {**{kind: kind for kind in registry.FOLDERS}, "baseline": "policy"}
+PLUGIN_SECTIONS = {
+    **{kind: kind for kind in registry.FOLDERS if kind != "diagnostic"},  # these are named in a list
+    "baseline": "policy",
+}
 
 
 def plugin(kind: str, name: str, /, **fields: Any) -> ConfigDict:
@@ -43,11 +46,11 @@ def plugin(kind: str, name: str, /, **fields: Any) -> ConfigDict:
     return section
 
 
-def load(path: str | Path) -> ConfigDict:
-    """The ConfigDict of a config file.
+def load_module(path: str | Path) -> Any:
+    """The module of a config file.
 
     Raises:
-      UserError: no such file, or it has no `get_config`.
+      UserError: no such file.
     """
     path = Path(path)
     if not path.is_file():
@@ -58,6 +61,16 @@ def load(path: str | Path) -> ConfigDict:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def load(path: str | Path) -> ConfigDict:
+    """The ConfigDict of a config file.
+
+    Raises:
+      UserError: no such file, or it has no `get_config`.
+    """
+    module = load_module(path)
     if not hasattr(module, "get_config"):
         raise UserError(f"--config {path} has no get_config()")
     return module.get_config()

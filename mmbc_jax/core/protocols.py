@@ -7,6 +7,7 @@ in fine-tuning is the *reference*. See `core.types` for the shape legend.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 from mmbc_jax.core.types import (
@@ -36,17 +37,36 @@ class Distribution(Protocol):
 
 
 class Prior(Protocol):
-    """A base distribution over noise or latents, on distrax."""
+    """A base distribution over noise, latents or codes, on distrax."""
 
     gaussian: bool  # True where the base is exactly N(0, I), which stochastic samplers need
+    trainable: bool  # True where `init` returns parameters that `loss` trains
+    discrete: bool  # True where samples are integer codes
+    needs_posterior: bool  # True where `distribution` is made of a policy's own posterior
 
     def init(self, key: Key) -> PyTree:
         """Parameters of the prior; an empty dict where it has none."""
         ...
 
-    def distribution(self, params: PyTree, obs: Array) -> Any:
-        """Distribution with batch shape `obs.shape[:-1]` and the event shape the prior was built for."""
+    def distribution(self, params: PyTree, obs: Array, posterior: Posterior | None = None) -> Any:
+        """Distribution with batch shape `obs.shape[:-1]` and the event shape the prior was built for.
+
+        `posterior` is that of the policy, for priors that are made of it; others leave it alone.
+        """
         ...
+
+    def loss(
+        self, params: PyTree, key: Key, obs: Array, w: Array, posterior: Posterior | None = None
+    ) -> Array:
+        """[...] what is minimised so that the prior follows samples w [..., *event]: -log p(w|obs), or a bound."""
+        ...
+
+
+Posterior = Callable[[Array, Array], Any]
+"""(obs [..., D], chunk [..., H, A]) to the distribution q(w | obs, chunk)."""
+
+MakePrior = Callable[[tuple[int, ...]], Prior]
+"""The configured prior for an event shape: what a policy's builder gets, since it alone knows that shape."""
 
 
 class Field(Protocol):
@@ -193,4 +213,39 @@ class Discriminator(Protocol):
 
     def loss(self, params: PyTree, key: Key, features: Array, z: Array) -> tuple[Array, Metrics]:
         """([...] cross-entropy with input noise, metrics)."""
+        ...
+
+
+@runtime_checkable
+class HasPosterior(Protocol):
+    """A policy with a latent: q(z | obs, chunk), of which `base_distribution` is the prior."""
+
+    def posterior(self, variables: Variables, obs: Array, chunk: Array) -> Any:
+        """Distribution over z for obs [..., D] and chunk [..., H, A]."""
+        ...
+
+
+@runtime_checkable
+class HasLogProb(Protocol):
+    """A policy whose density of a chunk is known in closed form."""
+
+    def log_prob(self, variables: Variables, obs: Array, chunk: Array) -> Array:
+        """[...] log p(chunk | obs) in normalised units, summed over event dimensions."""
+        ...
+
+
+@runtime_checkable
+class HasMeanPaths(Protocol):
+    """An environment whose modes are known as paths."""
+
+    def mean_paths(self, params: PyTree) -> Array:
+        """[M, L, P] mean expert positions of each mode at every step; rows from K on are not modes."""
+        ...
+
+
+class Diagnostic(Protocol):
+    """An instrument: a pure function of one trained policy, its data and its samples."""
+
+    def measure(self, case: Any, key: Key) -> dict[str, float]:
+        """{`group/name`: figure}; empty where the case lacks what is needed (see `diagnostics.case.Case`)."""
         ...

@@ -24,6 +24,7 @@ FOLDERS: dict[str, tuple[str, ...]] = {
     "env": ("mmbc_jax.envs.synthetic", "mmbc_jax.envs.mjx", "mmbc_jax.envs.adapters"),
     "actor": ("mmbc_jax.finetune.actors",),
     "discriminator": ("mmbc_jax.finetune.discriminators",),
+    "diagnostic": ("mmbc_jax.diagnostics.instruments",),
 }
 
 

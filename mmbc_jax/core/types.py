@@ -155,6 +155,7 @@ class Rollouts(flax.struct.PyTreeNode):
       log_q: [B] mean over the visited decisions of log q(z|path so far) in nats; NaN without q.
       path: [P, L, 2] plotted positions of the first P episodes at every control step, physical units.
       path_mask: [P, L] 1 up to the episode's end.
+      outcome: {name: [B]} the environment's other metrics at the episode's end (collision, bridge, ...).
     """
 
     success: Array
@@ -165,3 +166,4 @@ class Rollouts(flax.struct.PyTreeNode):
     log_q: Array
     path: Array
     path_mask: Array
+    outcome: dict[str, Array] = flax.struct.field(default_factory=dict)

@@ -25,6 +25,7 @@ from mmbc_jax.core.types import Array, Batch, Key, Metrics, Variables
 from mmbc_jax.data.windows import Windows
 
 BEST_OF = (1, 4, 16, 64, 256)
+COVERED = 0.1  # error of a sample that counts as the same behaviour; actions span 2
 OfflineFn = Callable[[Variables, Windows, Key, dict[str, Array]], Metrics]
 
 
@@ -39,9 +40,9 @@ def make_offline_metrics(policy: Policy, num_samples: int, batch: int) -> Offlin
     Returns:
       `fn(variables, windows, key, hp) -> metrics`, [] float32 each, under `offline/`: `loss` (per example,
       plus the batch term averaged over batches), `best_of_<k>` for k = 1, 4, 16, ... below n and for n
-      itself, `mean_error` (the error e of the mean of the samples), `spread` (root mean square distance of
-      the samples from their mean, 0 for a deterministic policy). `hp` holds the policy's traced
-      scalars, as for `Policy.loss`.
+      itself, `covered` (share of windows with a sample within `COVERED`), `mean_error` (the error e of the
+      mean of the samples), `spread` (root mean square distance of the samples from their mean, 0 for a
+      deterministic policy). `hp` holds the policy's traced scalars, as for `Policy.loss`.
 
     Raises:
       ValueError: `num_samples` or `batch` below 1.
@@ -113,6 +114,7 @@ def _errors(
     ordered = jnp.sort(_rms(samples - data.chunk, data.mask), axis=0)
     found = {f"best_of_{k}": jnp.tensordot(weight, ordered, 1) for k, weight in weights.items()}
     spread = jnp.sqrt(jnp.square(_rms(samples - centre, data.mask)).mean(axis=0))
+    found["covered"] = (ordered[0] <= COVERED).astype(jnp.float32)
     return found | {"mean_error": _rms(centre - data.chunk, data.mask), "spread": spread}
 
 

@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 
 from mmbc_jax.core.config import check_range
 from mmbc_jax.core.registry import register
-from mmbc_jax.core.types import Array, Key
+from mmbc_jax.core.types import Array, Key, PolicySpec
 
 
 def default_config() -> ConfigDict:
@@ -40,7 +40,7 @@ class MixturePrior:
       radius: distance of the means from the origin.
       std: standard deviation of each component.
       seed: of the directions of the means.
-      gaussian: False.
+      gaussian, trainable, discrete, needs_posterior: False.
     """
 
     event_shape: tuple[int, ...]
@@ -49,6 +49,9 @@ class MixturePrior:
     std: float
     seed: int
     gaussian: bool = False
+    trainable: bool = False
+    discrete: bool = False
+    needs_posterior: bool = False
 
     def means(self) -> np.ndarray:
         """[K, *event_shape] the means; constants."""
@@ -63,7 +66,7 @@ class MixturePrior:
         """No parameters: the components are constants."""
         return {}
 
-    def distribution(self, params: Any, obs: Array) -> distrax.Distribution:
+    def distribution(self, params: Any, obs: Array, posterior: Any = None) -> distrax.Distribution:
         """The mixture with batch shape obs.shape[:-1]."""
         batch = obs.shape[:-1]
         means = jnp.broadcast_to(self.means(), (*batch, self.num_components, *self.event_shape))
@@ -73,9 +76,13 @@ class MixturePrior:
         weights = distrax.Categorical(logits=jnp.zeros((*batch, self.num_components)))
         return distrax.MixtureSameFamily(weights, components)
 
+    def loss(self, params: Any, key: Key, obs: Array, w: Array, posterior: Any = None) -> Array:
+        """Zeros [...]: nothing here is trained."""
+        return jnp.zeros(obs.shape[:-1])
+
 
 @register("prior", default_config)
-def build(cfg: ConfigDict, *, event_shape: tuple[int, ...], obs_dim: int) -> MixturePrior:
+def build(cfg: ConfigDict, event_shape: tuple[int, ...], *, spec: PolicySpec) -> MixturePrior:
     """A mixture over `event_shape`.
 
     Raises:

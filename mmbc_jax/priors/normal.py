@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from mmbc_jax.core.registry import register
-from mmbc_jax.core.types import Array, Key
+from mmbc_jax.core.types import Array, Key, PolicySpec
 
 
 def default_config() -> ConfigDict:
@@ -25,22 +25,30 @@ class NormalPrior:
     Attributes:
       event_shape: shape of w.
       gaussian: True, so stochastic samplers may start from it.
+      trainable, discrete, needs_posterior: False.
     """
 
     event_shape: tuple[int, ...]
     gaussian: bool = True
+    trainable: bool = False
+    discrete: bool = False
+    needs_posterior: bool = False
 
     def init(self, key: Key) -> dict:
         """No parameters."""
         return {}
 
-    def distribution(self, params: Any, obs: Array) -> distrax.Distribution:
+    def distribution(self, params: Any, obs: Array, posterior: Any = None) -> distrax.Distribution:
         """N(0, I) with batch shape obs.shape[:-1]."""
         zeros = jnp.zeros(obs.shape[:-1] + self.event_shape)
         return distrax.Independent(distrax.Normal(zeros, jnp.ones_like(zeros)), len(self.event_shape))
 
+    def loss(self, params: Any, key: Key, obs: Array, w: Array, posterior: Any = None) -> Array:
+        """Zeros [...]: nothing here is trained."""
+        return jnp.zeros(obs.shape[:-1])
+
 
 @register("prior", default_config)
-def build(cfg: ConfigDict, *, event_shape: tuple[int, ...], obs_dim: int) -> NormalPrior:
+def build(cfg: ConfigDict, event_shape: tuple[int, ...], *, spec: PolicySpec) -> NormalPrior:
     """A standard normal over `event_shape`."""
     return NormalPrior(tuple(event_shape))

@@ -1,26 +1,64 @@
-"""Every prior in the folder: shapes, normalisation, and samples against the density."""
+"""Every prior in the folder: shapes, normalisation, samples against the density, and training by its loss."""
 
 from __future__ import annotations
 
+import functools
+import itertools
+
+import distrax
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from mmbc_jax.core import registry
 from mmbc_jax.core.config import plugin
+from mmbc_jax.core.types import PolicySpec
 
+SPEC = PolicySpec(obs_dim=3, action_dim=2, chunk_len=4)
 NAMES = sorted(registry.available("prior"))
 
 
+@functools.cache
 def make(name: str, event_shape: tuple[int, ...]):
-    prior = registry.build("prior", plugin("prior", name), event_shape=event_shape, obs_dim=3)
-    return prior, prior.init(jax.random.key(0))
+    """A prior, with parameters moved off the zeros that make most untrained ones N(0, I) or uniform."""
+    cfg = plugin("prior", name)
+    if "hidden" in cfg:
+        cfg.hidden = (32, 32)
+    prior = registry.build("prior", cfg, event_shape, spec=SPEC)
+    rng = np.random.default_rng(0)
+    fresh = jax.jit(prior.init)(jax.random.key(0))
+    return prior, jax.tree.map(lambda p: p + 0.1 * rng.standard_normal(p.shape, np.float32), fresh)
+
+
+def toy_posterior(event_shape):
+    """A posterior for priors that are made of one: centred on 2 (mean of the chunk) + the first observation."""
+
+    def posterior(obs, chunk):
+        centre = 2.0 * chunk.mean((-2, -1)) + obs[..., 0]
+        mean = jnp.broadcast_to(
+            centre.reshape(*centre.shape, *(1,) * len(event_shape)), (*centre.shape, *event_shape)
+        )
+        return distrax.Independent(distrax.Normal(mean, jnp.full_like(mean, 0.6)), len(event_shape))
+
+    return posterior
+
+
+def distribution(prior, params, obs):
+    return prior.distribution(
+        params, obs, toy_posterior(prior.event_shape) if prior.needs_posterior else None
+    )
+
+
+def skip_if_discrete(name: str) -> None:
+    if make(name, (1, 1))[0].discrete:
+        pytest.skip("a mass function over codes: its probabilities are enumerated in a test of their own")
 
 
 def on_grid(prior, params, grid):
     obs = jnp.zeros((grid.size, 3))
-    return jax.jit(lambda x: prior.distribution(params, obs).log_prob(x))(jnp.asarray(grid)[:, None, None])
+    return jax.jit(lambda x: distribution(prior, params, obs).log_prob(x))(jnp.asarray(grid)[:, None, None])
 
 
 @pytest.mark.parametrize("batch", [(), (2, 3)])
@@ -28,17 +66,19 @@ def on_grid(prior, params, grid):
 def test_shapes(name, batch):
     prior, params = make(name, (5, 2))
     assert isinstance(prior.gaussian, bool)
+    assert isinstance(prior.trainable, bool)
     hash(prior)
     obs = jnp.zeros((*batch, 3))
 
     @jax.jit
     def both(key):
-        base = prior.distribution(params, obs)
+        base = distribution(prior, params, obs)
         w = base.sample(seed=key)
         return w, base.log_prob(w)
 
     w, log_prob = both(jax.random.key(1))
     assert w.shape == (*batch, 5, 2)
+    assert jnp.issubdtype(w.dtype, jnp.integer) == prior.discrete
     assert log_prob.shape == batch
     assert np.isfinite(log_prob).all()
     np.testing.assert_array_equal(w, both(jax.random.key(1))[0])
@@ -46,7 +86,25 @@ def test_shapes(name, batch):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_sample_shape_leads_and_broadcasts(name):
+    prior, params = make(name, (2,))
+    obs = jnp.linspace(-1, 1, 9).reshape(3, 3)
+
+    @jax.jit
+    def both(key):
+        base = distribution(prior, params, obs)
+        w = base.sample(seed=key, sample_shape=(4,))
+        return w, base.log_prob(w)
+
+    w, log_prob = both(jax.random.key(1))
+    assert w.shape == (4, 3, 2)
+    alone = jax.jit(lambda x: distribution(prior, params, obs).log_prob(x))
+    np.testing.assert_allclose(log_prob, jnp.stack([alone(row) for row in w]), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_density_integrates_to_one(name):
+    skip_if_discrete(name)
     prior, params = make(name, (1, 1))
     grid = np.linspace(-12, 12, 4801, dtype=np.float32)
     density = np.exp(np.asarray(on_grid(prior, params, grid), np.float64))
@@ -57,9 +115,10 @@ def test_density_integrates_to_one(name):
 def test_samples_follow_the_density(name):
     # Kolmogorov-Smirnov, n = 20000: P(sqrt(n) D > 2.65) = 2 exp(-2 * 2.65^2) = 1.6e-6,
     # which is 5 sigma two-sided up to a factor 3; the grid adds less than 1e-3
+    skip_if_discrete(name)
     prior, params = make(name, (1, 1))
     n = 20_000
-    draw = jax.jit(lambda key: prior.distribution(params, jnp.zeros((n, 3))).sample(seed=key))
+    draw = jax.jit(lambda key: distribution(prior, params, jnp.zeros((n, 3))).sample(seed=key))
     samples = np.sort(np.asarray(draw(jax.random.key(3))).ravel())
     grid = np.linspace(-12, 12, 4801, dtype=np.float32)
     density = np.exp(np.asarray(on_grid(prior, params, grid), np.float64))
@@ -70,8 +129,31 @@ def test_samples_follow_the_density(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_probabilities_of_codes_are_enumerated(name):
+    prior, params = make(name, (2,))
+    if not prior.discrete:
+        pytest.skip("a density: it is integrated in a test of its own")
+    size = prior.num_codes
+    codes = jnp.asarray(list(itertools.product(range(size), repeat=2)), jnp.int32)
+    log_prob = jax.jit(lambda c: distribution(prior, params, jnp.zeros((len(codes), 3))).log_prob(c))(codes)
+    mass = np.exp(np.asarray(log_prob, np.float64))
+    assert abs(mass.sum() - 1) < 1e-4
+    n = 40_000
+    draw = jax.jit(lambda key: distribution(prior, params, jnp.zeros((n, 3))).sample(seed=key))
+    drawn = np.asarray(draw(jax.random.key(3)))
+    assert drawn.min() >= 0
+    assert drawn.max() < size
+    share = np.bincount(drawn[:, 0] * size + drawn[:, 1], minlength=size**2) / n
+    # 5 sigma of a binomial share; the half count covers cells whose expectation is below one
+    assert (np.abs(share - mass) <= 5 * np.sqrt(mass * (1 - mass) / n) + 0.5 / n).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_gaussian_flag_is_true_exactly_for_the_standard_normal(name):
     prior, params = make(name, (1, 1))
+    if prior.discrete:
+        assert not prior.gaussian
+        return
     grid = np.linspace(-3, 3, 61, dtype=np.float32)
     standard = -0.5 * grid**2 - 0.5 * np.log(2 * np.pi)
     same = np.allclose(on_grid(prior, params, grid), standard, atol=1e-4)
@@ -80,6 +162,50 @@ def test_gaussian_flag_is_true_exactly_for_the_standard_normal(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_density_is_differentiable(name):
+    skip_if_discrete(name)
     prior, params = make(name, (2, 2))
-    base_score = jax.grad(lambda x: prior.distribution(params, jnp.zeros(3)).log_prob(x))
+    base_score = jax.jit(jax.grad(lambda x: distribution(prior, params, jnp.zeros(3)).log_prob(x)))
     assert np.isfinite(base_score(jnp.full((2, 2), 0.3))).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_samples_train_the_parameters(name):
+    # what a divergence between samples needs: d sample / d parameters exists, is finite and not all zero
+    skip_if_discrete(name)
+    prior, params = make(name, (2,))
+    obs = jnp.linspace(-1, 1, 24).reshape(8, 3)
+    gradient = jax.jit(
+        jax.grad(lambda p: jnp.square(distribution(prior, p, obs).sample(seed=jax.random.key(4)) - 1.0).sum())
+    )(params)
+    leaves = jax.tree.leaves(gradient)
+    assert bool(leaves) == prior.trainable
+    assert all(np.isfinite(leaf).all() for leaf in leaves)
+    assert not leaves or max(np.abs(leaf).max() for leaf in leaves) > 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_loss_moves_the_prior_to_its_data_exactly_where_trainable(name):
+    prior, params = make(name, (2,))
+    obs = jnp.zeros((32, 3))
+    data = jnp.ones((32, 2), jnp.int32) if prior.discrete else jnp.full((32, 2), 0.8)
+    posterior = toy_posterior((2,)) if prior.needs_posterior else None
+    optimiser = optax.adam(1e-2)
+
+    def objective(p, key):
+        loss = prior.loss(p, key, obs, data, posterior)
+        assert loss.shape == (32,)
+        return loss.mean()
+
+    def step(carry, key):
+        p, state = carry
+        update, state = optimiser.update(jax.grad(objective)(p, key), state)
+        return (optax.apply_updates(p, update), state), None
+
+    keys = jax.random.split(jax.random.key(5), 60)
+    end = jax.jit(lambda p: jax.lax.scan(step, (p, optimiser.init(p)), keys)[0][0])(params)
+    score = jax.jit(lambda p: distribution(prior, p, obs).log_prob(data).mean())
+    before, after = score(params), score(end)
+    if prior.trainable:
+        assert after > before + 0.5
+    else:
+        assert after == before

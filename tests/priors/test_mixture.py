@@ -9,10 +9,13 @@ from scipy import stats
 from mmbc_jax.core import registry
 from mmbc_jax.core.config import plugin
 from mmbc_jax.core.errors import ConfigError
+from mmbc_jax.core.types import PolicySpec
 
 
 def make(event_shape=(2, 2), **fields):
-    return registry.build("prior", plugin("prior", "mixture", **fields), event_shape=event_shape, obs_dim=3)
+    return registry.build(
+        "prior", plugin("prior", "mixture", **fields), event_shape, spec=PolicySpec(3, 2, 4)
+    )
 
 
 def test_log_prob_against_scipy():

@@ -7,10 +7,11 @@ from scipy import stats
 
 from mmbc_jax.core import registry
 from mmbc_jax.core.config import plugin
+from mmbc_jax.core.types import PolicySpec
 
 
 def test_log_prob_against_scipy():
-    prior = registry.build("prior", plugin("prior", "normal"), event_shape=(4, 2), obs_dim=3)
+    prior = registry.build("prior", plugin("prior", "normal"), (4, 2), spec=PolicySpec(3, 2, 4))
     assert prior.gaussian
     assert prior.init(jax.random.key(0)) == {}
     x = np.random.default_rng(0).standard_normal((6, 4, 2)).astype(np.float32)
@@ -20,7 +21,7 @@ def test_log_prob_against_scipy():
 
 
 def test_moments():
-    prior = registry.build("prior", plugin("prior", "normal"), event_shape=(4, 2), obs_dim=3)
+    prior = registry.build("prior", plugin("prior", "normal"), (4, 2), spec=PolicySpec(3, 2, 4))
     n = 20_000
     w = np.asarray(prior.distribution({}, jnp.zeros((n, 3))).sample(seed=jax.random.key(1))).reshape(n, 8)
     # mean has std 1/sqrt(n); an entry of the covariance 1/sqrt(n) off the diagonal, sqrt(2/n) on it

@@ -1,0 +1,154 @@
+r"""Instrument: what a policy puts between the modes, and where in its base that comes from.
+
+At anchors with labels (tubes, sets and groups as in `diagnostics._paths`):
+
+  bridges/modes               G, modes demonstrated at the anchor
+  bridges/off_support         share of samples outside every tube
+  bridges/off_support_demos   the same of the demonstrations themselves, the level that counts as none
+  bridges/reached             share of the modes with at least a tenth of their demonstrated share
+  bridges/spread              deviation of the samples from their mean over that of the demonstrations:
+                              0 for a deterministic policy
+  bridges/middle              mean distance of samples over that of demonstrations from the demonstrations'
+                              mean path: small where samples gather in the middle of the modes
+  bridges/base_norm, bridges/base_norm_others   mean |w|^2 / dim of off-support samples and of the others
+  bridges/walk_off            share of a walk between modes in base space that is off-support
+  bridges/sharpness           largest over mean speed |dT/dtau| on such a walk: 1 for a straight line,
+                              about S for a jump seen in S steps
+
+Without labels a sample is off-support where its nearest demonstration is farther than the .99 quantile of the
+demonstrations' distances to their own nearest (leave one out), and only `off_support`, `off_support_demos`,
+`spread`, `middle` and the base norms exist.
+
+Hypotheses: those of `diagnostics._paths`; the unlabelled rule also needs demonstrations dense enough that a
+gap between modes is wider than the gaps within one. Walks need a base without integer leaves: between codes
+there is no path to walk. Bridge mass and sharpness: arXiv 2605.22493.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+from scipy.spatial.distance import cdist
+
+from mmbc_jax.core.config import check_range
+from mmbc_jax.core.registry import register
+from mmbc_jax.core.types import Key
+from mmbc_jax.diagnostics._paths import (
+    OFF,
+    TUBE_QUANTILE,
+    Anchor,
+    AnchorRule,
+    anchor_config,
+    anchor_rule,
+    average,
+    draw,
+    offline,
+    shares,
+)
+from mmbc_jax.diagnostics._walks import base_kind, flat_leaves, walk_between
+from mmbc_jax.diagnostics.case import Case
+
+REACHED = 0.1
+_LEAST = 5  # samples for a mean of base norms
+
+
+def default_config() -> ConfigDict:
+    """Anchors, and the walks: `walks` pairs of samples at each, `steps` on the way."""
+    return anchor_config(walks=16, steps=64)
+
+
+@dataclasses.dataclass(frozen=True)
+class BridgesInstrument:
+    """See the module docstring.
+
+    Attributes:
+      rule: of the anchors.
+      walks: pairs of base samples per anchor.
+      steps: S.
+    """
+
+    rule: AnchorRule
+    walks: int
+    steps: int
+
+    def measure(self, case: Case, key: Key) -> dict[str, float]:
+        """The figures of the module docstring; empty where no observation has enough demonstrations."""
+        case = offline(case)
+        key_anchors, key = jax.random.split(key)
+        anchors = self.rule.find(case, key_anchors)
+        keys = jax.random.split(key, max(len(anchors), 1))
+        return average([self._at(case, a, k) for a, k in zip(anchors, keys, strict=False)])
+
+    def _at(self, case: Case, anchor: Anchor, key: Key) -> dict[str, float]:
+        w, drawn = draw(case, key, jnp.asarray(anchor.obs), self.rule.samples)
+        points, modes = np.asarray(drawn, np.float64), anchor.modes
+        if modes is None:
+            label, known = _near(anchor.points, points), _near(anchor.points)
+        else:
+            label, known = modes.assign(points), modes.assign(anchor.points)
+        centre = anchor.points.mean(axis=0)
+        found = {
+            "bridges/off_support": float((label == OFF).mean()),
+            "bridges/off_support_demos": float((known == OFF).mean()),
+            "bridges/spread": _ratio(_deviation(points), _deviation(anchor.points)),
+            "bridges/middle": _ratio(_distance(points, centre), _distance(anchor.points, centre)),
+        }
+        flat = np.asarray(flat_leaves(w))
+        if flat.shape[1]:
+            norm = np.square(flat).mean(axis=1)
+            for name, rows in (("base_norm", label == OFF), ("base_norm_others", label != OFF)):
+                if rows.sum() >= _LEAST:
+                    found[f"bridges/{name}"] = float(norm[rows].mean())
+        if modes is None:
+            return found
+        enough = shares(label, modes.count)[:-1] >= REACHED * modes.share
+        found |= {"bridges/modes": modes.count, "bridges/reached": float(enough.mean())}
+        discrete, normal = base_kind(case, anchor.obs, w)
+        if discrete or not flat.shape[1]:
+            return found
+        walks = walk_between(case, anchor, w, label, self.walks, self.steps, normal)
+        if walks is None:
+            return found
+        on_the_way = modes.assign(walks.points.reshape(-1, walks.points.shape[-1]))
+        speed = walks.length.max(axis=1) / np.maximum(walks.length.mean(axis=1), 1e-12)
+        return found | {
+            "bridges/walk_off": float((on_the_way == OFF).mean()),
+            "bridges/sharpness": float(speed.mean()),
+        }
+
+
+def _near(demos: np.ndarray, points: np.ndarray | None = None) -> np.ndarray:
+    """[n] 0 where a point is as near to a demonstration as these are to each other, else `OFF`."""
+    between = cdist(demos, demos)
+    np.fill_diagonal(between, np.inf)
+    own = between.min(axis=1)
+    distance = own if points is None else cdist(points, demos).min(axis=1)
+    return np.where(distance <= np.quantile(own, TUBE_QUANTILE), 0, OFF)
+
+
+def _deviation(points: np.ndarray) -> float:
+    return float(np.sqrt(np.square(points - points.mean(axis=0)).sum(axis=1).mean()))
+
+
+def _distance(points: np.ndarray, centre: np.ndarray) -> float:
+    return float(np.linalg.norm(points - centre, axis=1).mean())
+
+
+def _ratio(value: float, reference: float) -> float:
+    return value / reference if reference > 0 else float("nan")
+
+
+@register("diagnostic", default_config)
+def build(cfg: ConfigDict) -> BridgesInstrument:
+    """The instrument.
+
+    Raises:
+      ConfigError: a field that cannot work.
+    """
+    check_range("diagnostic.walks", cfg.walks, 1)
+    check_range("diagnostic.steps", cfg.steps, 2)
+    return BridgesInstrument(anchor_rule(cfg), cfg.walks, cfg.steps)

@@ -1,0 +1,129 @@
+r"""Instrument: does the prior of a latent policy cover the latent regions that carry the modes?
+
+With U_k the latents that decode into the tube of mode k (see `diagnostics._paths`) and U_0 the rest,
+
+  prior_k = P(z in U_k), z ~ p(z|s);   aggregate_k = P(z in U_k), z ~ q(z|a, s), a demonstrated at s.
+
+  coverage/gap        total variation 1/2 sum_k |prior_k - aggregate_k|, k = 0 .. K; it is at most
+                      TV(q(z|s), p(z|s)), of which prior_k >= aggregate_k - TV speaks
+  coverage/min_mass   smallest prior_k over the modes
+  coverage/missed     number of modes with prior_k < aggregate_k / 10
+  coverage/prior_off, coverage/posterior_off   the masses of U_0
+  coverage/log_density           mean log p(z|s) at the posterior modes of the demonstrations
+  coverage/log_density_prior     the same at the prior's own samples
+  coverage/threshold             the `alpha` quantile of the latter
+  coverage/above                 share of the posterior modes whose log-density is above that threshold
+
+Hypotheses: a posterior q(z|a, s) in the space of the base (HasPosterior), labels; densities need a base that
+knows its own. Histograms of n draws carry a sampling TV of up to sqrt(K / (2 pi n)) each, .1 for 16 modes
+and the default samples: smaller gaps are noise. High `above` alone does not mean that modes are
+reached in proportion, nor low `above` that they are not: a decoder may send the prior's bulk to a mode as well.
+Prior coverage and its gap: arXiv 2605.22493.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from mmbc_jax.core.config import check_range
+from mmbc_jax.core.protocols import HasPosterior
+from mmbc_jax.core.registry import register
+from mmbc_jax.core.types import Array, Key, PyTree
+from mmbc_jax.diagnostics._paths import (
+    Anchor,
+    AnchorRule,
+    anchor_config,
+    anchor_rule,
+    average,
+    decode,
+    draw,
+    offline,
+    shares,
+)
+from mmbc_jax.diagnostics._walks import base_log_prob
+from mmbc_jax.diagnostics.case import Case
+
+MISSED = 0.1
+
+
+def default_config() -> ConfigDict:
+    """Anchors, and `alpha`: the quantile of the prior's own log-density below which a latent is unlikely."""
+    return anchor_config(alpha=0.01)
+
+
+@dataclasses.dataclass(frozen=True)
+class CoverageInstrument:
+    """See the module docstring.
+
+    Attributes:
+      rule: of the anchors.
+      alpha: quantile of the threshold.
+    """
+
+    rule: AnchorRule
+    alpha: float
+
+    def measure(self, case: Case, key: Key) -> dict[str, float]:
+        """The figures of the module docstring; empty without a posterior."""
+        if not isinstance(case.policy, HasPosterior):
+            return {}
+        case = offline(case)
+        key_anchors, key = jax.random.split(key)
+        anchors = self.rule.find(case, key_anchors)
+        keys = jax.random.split(key, (max(len(anchors), 1), 2))
+        return average([self._at(case, a, *k) for a, k in zip(anchors, keys, strict=False)])
+
+    def _at(self, case: Case, anchor: Anchor, key_prior: Key, key_posterior: Key) -> dict[str, float]:
+        obs = jnp.asarray(anchor.obs)
+        w, drawn = draw(case, key_prior, obs, self.rule.samples)
+        sampled, points = _posterior(case, key_posterior, obs, jnp.asarray(anchor.chunk))
+        found = self._densities(case, obs, w, points)
+        modes = anchor.modes
+        if modes is None:
+            return found
+        prior = shares(modes.assign(np.asarray(drawn)), modes.count)
+        _, decoded = decode(case, obs, sampled)
+        aggregate = shares(modes.assign(np.asarray(decoded)), modes.count)
+        return found | {
+            "coverage/gap": 0.5 * np.abs(prior - aggregate).sum(),
+            "coverage/min_mass": prior[:-1].min(),
+            "coverage/missed": int((prior < MISSED * aggregate)[:-1].sum()),
+            "coverage/prior_off": prior[-1],
+            "coverage/posterior_off": aggregate[-1],
+        }
+
+    def _densities(self, case: Case, obs: Array, w: PyTree, points: PyTree) -> dict[str, float]:
+        densities = base_log_prob(case, obs, w), base_log_prob(case, obs, points)
+        if densities[0] is None:
+            return {}
+        own, at = map(np.asarray, densities)
+        threshold = np.quantile(own, self.alpha)
+        return {
+            "coverage/log_density": float(np.mean(at)),
+            "coverage/log_density_prior": float(np.mean(own)),
+            "coverage/threshold": float(threshold),
+            "coverage/above": float(np.mean(at >= threshold)),
+        }
+
+
+@jax.jit
+def _posterior(case: Case, key: Key, obs: Array, chunk: Array) -> tuple[PyTree, PyTree]:
+    """(samples, modes) of the posteriors of chunks [n, H, A], all at one observation [D]."""
+    q = case.policy.posterior(case.variables, jnp.broadcast_to(obs, (len(chunk), len(obs))), chunk)  # type: ignore[attr-defined]
+    return q.sample(seed=key), q.mode()
+
+
+@register("diagnostic", default_config)
+def build(cfg: ConfigDict) -> CoverageInstrument:
+    """The instrument.
+
+    Raises:
+      ConfigError: a field that cannot work.
+    """
+    check_range("diagnostic.alpha", cfg.alpha, 0.0, 1.0, open_low=True)
+    return CoverageInstrument(anchor_rule(cfg), cfg.alpha)

@@ -1,0 +1,48 @@
+"""What else the episodes of an evaluation say: coverage of modes with and without success, and end states.
+
+With K modes and the label k* of the mode that an episode came nearest to, whether it succeeded or not,
+
+  mode_coverage        share of the K modes that some collision-free episode came nearest to,
+  valid_mode_coverage  share of the K modes that some successful episode reached,
+  bridge_fraction      share of episodes that ended outside the tube of every mode,
+  collision_fraction   share of episodes that collided.
+
+Full coverage with low validity is the signature of bridges (paper A); the pair never stands alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mmbc_jax.core.types import Rollouts
+
+FRACTIONS = {"bridge": "bridge_fraction", "collision": "collision_fraction"}
+_LABEL = "nearest_mode"
+
+
+def outcome_metrics(rollouts: Rollouts, num_modes: int) -> dict[str, Any]:
+    """Coverage, and the means of the environment's own metrics at the end of the episodes.
+
+    Args:
+      rollouts: B episodes of one seed.
+      num_modes: K; 0 where the environment labels none.
+
+    Returns:
+      `valid_mode_coverage` where K > 0; `mode_coverage`, `bridge_fraction`, `collision_fraction` where the
+      environment reports what they need, and `final_<name>`, the mean, for each of its other metrics.
+    """
+    outcome = {name: np.asarray(values, np.float64) for name, values in rollouts.outcome.items()}
+    found: dict[str, Any] = {}
+    if num_modes:
+        reached = np.asarray(rollouts.mode)[np.asarray(rollouts.success).astype(bool)]
+        found["valid_mode_coverage"] = len(np.unique(reached[reached >= 0])) / num_modes
+    if num_modes and _LABEL in outcome:
+        free = outcome.get("collision", np.zeros_like(outcome[_LABEL])) == 0
+        nearest = outcome[_LABEL][free]
+        found["mode_coverage"] = len(np.unique(nearest[nearest >= 0])) / num_modes
+    for name, values in outcome.items():
+        if name != _LABEL:
+            found[FRACTIONS.get(name, f"final_{name}")] = float(values.mean())
+    return found
