@@ -1,4 +1,4 @@
-"""What the policies share: network options, the masked error, and everything around a sampled field."""
+"""What the policies share: masked errors, and everything around a sampled field."""
 
 from __future__ import annotations
 
@@ -11,53 +11,12 @@ import distrax
 import flax.struct
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
+from flax import linen as nn
 
-from mmbc_jax.core.config import check_choice, check_range
 from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.core.protocols import Field, Prior, Sampler
 from mmbc_jax.core.types import Array, Batch, Key, PolicySpec, PyTree, Variables
-from mmbc_jax.nn.field import FieldMLP
-from mmbc_jax.nn.mlp import ACTIVATIONS
-
-
-def network_config() -> dict[str, Any]:
-    """Defaults of the options of an MLP policy network."""
-    return {
-        "hidden": (256, 256, 256),
-        "activation": "gelu",
-        "layer_norm": False,
-        "residual": False,
-        "fourier_octaves": 4,
-    }
-
-
-def check_network(cfg: ConfigDict) -> None:
-    """Raises ConfigError where an option of `network_config` cannot work."""
-    if not cfg.hidden or any(width < 1 for width in cfg.hidden):
-        raise ConfigError("policy.hidden", cfg.hidden, "needs at least one width, each at least 1")
-    check_choice("policy.activation", cfg.activation, ACTIVATIONS)
-    check_range("policy.fourier_octaves", cfg.fourier_octaves, 0, 16)
-
-
-def make_field(cfg: ConfigDict, spec: PolicySpec) -> FieldMLP:
-    """The network of a policy that samples by integrating a field.
-
-    Raises:
-      ConfigError: an option of the network cannot work.
-    """
-    check_network(cfg)
-    if cfg.time_dim < 2 or cfg.time_dim % 2:
-        raise ConfigError("policy.time_dim", cfg.time_dim, "an even number, at least 2")
-    return FieldMLP(
-        event_shape=spec.chunk_shape,
-        hidden=tuple(cfg.hidden),
-        activation=cfg.activation,
-        layer_norm=cfg.layer_norm,
-        residual=cfg.residual,
-        fourier_octaves=cfg.fourier_octaves,
-        time_dim=cfg.time_dim,
-    )
+from mmbc_jax.nn.backbone import init_backbone
 
 
 def masked_mse(prediction: Array, target: Array, mask: Array) -> Array:
@@ -77,8 +36,21 @@ def masked_mse(prediction: Array, target: Array, mask: Array) -> Array:
     return total / (jnp.maximum(mask.sum(-1), 1.0) * prediction.shape[-1])
 
 
+def masked_l1(prediction: Array, target: Array, mask: Array) -> Array:
+    """Absolute error per example over the recorded actions, averaged as in `masked_mse`: [B]."""
+    total = (jnp.abs(prediction - target) * mask[..., None]).sum((-2, -1))
+    return total / (jnp.maximum(mask.sum(-1), 1.0) * prediction.shape[-1])
+
+
 def check_base(prior: Prior, sampler: Sampler, name: str) -> None:
-    """Raises ConfigError where a stochastic sampler would start from a base that is not N(0, I)."""
+    """Raises ConfigError where a prior cannot be the fixed base of a field, or does not suit the sampler."""
+    if prior.trainable or prior.discrete:
+        raise ConfigError(
+            "prior.name",
+            type(prior).__name__.removesuffix("Prior").lower(),
+            "a fixed, continuous base (normal or mixture): this policy does not train its base; "
+            "policy.name = 'mixture_flow' does",
+        )
     if sampler.stochastic and not prior.gaussian:
         raise ConfigError(
             "sampler.name",
@@ -141,7 +113,7 @@ class FieldPolicy(abc.ABC):
     """
 
     spec: PolicySpec
-    network: FieldMLP
+    network: nn.Module
     prior: Prior
     sampler: Sampler
 
@@ -150,7 +122,7 @@ class FieldPolicy(abc.ABC):
         key_network, key_prior = jax.random.split(key)
         chunk = jnp.zeros((1, *self.spec.chunk_shape))
         obs = jnp.zeros((1, self.spec.obs_dim))
-        params = self.network.init(key_network, chunk, jnp.zeros(()), obs)["params"]
+        params = init_backbone(self.network, key_network, obs, chunk, jnp.zeros(()))
         return Variables(params=params, stats={"prior": self.prior.init(key_prior)})
 
     @abc.abstractmethod

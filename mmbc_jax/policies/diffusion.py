@@ -26,17 +26,15 @@ from ml_collections import ConfigDict
 
 from mmbc_jax.core.config import check_choice, check_range
 from mmbc_jax.core.errors import ConfigError
-from mmbc_jax.core.protocols import Field, Prior, Sampler
+from mmbc_jax.core.protocols import Field, MakePrior, Sampler
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Batch, Key, Loss, PolicySpec, Variables
-from mmbc_jax.nn.field import bind_field
+from mmbc_jax.nn.backbone import bind, make_backbone, network_config
 from mmbc_jax.policies._common import (
     BoundField,
     FieldPolicy,
     check_base,
-    make_field,
     masked_mse,
-    network_config,
 )
 
 PREDICTIONS = ("noise", "data", "v")
@@ -53,7 +51,6 @@ def default_config() -> ConfigDict:
     return ConfigDict(
         {
             **network_config(),
-            "time_dim": 32,
             "prediction": "v",
             "train_steps": 20,
             "min_alpha": 0.02,
@@ -125,7 +122,7 @@ class DiffusionPolicy(FieldPolicy):
         t = self.draw_times(key_time, x1.shape[:-2])
         alpha, sigma = cosine_path(t[..., None, None], self.min_alpha)
         x = alpha * x1 + sigma * x0
-        output = bind_field(self.network, variables.params, batch.obs)(x, t)
+        output = bind(self.network, variables.params, batch.obs)(x, t)
         error = masked_mse(output, to_target(self.prediction, x1, x0, alpha, sigma), batch.mask)
         return Loss(error, jnp.zeros(()), {"bc/diffusion_mse": error.mean()}, variables.stats)
 
@@ -137,7 +134,7 @@ class DiffusionPolicy(FieldPolicy):
 
     def field(self, variables: Variables, obs: Array) -> Field:
         """The learned field for observations [..., D]; they are encoded once, here."""
-        predict = bind_field(self.network, variables.params, obs)
+        predict = bind(self.network, variables.params, obs)
         rate = math.acos(self.min_alpha)  # -dp/dt
 
         def denoise(x: Array, t: Array) -> tuple[Array, Array]:
@@ -157,7 +154,7 @@ class DiffusionPolicy(FieldPolicy):
 
 
 @register("policy", default_config)
-def build(cfg: ConfigDict, spec: PolicySpec, *, prior: Prior, sampler: Sampler) -> DiffusionPolicy:
+def build(cfg: ConfigDict, spec: PolicySpec, *, prior: MakePrior, sampler: Sampler) -> DiffusionPolicy:
     """A diffusion policy.
 
     Raises:
@@ -169,8 +166,9 @@ def build(cfg: ConfigDict, spec: PolicySpec, *, prior: Prior, sampler: Sampler) 
     check_range("policy.min_alpha", cfg.min_alpha, 0.0, 0.5)
     if cfg.prediction == "noise" and cfg.min_alpha < 1e-3:
         raise ConfigError("policy.min_alpha", cfg.min_alpha, "at least 0.001 for policy.prediction = 'noise'")
-    check_base(prior, sampler, type(sampler).__name__.lower())
-    network = make_field(cfg, spec)
+    base = prior(spec.chunk_shape)
+    check_base(base, sampler, type(sampler).__name__.lower())
+    network = make_backbone(cfg, *spec.chunk_shape)
     return DiffusionPolicy(
-        spec, network, prior, sampler, cfg.prediction, cfg.train_steps, cfg.min_alpha, cfg.clip
+        spec, network, base, sampler, cfg.prediction, cfg.train_steps, cfg.min_alpha, cfg.clip
     )

@@ -1,0 +1,78 @@
+"""The learned mixture that `policies.mixture_flow` starts from; the mathematics is told there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from mmbc_jax.core.types import Array
+from mmbc_jax.nn.embedding import fourier_features
+from mmbc_jax.nn.mlp import MLP
+
+MIN_STD = 1e-3  # of y in units of its own spread
+
+
+class MixtureBase(nn.Module):
+    """pi(s), the parts of m(s), and sigma of the mixture over y.
+
+    Attributes:
+      num_components: C.
+      size: H A.
+      hidden: widths of the trunk.
+      rank: R.
+      embed_dim: E, size of the components' embeddings.
+      octaves: of the observation's Fourier features.
+    """
+
+    num_components: int
+    size: int
+    hidden: tuple[int, ...]
+    rank: int
+    embed_dim: int
+    octaves: int
+
+    @nn.compact
+    def __call__(self, obs: Array) -> dict[str, Array]:
+        """The mixture at obs [..., D].
+
+        Returns:
+          {"logits" [..., C], "features" [..., R + 1] with a leading 1, "bases" [R + 1, C, H A],
+          "log_std" [H A], "embedding" [C, E], "linear" [D, H A]}.
+        """
+        features = fourier_features(obs, self.octaves)
+        count, size = self.num_components, self.size
+        logits = MLP(self.hidden, count, zero_last=True)(features)
+        moved = jnp.tanh(MLP(self.hidden, self.rank, zero_last=True)(features))
+        centres = self.param("centres", nn.initializers.normal(1.0), (count, size))
+        directions = self.param("directions", nn.initializers.normal(0.1), (self.rank, count, size))
+        log_std = self.param("log_std", nn.initializers.zeros, (size,))
+        embedding = self.param("embedding", nn.initializers.normal(1.0), (count, self.embed_dim))
+        return {
+            "logits": logits,
+            "features": jnp.concatenate([jnp.ones((*obs.shape[:-1], 1)), moved], -1),
+            "bases": jnp.concatenate([centres[None], directions]),
+            "log_std": jnp.maximum(log_std, jnp.log(MIN_STD)),
+            "embedding": embedding,
+            "linear": self.param("linear", nn.initializers.zeros, (obs.shape[-1], size)),
+        }
+
+
+def least_squares(obs: Array, y: Array, centres: Array, owner: Array) -> tuple[Array, Array]:
+    """(centres c [C, S], A [D, S]) of y [n, S] = c_owner + A s for obs [n, D], given the clusters' means.
+
+    For A both sides are taken relative to the cluster's mean, so that what tells clusters apart is left to the
+    centres; a small ridge keeps constant entries of the observation at 0.
+    """
+    count = jnp.zeros(len(centres)).at[owner].add(1.0)
+    middle = jnp.zeros((len(centres), obs.shape[-1])).at[owner].add(obs) / jnp.maximum(count, 1.0)[:, None]
+    x = obs - middle[owner]
+    gram = x.T @ x + 1e-6 * len(obs) * jnp.eye(obs.shape[-1])
+    linear = jnp.linalg.solve(gram, x.T @ (y - centres[owner]))
+    return centres - middle @ linear, linear
+
+
+def mixture_mean(mixture: Any, component: Array) -> Array:
+    """[..., H A] m_k(s) - A s of component k [...]."""
+    return jnp.einsum("...r,r...s->...s", mixture["features"], mixture["bases"][:, component])

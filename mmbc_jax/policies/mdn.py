@@ -1,0 +1,215 @@
+r"""Mixture density network: K diagonal Gaussians on the whole chunk.
+
+  p(chunk | s) = sum_k pi_k(s) N(chunk; mu_k(s), diag(sigma_k(s))^2),   mu_k(s) = c_k + f_k(s),
+
+one component per chunk, so that a sample follows one mode from beginning to end. The offsets c_k are trained
+and start at the centres of k-means on the data, because components that start alike stay alike; all sigma
+start at the spread around those centres. The loss is, in nats per chunk,
+
+  -log p(recorded actions | s) - `entropy` H(pi(s)) + `load_balance` KL(r || uniform),
+
+where r_k is the mean over the batch of the responsibility of component k for an example: a component that
+explains nothing is pulled back to the data. The last term exists for a batch only.
+
+As a pair: w = (component ~ Categorical(pi(s)), noise ~ N(0, I)), transport(s, w) = mu_k(s) + sigma_k(s) noise.
+
+Source: Bishop 1994; the seeding and both regularisers follow the multimodality study of action chunking.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, NamedTuple
+
+import distrax
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from mmbc_jax.core.config import check_range
+from mmbc_jax.core.protocols import MakePrior, Sampler
+from mmbc_jax.core.registry import register
+from mmbc_jax.core.types import Array, Batch, Key, Loss, PolicySpec, PyTree, Variables
+from mmbc_jax.nn.backbone import bind, init_backbone, make_backbone, network_config
+from mmbc_jax.nn.embedding import fourier_features
+from mmbc_jax.nn.mlp import MLP
+from mmbc_jax.ops.kmeans import kmeans
+from mmbc_jax.policies._gaussian import bounded_log_std, check_std, masked_log_prob, raw_of_std
+
+
+def default_config() -> ConfigDict:
+    """Defaults.
+
+    `entropy` and `load_balance` weigh the two regularisers and are traced; `hidden` is also that of the
+    network of the mixing weights, whatever the backbone; `min_std` and `max_std` bound sigma.
+    """
+    return ConfigDict(
+        {
+            **network_config(),
+            "num_components": 16,
+            "min_std": 0.01,
+            "max_std": 1.0,
+            "entropy": 0.05,
+            "load_balance": 0.2,
+            "kmeans_iterations": 10,
+        }
+    )
+
+
+class Mixture(NamedTuple):
+    """The mixture at some observations.
+
+    Attributes:
+      log_weights: [..., K] log pi, normalised.
+      mean: [..., K, H, A].
+      log_std: [..., K, H, A].
+    """
+
+    log_weights: Array
+    mean: Array
+    log_std: Array
+
+    def joint(self, chunk: Array, mask: Array | None = None) -> Array:
+        """[..., K] log pi_k + log N_k of the recorded actions of chunk [..., H, A], mask [..., H]."""
+        weight = 1.0 if mask is None else mask[..., None, :]
+        return self.log_weights + masked_log_prob(chunk[..., None, :, :], self.mean, self.log_std, weight)
+
+
+@dataclasses.dataclass(frozen=True)
+class MDNPolicy:
+    """A mixture of K Gaussians on the chunk.
+
+    Attributes:
+      spec: sizes.
+      network: from the observation to [..., H, 2 A K], means and raw standard deviations.
+      gate: from features of the observation to the K logits of pi.
+      num_components: K.
+      min_std: lower bound of sigma.
+      max_std: upper bound of sigma.
+      fourier_octaves: of the features for `gate`.
+      kmeans_iterations: of the initialisation.
+    """
+
+    spec: PolicySpec
+    network: nn.Module
+    gate: MLP
+    num_components: int
+    min_std: float
+    max_std: float
+    fourier_octaves: int
+    kmeans_iterations: int
+
+    def init(self, key: Key, sample_batch: Batch) -> Variables:
+        """Parameters of both networks, centres and spread from the chunks of `sample_batch`.
+
+        Actions past an episode's end take part as they are stored (the last one repeated).
+        """
+        key_network, key_gate, key_seed = jax.random.split(key, 3)
+        obs = jnp.zeros((1, self.spec.obs_dim))
+        chunks = sample_batch.chunk
+        flat = chunks.reshape(chunks.shape[0], -1)
+        centres, nearest = kmeans(key_seed, flat, self.num_components, self.kmeans_iterations)
+        spread = jnp.sqrt(jnp.square(flat - centres[nearest]).mean())
+        params = {
+            "network": init_backbone(self.network, key_network, obs),
+            "gate": self.gate.init(key_gate, fourier_features(obs, self.fourier_octaves))["params"],
+            "centres": centres.reshape(self.num_components, *self.spec.chunk_shape),
+            "raw_std": raw_of_std(jnp.maximum(spread, self.min_std), self.min_std, self.max_std),
+        }
+        return Variables(params)
+
+    def log_weights(self, variables: Variables, obs: Array) -> Array:
+        """[..., K] log pi(s) for obs [..., D]."""
+        features = fourier_features(obs, self.fourier_octaves)
+        return jax.nn.log_softmax(self.gate.apply({"params": variables.params["gate"]}, features))
+
+    def components(self, variables: Variables, obs: Array) -> tuple[Array, Array]:
+        """(mu, log sigma), each [..., K, H, A], for obs [..., D]."""
+        params = variables.params
+        output = bind(self.network, params["network"], obs)()
+        parts = output.reshape(*output.shape[:-1], 2, self.num_components, self.spec.action_dim)
+        mean, raw = jnp.moveaxis(parts, (-3, -2), (0, -3))
+        return params["centres"] + mean, bounded_log_std(raw + params["raw_std"], self.min_std, self.max_std)
+
+    def mixture(self, variables: Variables, obs: Array) -> Mixture:
+        """The mixture for obs [..., D]."""
+        return Mixture(self.log_weights(variables, obs), *self.components(variables, obs))
+
+    def loss(self, variables: Variables, key: Key, batch: Batch, hp: dict[str, Array]) -> Loss:
+        """Negative log-likelihood and both regularisers; `key` is not used.
+
+        Args:
+          variables: of this policy.
+          key: unused.
+          batch: obs [B, D], chunk [B, H, A], mask [B, H].
+          hp: `entropy` and `load_balance`.
+
+        Returns:
+          per_example [B] and the load balance as the batch term.
+        """
+        mixture = self.mixture(variables, batch.obs)
+        joint = mixture.joint(batch.chunk, batch.mask)
+        nll = -jax.nn.logsumexp(joint, -1)
+        entropy = -(jnp.exp(mixture.log_weights) * mixture.log_weights).sum(-1)
+        balance = balance_kl(jax.nn.softmax(joint))
+        metrics = {"bc/nll": nll.mean(), "bc/entropy": entropy.mean(), "bc/load_balance": balance}
+        per_example = nll - hp["entropy"] * entropy
+        return Loss(per_example, hp["load_balance"] * balance, metrics, variables.stats)
+
+    def base_distribution(self, variables: Variables, obs: Array) -> Any:
+        """w = {"component": [...] int ~ pi(s), "noise": [..., H, A] ~ N(0, I)}."""
+        zeros = jnp.zeros((*obs.shape[:-1], *self.spec.chunk_shape))
+        noise = distrax.Independent(distrax.Normal(zeros, jnp.ones_like(zeros)), 2)
+        component = distrax.Categorical(logits=self.log_weights(variables, obs))
+        return distrax.Joint({"component": component, "noise": noise})
+
+    def transport(self, variables: Variables, obs: Array, w: PyTree) -> Array:
+        """mu_k(s) + sigma_k(s) noise: [..., H, A] for obs [..., D] and w of `base_distribution`."""
+        index = w["component"][..., None, None, None]
+        mean, log_std = (
+            jnp.take_along_axis(x, index, -3)[..., 0, :, :] for x in self.components(variables, obs)
+        )
+        return mean + jnp.exp(log_std) * w["noise"]
+
+    def log_prob(self, variables: Variables, obs: Array, chunk: Array) -> Array:
+        """[...] log p(chunk | obs) for obs [..., D] and chunk [..., H, A]."""
+        return jax.nn.logsumexp(self.mixture(variables, obs).joint(chunk), -1)
+
+
+def balance_kl(responsibilities: Array) -> Array:
+    """KL(r || uniform) = log K + sum_k r_k log r_k >= 0, r the mean of the rows of [B, K]; []."""
+    mean = responsibilities.mean(0)
+    # the floor keeps the slope of r log r finite where a component has died out in float32
+    return math.log(mean.shape[-1]) + (mean * jnp.log(jnp.maximum(mean, 1e-12))).sum()
+
+
+@register("policy", default_config, hparams=("entropy", "load_balance"))
+def build(
+    cfg: ConfigDict, spec: PolicySpec, *, prior: MakePrior | None = None, sampler: Sampler | None = None
+) -> MDNPolicy:
+    """A mixture density network; `prior` and `sampler` are accepted as by every policy and have no part in it.
+
+    Raises:
+      ConfigError: an option cannot work.
+    """
+    check_range("policy.num_components", cfg.num_components, 1)
+    check_range("policy.entropy", cfg.entropy, 0.0)
+    check_range("policy.load_balance", cfg.load_balance, 0.0)
+    check_range("policy.kmeans_iterations", cfg.kmeans_iterations, 0)
+    check_std(cfg)
+    network = make_backbone(cfg, spec.chunk_len, 2 * spec.action_dim * cfg.num_components)
+    gate = MLP(
+        tuple(cfg.hidden), cfg.num_components, cfg.activation, cfg.layer_norm, cfg.residual, zero_last=True
+    )
+    return MDNPolicy(
+        spec,
+        network,
+        gate,
+        cfg.num_components,
+        cfg.min_std,
+        cfg.max_std,
+        cfg.fourier_octaves,
+        cfg.kmeans_iterations,
+    )
