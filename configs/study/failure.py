@@ -1,0 +1,16 @@
+"""The whole failure study: every question of paper A and the blog, one report.
+
+Run:     python -m mmbc_jax.sweep --config configs/study/failure.py --config.scale=small --workdir runs/failure
+"""
+
+from pathlib import Path
+
+from mmbc_jax.core.config import load_module
+from mmbc_jax.study.plan import Study
+
+PARTS = ("modes", "regularisation", "transport", "blog", "human")
+
+
+def get_studies(scale: str) -> list[Study]:
+    here = Path(__file__).parent
+    return [study for part in PARTS for study in load_module(here / f"{part}.py").get_studies(scale)]

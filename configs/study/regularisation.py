@@ -1,0 +1,120 @@
+"""The weight of posterior-prior regularisation x prior: information, its floor and ceiling, and coverage.
+
+Run:     python -m mmbc_jax.sweep --config configs/study/regularisation.py --config.scale=small --workdir runs/beta
+"""
+
+import numpy as np
+
+from mmbc_jax.core.config import plugin
+from mmbc_jax.ops.intervals import t_interval
+from mmbc_jax.study.claims import custom, trend
+from mmbc_jax.study.families import open_loop
+from mmbc_jax.study.plan import Check, Plot, Results, Study, Variant, interval
+
+K = 8
+COLUMNS = (
+    ("success_rate", "SR", 3),
+    ("valid_mode_coverage", "valid cov.", 2),
+    ("information/rate", "E KL (nats)", 3),
+    ("information/mode_information", "I(M;Z|S) low.", 3),
+    ("information/floor_10", "floor B_.1", 2),
+    ("information/beta_limit", "C / B_.1", 4),
+    ("information/active_units", "active", 1),
+    ("information/z_advantage", "z adv.", 2),
+    ("coverage/above", "prior > 1 %", 2),
+    ("coverage/gap", "coverage gap", 2),
+    ("coverage/missed", "missed", 1),
+)
+BETAS = {"small": "0.001,0.01,0.03,0.1,0.3,1", "full": "0.001,0.003,0.01,0.03,0.1,0.3,1,3,10"}
+
+
+def threshold(results: Results) -> Check:
+    """No beta above C / B_rho (the upper end of its interval, of the freest model) leaves the modes apart."""
+    shown, holds = [], []
+    for prior in results.tag("prior"):
+        own = results.where(family="cvae", prior=prior)
+        betas = sorted(own.tag("beta"))
+        limits = own.where(beta=betas[0]).values("information/beta_limit") if betas else np.zeros(0)
+        if limits.size < 2:
+            continue
+        floor, highest = own.mean("information/floor_10"), t_interval(limits)[1]
+        told = {b: own.where(beta=b).values("information/mode_information") for b in betas}
+        apart = [b for b, values in told.items() if (values >= floor).all()]
+        lost = [b for b in betas if b not in apart]
+        holds.append(all(b <= highest for b in apart))
+        ratio = f"{lost[0] / limits.mean():.2f}" if lost else "above the grid"
+        shown.append(
+            f"{prior}: modes told apart up to beta = {max(apart, default=0):g}, C / B = {interval(limits)}, first "
+            f"loss over C / B = {ratio}"
+        )
+    return Check(all(holds) if holds else None, "; ".join(shown) or "no figures")
+
+
+def gap_closed(results: Results) -> Check:
+    """Share of the success that the fixed prior loses at the smallest beta and a learned one wins back."""
+    fixed = results.where(family="wae", prior="normal").values("success_rate")
+    learned = {
+        p: results.where(family="wae", prior=p).values("success_rate") for p in ("spline", "latent_flow")
+    }
+    learned = {p: v for p, v in learned.items() if v.size}
+    if not (fixed.size and learned):
+        return Check(None, "no figures")
+    best = max(learned, key=lambda p: learned[p].mean())
+    closed = (learned[best].mean() - fixed.mean()) / max(1.0 - fixed.mean(), 1e-9)
+    return Check(
+        bool(closed >= 0.5),
+        f"N(0, I): SR {interval(fixed)}; {best}: SR {interval(learned[best])}; {closed:.0%} of the gap closed",
+    )
+
+
+def make(family: str, prior: str, grid: str, **policy: object) -> Variant:
+    config = open_loop("radial", K, family, **policy)
+    config.prior = plugin("prior", prior)
+    config.sweep.grid = grid
+    config.bc.update({"steps": 2000, "batch_size": 128})
+    config.diagnostics = ("information", "coverage", "bridges")
+    return Variant(f"{family}-{prior}", {"family": family, "prior": prior}, config)
+
+
+def get_studies(scale: str) -> list[Study]:
+    beta = f"policy.beta={BETAS[scale]}"
+    priors = ("normal", "conditional") if scale == "small" else ("normal", "conditional", "vamp", "spline")
+    variants = [make("cvae", prior, beta) for prior in priors]
+    weight = "policy.match_weight=1,10" if scale == "full" else ""
+    variants += [make("wae", prior, weight) for prior in ("normal", "spline", "latent_flow")]
+    claims = [
+        trend(
+            f"the rate of the latent falls with beta ({prior} prior)",
+            "information/rate",
+            "beta",
+            -1,
+            slack=0.05,
+            family="cvae",
+            prior=prior,
+        )
+        for prior in priors
+    ]
+    claims += [
+        custom("the latent stops telling modes apart no later than at C / B_rho", threshold),
+        custom(
+            "without KL pressure, a learned prior closes half of the success that N(0, I) loses", gap_closed
+        ),
+    ]
+    plots = [
+        Plot(
+            "information/rate",
+            "beta",
+            "prior",
+            "E KL (nats)",
+            True,
+            {"family": "cvae"},
+            {"log K": float(np.log(K))},
+        ),
+        Plot("success_rate", "beta", "prior", "success rate", True, {"family": "cvae"}),
+    ]
+    question = (
+        f"Radial, K = {K}. The KL weight beta of a CVAE bounds the rate of its latent by C / beta; telling K modes "
+        "apart with error rho needs the Fano floor B_rho. And where no KL forces the posterior onto the prior "
+        "(WAE), does the deployed prior cover the latent regions of the modes?"
+    )
+    return [Study("regularisation", question, variants, COLUMNS, claims, plots)]

@@ -1,0 +1,174 @@
+"""What a study is: variants of a configuration, the figures to tabulate, and claims that can fail.
+
+A study file in `configs/study/` defines `get_studies(scale) -> list[Study]`, with `scale` one of `SCALES`. Fields
+that are traced scalars are swept inside a variant (`config.sweep.grid`, one compilation); what changes shapes
+(the family, K, the size of a network) makes a variant of its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from mmbc_jax.ops.intervals import t_interval
+
+SCALES = ("small", "full")
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """One run of a study.
+
+    Attributes:
+      name: of its folder; unique in the study.
+      tags: what it varies, {"family": "flow", "K": 8}, for tables and claims.
+      config: as for `mmbc_jax.train`.
+      stage: whose results count.
+    """
+
+    name: str
+    tags: Mapping[str, Any]
+    config: ConfigDict
+    stage: str = "bc"
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """The result of one variant at one sweep point.
+
+    Attributes:
+      tags: those of the variant and the swept values, by the last part of their field.
+      metrics: `{metric: {"per_seed": [...], ...}}` of the stage.
+      run: facts of the run.
+    """
+
+    tags: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    run: Mapping[str, Any]
+
+    def per_seed(self, metric: str) -> np.ndarray:
+        """[N] values of the seeds that have one."""
+        values = (self.metrics.get(metric) or {}).get("per_seed") or []
+        return np.array([v for v in values if isinstance(v, (int, float)) and np.isfinite(v)], float)
+
+
+class Results:
+    """All entries of a study, to be asked by tag.
+
+    Args:
+      entries: in the order of the study.
+    """
+
+    def __init__(self, entries: Iterable[Entry]):
+        self.entries = list(entries)
+
+    def where(self, **tags: Any) -> Results:
+        """The entries that have all these tags."""
+        return Results(e for e in self.entries if all(e.tags.get(k) == v for k, v in tags.items()))
+
+    def tag(self, name: str) -> list[Any]:
+        """The distinct values of a tag, in order of appearance."""
+        return list(dict.fromkeys(e.tags[name] for e in self.entries if name in e.tags))
+
+    def values(self, metric: str) -> np.ndarray:
+        """[n] values over all entries and seeds."""
+        parts = [entry.per_seed(metric) for entry in self.entries]
+        return np.concatenate(parts) if parts else np.zeros(0)
+
+    def mean(self, metric: str) -> float:
+        """Mean of `values`; NaN where there are none."""
+        values = self.values(metric)
+        return float(values.mean()) if values.size else float("nan")
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """The outcome of a claim.
+
+    Attributes:
+      holds: whether the figures bear it out; None where they are missing.
+      evidence: the figures, in words.
+    """
+
+    holds: bool | None
+    evidence: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """A statement about the results of a study that can turn out false.
+
+    Attributes:
+      statement: one sentence.
+      check: judges it.
+    """
+
+    statement: str
+    check: Callable[[Results], Check]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plot:
+    """A figure: a metric over a tag, a line per value of another tag.
+
+    Attributes:
+      metric: of the stage.
+      x: tag on the horizontal axis (numbers).
+      lines: tag that tells the lines apart.
+      label: of the vertical axis.
+      log_x: logarithmic horizontal axis.
+      where: tags that the entries must have.
+      reference: {name: value} of horizontal reference lines (published figures).
+    """
+
+    metric: str
+    x: str
+    lines: str
+    label: str
+    log_x: bool = False
+    where: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    reference: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """A question, the runs that answer it, and what the answer is expected to be.
+
+    Attributes:
+      name: of its folder and files.
+      question: one or two sentences for the report.
+      variants: the runs.
+      columns: (metric, heading, decimals) of the table.
+      claims: what it is to show.
+      plots: its figures.
+    """
+
+    name: str
+    question: str
+    variants: Sequence[Variant]
+    columns: Sequence[tuple[str, str, int]]
+    claims: Sequence[Claim] = ()
+    plots: Sequence[Plot] = ()
+
+
+def entries_of(variant: Variant, summary: Mapping[str, Any]) -> list[Entry]:
+    """One entry per sweep point of a variant's `summary.json`."""
+    found = []
+    for point in summary["points"]:
+        swept = {path.rsplit(".", 1)[-1]: value for path, value in point["values"].items()}
+        found.append(Entry({**variant.tags, **swept}, point["stages"][variant.stage], summary["run"]))
+    return found
+
+
+def interval(values: np.ndarray) -> str:
+    """`0.81 [0.70, 0.92]`: mean and Student's t interval over seeds; the mean alone with one seed."""
+    if not len(values):
+        return "no value"
+    if len(values) == 1:
+        return f"{values.mean():.3g}"
+    low, high = t_interval(values)
+    return f"{values.mean():.3g} [{low:.3g}, {high:.3g}]"

@@ -1,0 +1,166 @@
+"""The report of studies: tables per seed with intervals, figures, claims with their evidence, and costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmbc_jax.core.files import write_atomic, write_json
+from mmbc_jax.ops.intervals import t_interval
+from mmbc_jax.report import style
+from mmbc_jax.study.plan import Check, Plot, Results, Study
+
+MARK = {True: "holds", False: "**does not hold**", None: "no figures"}
+
+
+def judge(study: Study, results: Results) -> list[tuple[str, Check]]:
+    """(statement, outcome) of each claim of a study."""
+    return [(claim.statement, claim.check(results)) for claim in study.claims]
+
+
+def table(study: Study, results: Results) -> str:
+    """The figures as a markdown table: a row per entry, each cell mean [interval] and, below it, the seeds."""
+    tags = list(dict.fromkeys(name for entry in results.entries for name in entry.tags))
+    lines = [
+        "| " + " | ".join([*tags, *(heading for _, heading, _ in study.columns)]) + " |",
+        "|" + "---|" * len(tags) + "---:|" * len(study.columns),
+    ]
+    for entry in results.entries:
+        cells = [_tag(entry.tags.get(name)) for name in tags]
+        for metric, _, digits in study.columns:
+            cells.append(_cell(entry.per_seed(metric), digits))
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def verdicts(results: Results) -> list[str]:
+    """The verdict on the first seed of each entry, and how the seeds vote."""
+    found = []
+    for entry in results.entries:
+        judged = [v for v in (entry.metrics.get("verdict") or {}).get("per_seed", []) if v]
+        if judged:
+            names = [v["mechanism"] for v in judged]
+            votes = ", ".join(f"{names.count(name)} x {name}" for name in dict.fromkeys(names))
+            where = " ".join(f"{k}={_tag(v)}" for k, v in entry.tags.items())
+            found.append(f"- **{where}** ({votes}): {judged[0]['text']}")
+    return found
+
+
+def figure(plot: Plot, results: Results, title: str) -> Any:
+    """A metric over a tag, a line per value of another, with 95 % intervals over seeds and L in the legend."""
+    drawing = style.new_figure(6.4, 4.0)
+    axes = drawing.add_subplot()
+    chosen = results.where(**plot.where)
+    names = chosen.tag(plot.lines)
+    for name, colour in zip(names, style.palette(len(names)), strict=True):
+        own = chosen.where(**{plot.lines: name})
+        xs = sorted(x for x in own.tag(plot.x) if np.isfinite(own.where(**{plot.x: x}).mean(plot.metric)))
+        if not xs:
+            continue
+        values = [own.where(**{plot.x: x}).values(plot.metric) for x in xs]
+        means = np.array([v.mean() for v in values])
+        spans = [t_interval(v) if len(v) > 1 else (m, m) for v, m in zip(values, means, strict=True)]
+        low, high = (np.array(side) for side in zip(*spans, strict=True))
+        axes.plot(xs, means, marker="o", markersize=3.5, color=colour, label=str(name))
+        if len(xs) > 1:
+            axes.fill_between(xs, low, high, color=colour, alpha=0.15, linewidth=0)
+    for label, value in plot.reference.items():
+        axes.axhline(value, color=style.MUTED, linewidth=0.9, linestyle="--")
+        axes.annotate(label, (0.01, value), xycoords=("axes fraction", "data"), fontsize=7, va="bottom")
+    if plot.log_x:
+        axes.set_xscale("symlog" if min(chosen.tag(plot.x), default=1) <= 0 else "log")
+    axes.set(xlabel=plot.x, ylabel=plot.label)
+    style.dress(axes, title, "y")
+    axes.legend(fontsize=7, frameon=False, ncols=2)
+    return drawing
+
+
+def costs(results: Results) -> str:
+    """Wall time, compile time, memory and device of the runs, in one paragraph."""
+    runs = list({id(entry.run): entry.run for entry in results.entries}.values())
+    if not runs:
+        return ""
+    times = [timing for run in runs for timing in run["timings"].values()]
+    wall, compiled = (sum(t[key] for t in times) for key in ("wall_s", "compile_s"))
+    process = sum(run.get("process_seconds", 0.0) for run in runs)
+    peak = max(run["peak_host_bytes"] for run in runs) / 2**30
+    device = runs[0]["device"]
+    seeds = sorted({seed for run in runs for seed in run["seeds"]})
+    return (
+        f"{len(runs)} runs, seeds {', '.join(map(str, seeds))}: {process:.0f} s of process time, of it "
+        f"{wall:.0f} s in training and evaluation and {compiled:.0f} s compiling; peak memory of a process "
+        f"{peak:.2f} GiB; device {device['kind']} ({device['cpu_cores']} CPU cores)."
+    )
+
+
+def section(study: Study, results: Results, missing: Sequence[str], folder: Path) -> str:
+    """One study of the report, in markdown; its figures are written to `folder`.
+
+    Args:
+      study: what was asked.
+      results: what was found.
+      missing: variants without a result.
+      folder: for PNG files, linked by their names.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [f"## {study.name}", "", study.question, ""]
+    checks = judge(study, results)
+    lines += [f"- {MARK[c.holds]}: {statement} — {c.evidence}" for statement, c in checks]
+    lines += ["", costs(results), "", table(study, results), ""]
+    if missing:
+        lines += [f"No result from: {', '.join(missing)}.", ""]
+    for plot in study.plots:
+        name = f"{study.name}_{plot.metric.replace('/', '_')}"
+        name += "".join(f"_{v}" for v in plot.where.values())
+        style.save(figure(plot, results, f"{study.name}: {plot.label}"), folder / f"{name}.png")
+        lines += [f"![{plot.label}]({folder.name}/{name}.png)", ""]
+    judged = verdicts(results)
+    if judged:
+        lines += ["<details><summary>Verdicts</summary>", "", *judged, "", "</details>", ""]
+    write_json(
+        folder / f"{study.name}.json",
+        {
+            "claims": [{"statement": s, "holds": c.holds, "evidence": c.evidence} for s, c in checks],
+            "entries": [
+                {"tags": dict(e.tags), "metrics": _columns(study, e.metrics)} for e in results.entries
+            ],
+        },
+    )
+    return "\n".join(lines)
+
+
+def write(path: Path, title: str, command: str, sections: Sequence[str]) -> None:
+    """The whole report as one markdown file."""
+    head = [
+        f"# {title}",
+        "",
+        "Written by the command below; every number, figure and verdict comes from its runs. Cells are means over "
+        "seeds with 95 % intervals (Student's t), the single seeds in parentheses.",
+        "",
+        f"    {command}",
+        "",
+    ]
+    text = "\n".join([*head, *sections]) + "\n"
+    write_atomic(path, lambda stream: stream.write(text.encode()))
+
+
+def _columns(study: Study, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    return {metric: metrics[metric] for metric, _, _ in study.columns if metric in metrics}
+
+
+def _cell(values: np.ndarray, digits: int) -> str:
+    if not len(values):
+        return "–"
+    seeds = ", ".join(f"{v:.{digits}f}" for v in values)
+    if len(values) == 1:
+        return seeds
+    low, high = t_interval(values)
+    shown = f"({seeds})" if len(values) <= 5 else f"({values.min():.{digits}f} to {values.max():.{digits}f})"
+    return f"{values.mean():.{digits}f} [{low:.{digits}f}, {high:.{digits}f}] {shown}"
+
+
+def _tag(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str("" if value is None else value)

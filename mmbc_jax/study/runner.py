@@ -1,0 +1,108 @@
+"""Runs the variants of studies, each in a process of its own, so many at a time as there are places.
+
+A CPU core holds one process, pinned to it: small networks gain nothing from a second thread. On an accelerator
+variants run one after another. What is finished is not run again; a variant that fails is reported, and the
+others go on.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from mmbc_jax.core.files import read_json
+from mmbc_jax.study.plan import Results, Study, Variant, entries_of
+
+POLL_SECONDS = 0.2
+
+
+def variant_dir(workdir: Path, study: Study, variant: Variant) -> Path:
+    """The work directory of a variant."""
+    return workdir / study.name / variant.name
+
+
+def finished(folder: Path) -> bool:
+    """Whether a variant has its summary."""
+    return (folder / "summary.json").exists()
+
+
+def collect(workdir: Path, study: Study) -> tuple[Results, list[str]]:
+    """(entries of every finished variant, names of the others)."""
+    entries, missing = [], []
+    for variant in study.variants:
+        folder = variant_dir(workdir, study, variant)
+        if finished(folder):
+            entries += entries_of(variant, read_json(folder / "summary.json"))
+        else:
+            missing.append(variant.name)
+    return Results(entries), missing
+
+
+def run_all(
+    workdir: Path,
+    studies: Sequence[Study],
+    command: Callable[[Study, Variant], list[str]],
+    jobs: int,
+    say: Callable[[str], None],
+) -> list[str]:
+    """Runs what is not finished.
+
+    Args:
+      workdir: of the studies.
+      studies: what to run.
+      command: arguments of `python` that run one variant.
+      jobs: processes at a time, each pinned to a core where there are several.
+      say: takes a line of progress.
+
+    Returns:
+      "study/variant" of those that failed; their output is in `log.txt` beside their results.
+    """
+    waiting = [
+        (study, variant)
+        for study in studies
+        for variant in study.variants
+        if not finished(variant_dir(workdir, study, variant))
+    ]
+    total, failed, done = len(waiting), [], 0
+    running: dict[int, tuple[subprocess.Popen, str, float]] = {}
+    try:
+        while waiting or running:
+            for place in range(jobs):
+                if place not in running and waiting:
+                    study, variant = waiting.pop(0)
+                    process = _start(
+                        variant_dir(workdir, study, variant), command(study, variant), place, jobs
+                    )
+                    running[place] = (process, f"{study.name}/{variant.name}", time.perf_counter())
+            time.sleep(POLL_SECONDS)
+            for place, (process, name, start) in list(running.items()):
+                if process.poll() is None:
+                    continue
+                del running[place]
+                done += 1
+                failed += [name] if process.returncode else []
+                outcome = f"failed, see {name}.log" if process.returncode else "done"
+                say(f"[{done}/{total}] {name}: {outcome} after {time.perf_counter() - start:.0f} s")
+    finally:
+        for process, _, _ in running.values():
+            process.terminate()  # it saves first
+        for process, _, _ in running.values():
+            process.wait()
+    return failed
+
+
+def _start(folder: Path, arguments: list[str], place: int, jobs: int) -> subprocess.Popen:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    mine = {cores[place % len(cores)]} if cores and jobs > 1 else set()
+    with open(f"{folder}.log", "w") as log:
+        return subprocess.Popen(
+            [sys.executable, *arguments],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            preexec_fn=(lambda: os.sched_setaffinity(0, mine)) if mine else None,
+        )

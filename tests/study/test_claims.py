@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import pytest
+
+from mmbc_jax.study import claims
+from mmbc_jax.study.plan import Check, Entry, Results, Variant, entries_of, interval
+
+
+def entry(values, **tags):
+    return Entry(tags, {"sr": {"per_seed": values}}, {})
+
+
+FALLING = Results([entry([0.9, 0.8], K=2), entry([0.6, 0.7], K=8), entry([0.2, 0.4], K=16)])
+
+
+def test_bound_needs_every_seed():
+    assert claims.bound("", "sr", ">=", 0.2).check(FALLING).holds is True
+    assert claims.bound("", "sr", ">=", 0.3).check(FALLING).holds is False
+    assert claims.bound("", "sr", ">=", 0.6, K=8).check(FALLING).holds is True
+    assert claims.bound("", "sr", ">=", 0.6, K=5).check(FALLING).holds is None
+    assert claims.bound("", "other", "<=", 1.0).check(FALLING).holds is None
+
+
+def test_mean_bound_looks_at_the_mean_of_each_entry():
+    assert claims.mean_bound("", "sr", ">=", 0.3).check(FALLING).holds is True
+    assert claims.mean_bound("", "sr", ">=", 0.31).check(FALLING).holds is False
+    assert "K=16" in claims.mean_bound("", "sr", ">=", 0.3).check(FALLING).evidence
+
+
+def test_trend_in_both_directions():
+    assert claims.trend("", "sr", "K", -1).check(FALLING).holds is True
+    assert claims.trend("", "sr", "K", 1).check(FALLING).holds is False
+    bump = Results([entry([0.5], K=1), entry([0.55], K=2), entry([0.1], K=3)])
+    assert claims.trend("", "sr", "K", -1).check(bump).holds is False
+    assert claims.trend("", "sr", "K", -1, slack=0.06).check(bump).holds is True
+    flat = Results([entry([0.5], K=1), entry([0.5], K=2)])
+    assert claims.trend("", "sr", "K", 1, slack=0.1).check(flat).holds is False
+    assert claims.trend("", "sr", "K", 1, K=2).check(FALLING).holds is None
+
+
+def test_gap_compares_means():
+    check = claims.gap("", "sr", {"K": 2}, {"K": 16}, margin=0.5).check(FALLING)
+    assert check.holds is True
+    assert claims.gap("", "sr", {"K": 2}, {"K": 16}, margin=0.6).check(FALLING).holds is False
+    assert claims.gap("", "sr", {"K": 2}, {"K": 99}).check(FALLING).holds is None
+
+
+def test_custom_is_asked():
+    assert claims.custom("s", lambda results: Check(len(results.entries) == 3, "")).check(FALLING).holds
+
+
+def test_results_by_tag_and_seeds_without_a_value():
+    results = Results([entry([0.1, None, float("nan"), 0.3], K=2)])
+    assert results.values("sr").tolist() == [0.1, 0.3]
+    assert results.mean("sr") == pytest.approx(0.2)
+    assert FALLING.tag("K") == [2, 8, 16]
+    assert FALLING.where(K=8).mean("sr") == pytest.approx(0.65)
+
+
+def test_entries_carry_the_swept_values():
+    summary = {
+        "points": [
+            {"values": {"policy.beta": 0.1}, "stages": {"bc": {"sr": {"per_seed": [1.0]}}}},
+            {"values": {"policy.beta": 1.0}, "stages": {"bc": {"sr": {"per_seed": [0.0]}}}},
+        ],
+        "run": {},
+    }
+    found = entries_of(Variant("v", {"prior": "normal"}, None), summary)
+    assert [e.tags for e in found] == [{"prior": "normal", "beta": 0.1}, {"prior": "normal", "beta": 1.0}]
+
+
+def test_interval_text():
+    assert interval(FALLING.values("absent")) == "no value"
+    assert interval(entry([0.5]).per_seed("sr")) == "0.5"
+    # t with 1 degree of freedom: .85 +- 12.706 * .05
+    assert interval(entry([0.9, 0.8]).per_seed("sr")) == "0.85 [0.215, 1.49]"
