@@ -21,7 +21,7 @@ Data = tuple[Tensor, Tensor, Tensor]
 
 
 class TorchField(nn.Module):
-    """`nn.field.FieldMLP` without layer norm and residuals.
+    """`nn.chunk_mlp.ChunkMLP` without layer norm and residuals.
 
     Args:
       obs_dim: D.
@@ -71,7 +71,7 @@ class TorchField(nn.Module):
 
 
 def copy_weights(params: Mapping[str, Any], field: TorchField) -> None:
-    """Copies the parameters of a `FieldMLP` into `field`."""
+    """Copies the parameters of a `ChunkMLP` into `field`."""
 
     def fill(layer: nn.Linear, dense: Mapping[str, Any]) -> None:
         layer.weight.copy_(torch.tensor(np.asarray(dense["kernel"]).T.copy()))

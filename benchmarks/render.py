@@ -103,6 +103,34 @@ def finetuning(result: Record) -> list[str]:
     return [table([*header, "compile s", "scratch MiB"], rows)]
 
 
+def families(result: Record) -> list[str]:
+    """Milliseconds of a training step and of a sample for each family and backbone."""
+    rows = []
+    for run in result["runs"]:
+        for name, fact in run["facts"].items():
+            cells = [milliseconds(case["seconds"][name]) for case in run["cases"]]
+            to_flow = run["cases"][0]["ratio"].get(name)
+            rows.append(
+                [
+                    str(run["cores"]),
+                    name,
+                    f"{fact['parameters'] / 1e6:.2f}",
+                    *cells,
+                    ratio(to_flow) if to_flow else "",
+                    f"{fact['compile_seconds']:.1f}",
+                ]
+            )
+    header = [
+        "cores",
+        "family / backbone",
+        "parameters [M]",
+        "train step [ms]",
+        "sample 1 [ms]",
+        "sample 64 [ms]",
+    ]
+    return [table([*header, "train step / flow", "compile [s]"], rows)]
+
+
 def contended(run: Record) -> bool:
     """Whether other programs wanted the measured cores: more of them were runnable than there are cores."""
     load = run["load_average"]
@@ -124,7 +152,8 @@ def warnings(result: Record) -> list[str]:
 
 def render(result: Record) -> str:
     """The page of a result file."""
-    tables = {"cloning": cloning, "sampling": sampling, "finetuning": finetuning}[result["benchmark"]](result)
+    makers = {"cloning": cloning, "sampling": sampling, "finetuning": finetuning, "families": families}
+    tables = makers[result["benchmark"]](result)
     versions = ", ".join(f"{name} {result['versions'][name]}" for name in _PACKAGES)
     run_facts = [
         [

@@ -22,7 +22,7 @@ from typing import Any
 
 from benchmarks import render
 
-NAMES = ("cloning", "sampling", "finetuning")
+NAMES = ("cloning", "sampling", "finetuning", "families")
 FORMAT = 1
 
 

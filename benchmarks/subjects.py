@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -26,7 +27,7 @@ WINDOWS = 200_000  # about as many as the default job's 2,400 episodes make
 
 def flow_policy(steps: int = 5) -> FlowPolicy:
     """The default flow policy with `steps` Euler steps."""
-    prior = registry.build("prior", plugin("prior", "normal"), event_shape=SPEC.chunk_shape, obs_dim=4)
+    prior = functools.partial(registry.build, "prior", plugin("prior", "normal"), spec=SPEC)
     sampler = registry.build("sampler", plugin("sampler", "euler", steps=steps))
     return registry.build("policy", plugin("policy", "flow"), SPEC, prior=prior, sampler=sampler)
 

@@ -37,6 +37,9 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, str]
     parser.add_argument(
         "--seed", type=int, default=None, help="default: the key of training's own evaluation"
     )
+    parser.add_argument(
+        "--diagnostics", default="", help="instruments by name, with commas between, or 'all'"
+    )
     parser.add_argument("--z", type=int, default=None, help="command this mode in every episode")
     parser.add_argument("--out", default="", help="write summary.json and figures to this folder")
     args, unknown = parser.parse_known_args(rest)
@@ -59,11 +62,12 @@ def main(argv: Sequence[str]) -> int:
     cli.quiet()
     args, overrides = parse(argv)
     cli.compilation_cache()
-    from mmbc_jax.report import run_report, table
+    from mmbc_jax.report import run_report
     from mmbc_jax.training.restored import restore
 
     if args.episodes:
         overrides.append(("evaluation.episodes", str(args.episodes)))
+    overrides.append(("diagnostics", args.diagnostics))
     restored = restore(Path(args.checkpoint), args.stage, overrides)
     out = Path(args.out)
     if args.out:
@@ -72,12 +76,14 @@ def main(argv: Sequence[str]) -> int:
         except OSError as error:
             raise UserError(f"--out {out} cannot be a folder: {error.strerror}") from error
     results = restored.evaluate(args.seed, args.z)
+    if args.diagnostics:
+        restored.diagnose(results)
     found = run_report.evaluation_summary(restored, results, argv)
     if args.out:
         write_json(out / "summary.json", found)
         run_report.episode_figures(restored.setup, results, found, out / "figures")
     if os.isatty(1):
-        Console().print(table.table(found))
+        run_report.show_stages(Console(), found)
     else:
         json.dump(plain(found), sys.stdout, indent=2)
         print()

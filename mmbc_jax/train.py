@@ -45,6 +45,22 @@ def main(argv: Sequence[str]) -> int:
     start = time.perf_counter()
     cli.quiet()
     config, workdir = parse(argv)
+    return train(config, workdir, argv, start)
+
+
+def train(config: ConfigDict, workdir: Path, argv: Sequence[str], start: float | None = None) -> int:
+    """Trains a configuration, writes its results, and prints them.
+
+    Args:
+      config: resolved.
+      workdir: where everything is written.
+      argv: the arguments that led here, for the summary.
+      start: `time.perf_counter()` at the start of the process; None for now.
+
+    Returns:
+      The exit code.
+    """
+    start = time.perf_counter() if start is None else start
     cli.compilation_cache()
     from mmbc_jax.report import run_report
     from mmbc_jax.training.loop import Interrupted

@@ -23,6 +23,7 @@ ALLOWED = {
     "finetune": ("core", "ops", "nn"),
     "training": ("core", "ops", "nn", "data", "envs.wrappers", "diagnostics", "finetune"),
     "report": ("core", "ops", "data", "diagnostics", "training"),
+    "study": ("core", "ops", "diagnostics", "training", "report"),
 }
 PLUGINS = (
     "policies",
@@ -32,6 +33,7 @@ PLUGINS = (
     "finetune/actors",
     "finetune/discriminators",
     "data/loaders",
+    "diagnostics/instruments",
 )
 MAX_LINES, MAX_FUNCTION = 300, 60
 

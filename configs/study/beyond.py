@@ -19,6 +19,8 @@ def get_config() -> ConfigDict:
     config.sampler = plugin("sampler", "heun", steps=4)
     config.chunk.update({"predict": 60, "execute": 60, "coordinates": "path"})
     config.data.update({"episodes": 1000, "noise": 0.0, "windows": "first"})
-    config.bc.update({"steps": 1500, "steps_per_epoch": 500, "batch_size": 256, "learning_rate": 1e-3, "ema_decay": 0.99})
+    config.bc.update(
+        {"steps": 1500, "steps_per_epoch": 500, "batch_size": 256, "learning_rate": 1e-3, "ema_decay": 0.99}
+    )
     config.evaluation.update({"episodes": 1000, "samples": 8})
     return config

@@ -39,6 +39,7 @@ def lair(family: str) -> ConfigDict:
     config.data.update({"path": "$MMBC_DATA/lair/lair_human_2d.npz"})
     config.data.reader.shapes = ("two_roads", "mountain", "G_angle")
     config.data.reader.stride = 4
+    config.policy.fourier_octaves = 4
     return config
 
 
@@ -64,7 +65,7 @@ def study(name: str, make: object, families: tuple[str, ...], question: str, ste
         config.data.holdout = 0.2
         config.bc.update({"steps": steps, "batch_size": 256, "learning_rate": 1e-3, "ema_decay": 0.999})
         config.evaluation.samples = 16
-        if FAMILIES[family][0] in LATENT:
+        if FAMILIES[family].policy in LATENT:
             config.policy.latent_dim = 8
         variants.append(Variant(family.replace(" ", "_"), {"family": family}, config))
     claims = [

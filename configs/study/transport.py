@@ -39,6 +39,7 @@ def needed(results: Results) -> Check:
 
 def make(name: str, k: int, change: str, value: float, config: ConfigDict) -> Variant:
     config.diagnostics = ("capacity", "bridges")
+    config.bc.steps = 4000
     return Variant(f"{name}-K{k}", {"change": change, "value": value, "K": k}, config)
 
 

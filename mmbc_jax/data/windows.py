@@ -11,9 +11,11 @@ from mmbc_jax.core.types import Array, Batch, Key
 from mmbc_jax.data.episodes import Episodes
 from mmbc_jax.ops.normalisation import Normalizer
 
+WINDOWS = ("all", "first")
+
 
 class Windows(flax.struct.PyTreeNode):
-    """One window per recorded step, M = n in all, normalised to [-1, 1].
+    """One window per recorded step (M = n in all) or per episode, normalised to [-1, 1].
 
     Attributes:
       obs: [M, D] float32 observation at the start of the window.
@@ -39,8 +41,8 @@ class Windows(flax.struct.PyTreeNode):
         return Batch(obs=self.obs[indices], chunk=self.chunk[indices], mask=self.mask[indices])
 
 
-def make_windows(episodes: Episodes, normalizer: Normalizer, chunk_len: int) -> Windows:
-    """Cuts every step of every episode into a window of the actions that follow.
+def make_windows(episodes: Episodes, normalizer: Normalizer, chunk_len: int, which: str = "all") -> Windows:
+    """Cuts every step of every episode, or each first one, into a window of the actions that follow.
 
     chunk[i, h] = action[min(i + h, last row of the episode)] and mask[i, h] = 1 while i + h does not
     pass that row.
@@ -49,9 +51,10 @@ def make_windows(episodes: Episodes, normalizer: Normalizer, chunk_len: int) -> 
       episodes: physical units, not empty.
       normalizer: maps them to [-1, 1].
       chunk_len: H >= 1.
+      which: one of `WINDOWS`: "all" steps, or the "first" of each episode.
 
     Returns:
-      Windows with M = number of recorded steps.
+      Windows with M = number of recorded steps, or of episodes.
 
     Raises:
       ValueError: `chunk_len` below 1 or no episodes.
@@ -61,13 +64,14 @@ def make_windows(episodes: Episodes, normalizer: Normalizer, chunk_len: int) -> 
     lengths = episodes.lengths
     owner = np.repeat(np.arange(len(episodes)), lengths)
     last = np.repeat(episodes.ends - 1, lengths)
-    rows = np.arange(len(owner))
+    rows = np.arange(len(owner)) if which == "all" else episodes.starts
+    owner, last = owner[rows], last[rows]
     ahead = rows[:, None] + np.arange(chunk_len)
     labels = np.full(len(episodes), -1) if episodes.mode is None else episodes.mode
     # Normalised before the gather: H times fewer divisions, and the padding is exactly the last action.
     action = np.asarray(normalizer.normalize_action(episodes.action))
     return Windows(
-        obs=jnp.asarray(normalizer.normalize_obs(episodes.obs)),
+        obs=jnp.asarray(normalizer.normalize_obs(episodes.obs[rows])),
         chunk=jnp.asarray(action[np.minimum(ahead, last[:, None])]),
         mask=jnp.asarray(ahead <= last[:, None], jnp.float32),
         mode=jnp.asarray(labels[owner], jnp.int32),
@@ -79,6 +83,11 @@ def make_windows(episodes: Episodes, normalizer: Normalizer, chunk_len: int) -> 
 def sample_batch(key: Key, windows: Windows, size: int) -> Batch:
     """`size` windows drawn uniformly with replacement; pure, and traceable where `size` is static."""
     return windows.batch(jax.random.randint(key, (size,), 0, len(windows)))
+
+
+def spread_indices(total: int, count: int) -> np.ndarray:
+    """At most `count` indices into `total` windows, evenly spread over them."""
+    return np.linspace(0, total - 1, min(count, total)).round().astype(np.int32)
 
 
 def window_bytes(episodes: Episodes, chunk_len: int) -> int:

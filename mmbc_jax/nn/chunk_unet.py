@@ -40,8 +40,8 @@ def pad_to_multiple(x: Array, multiple: int) -> Array:
 class Conv1d(nn.Module):
     """Convolution along the last axis but one, zero-padded, as one matrix product over shifted copies.
 
-    y_i = b + sum_k W_k x_{stride i + k - (kernel-1)/2}. Under `vmap` over parameters a matrix product becomes
-    a batched one, a convolution a grouped one, which XLA runs far slower.
+    y_i = b + sum_k W_k x_{stride i + k - (kernel-1)/2}. Chunks are short, so XLA's convolution is several times
+    slower on a CPU, and under `vmap` over parameters it becomes a grouped one where this is a batched product.
 
     Attributes:
       features: output channels.

@@ -16,7 +16,9 @@ from flax import linen as nn
 from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.core.protocols import Field, Prior, Sampler
 from mmbc_jax.core.types import Array, Batch, Key, PolicySpec, PyTree, Variables
-from mmbc_jax.nn.backbone import init_backbone
+from mmbc_jax.nn.backbone import bind, init_backbone
+
+Array4 = tuple[Array, Array, Array, Array]
 
 
 def masked_mse(prediction: Array, target: Array, mask: Array) -> Array:
@@ -86,6 +88,18 @@ def split_noise(sampler: Sampler, w: PyTree) -> tuple[Array, Array | None]:
     return (w["x0"], w["path"]) if sampler.stochastic else (w, None)
 
 
+def gaussian_answer(
+    x: Array, mean: Array, std: Array, alpha: Array, sigma: Array, a: Array, b: Array
+) -> Array:
+    """E[a x1 + b x0 | x = alpha x1 + sigma x0] for x1 ~ N(mean, std^2) and x0 ~ N(0, 1), entry by entry.
+
+    = a mean + (a alpha std^2 + b sigma) / (alpha^2 std^2 + sigma^2) (x - alpha mean), by the conditional mean of
+    jointly Gaussian variables; all arguments broadcast.
+    """
+    slope = (a * alpha * std**2 + b * sigma) / (jnp.square(alpha * std) + sigma**2)
+    return a * mean + slope * (x - alpha * mean)
+
+
 @flax.struct.dataclass
 class BoundField:
     """A field for fixed observations, made of functions; see `core.protocols.Field`.
@@ -110,12 +124,15 @@ class FieldPolicy(abc.ABC):
       network: behind the field.
       prior: distribution of x0.
       sampler: from t=0 to t=1.
+      skip: add the answer for Gaussian data (`gaussian_answer`) to the network's, so that the network learns
+        what is not Gaussian; mean and spread of the data are statistics.
     """
 
     spec: PolicySpec
     network: nn.Module
     prior: Prior
     sampler: Sampler
+    skip: bool = dataclasses.field(default=False, kw_only=True)
 
     def init(self, key: Key, sample_batch: Batch) -> Variables:
         """Parameters of the network; those of the prior are statistics, as the loss does not train them."""
@@ -123,7 +140,29 @@ class FieldPolicy(abc.ABC):
         chunk = jnp.zeros((1, *self.spec.chunk_shape))
         obs = jnp.zeros((1, self.spec.obs_dim))
         params = init_backbone(self.network, key_network, obs, chunk, jnp.zeros(()))
-        return Variables(params=params, stats={"prior": self.prior.init(key_prior)})
+        stats: dict[str, Any] = {"prior": self.prior.init(key_prior)}
+        if self.skip:
+            stats |= {"mean": sample_batch.chunk.mean(0), "std": jnp.maximum(sample_batch.chunk.std(0), 1e-3)}
+        return Variables(params=params, stats=stats)
+
+    def predict(
+        self, variables: Variables, obs: Array, path: Callable[[Array], Array4]
+    ) -> Callable[[Array, Array], Array]:
+        """The network's answer, with the skip where there is one, as a function of (x, t).
+
+        Args:
+          variables: of the policy.
+          obs: [..., D].
+          path: t [] or [...] to (alpha, sigma, a, b), each broadcastable to [..., H, A]: x_t = alpha x1 + sigma
+            x0, and a x1 + b x0 is what the network regresses.
+        """
+        network = bind(self.network, variables.params, obs)
+        if not self.skip:
+            return network
+        mean, std = variables.stats["mean"], variables.stats["std"]
+        return lambda x, t: (
+            network(x, t) + gaussian_answer(x, mean, std, *path(jnp.asarray(t)[..., None, None]))
+        )
 
     @abc.abstractmethod
     def field(self, variables: Variables, obs: Array) -> Field:

@@ -112,7 +112,7 @@ class BeTPolicy:
     def logits(self, variables: Variables, obs: Array) -> Array:
         """[..., K] of the bins for obs [..., D]."""
         features = fourier_features(obs, self.fourier_octaves)
-        return self.classifier.apply({"params": variables.params["classifier"]}, features)
+        return jnp.asarray(self.classifier.apply({"params": variables.params["classifier"]}, features))
 
     def decode(self, variables: Variables, obs: Array, index: Array) -> Array:
         """c_k + o_k(s): [..., H, A] for obs [..., D] and bins index [...] int32."""

@@ -29,7 +29,7 @@ from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.core.protocols import Field, MakePrior, Sampler
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Batch, Key, Loss, PolicySpec, Variables
-from mmbc_jax.nn.backbone import bind, make_backbone, network_config
+from mmbc_jax.nn.backbone import make_backbone, network_config
 from mmbc_jax.policies._common import (
     BoundField,
     FieldPolicy,
@@ -46,11 +46,12 @@ def default_config() -> ConfigDict:
 
     `train_steps`: number of noise levels t = 0, 1/K, .., (K-1)/K seen in training, 0 for all of [0, 1); a
     sampler may use other times, the network interpolates. `clip`: bound of the estimated data in denoising,
-    0 for none.
+    0 for none. `skip`: the network learns what the answer for Gaussian data leaves.
     """
     return ConfigDict(
         {
             **network_config(),
+            "skip": False,
             "prediction": "v",
             "train_steps": 20,
             "min_alpha": 0.02,
@@ -122,9 +123,16 @@ class DiffusionPolicy(FieldPolicy):
         t = self.draw_times(key_time, x1.shape[:-2])
         alpha, sigma = cosine_path(t[..., None, None], self.min_alpha)
         x = alpha * x1 + sigma * x0
-        output = bind(self.network, variables.params, batch.obs)(x, t)
+        output = self.predict(variables, batch.obs, self._coefficients)(x, t)
         error = masked_mse(output, to_target(self.prediction, x1, x0, alpha, sigma), batch.mask)
         return Loss(error, jnp.zeros(()), {"bc/diffusion_mse": error.mean()}, variables.stats)
+
+    def _coefficients(self, t: Array) -> tuple[Array, Array, Array, Array]:
+        """(alpha, sigma), and the coefficients of data and noise in what the network regresses."""
+        alpha, sigma = cosine_path(t, self.min_alpha)
+        one, zero = jnp.ones_like(t), jnp.zeros_like(t)
+        data, noise = {"noise": (zero, one), "data": (one, zero), "v": (sigma, -alpha)}[self.prediction]
+        return alpha, sigma, data, noise
 
     def draw_times(self, key: Key, shape: tuple[int, ...]) -> Array:
         """Training times in [0, 1) of the given shape."""
@@ -134,7 +142,7 @@ class DiffusionPolicy(FieldPolicy):
 
     def field(self, variables: Variables, obs: Array) -> Field:
         """The learned field for observations [..., D]; they are encoded once, here."""
-        predict = bind(self.network, variables.params, obs)
+        predict = self.predict(variables, obs, self._coefficients)
         rate = math.acos(self.min_alpha)  # -dp/dt
 
         def denoise(x: Array, t: Array) -> tuple[Array, Array]:
@@ -170,5 +178,5 @@ def build(cfg: ConfigDict, spec: PolicySpec, *, prior: MakePrior, sampler: Sampl
     check_base(base, sampler, type(sampler).__name__.lower())
     network = make_backbone(cfg, *spec.chunk_shape)
     return DiffusionPolicy(
-        spec, network, base, sampler, cfg.prediction, cfg.train_steps, cfg.min_alpha, cfg.clip
+        spec, network, base, sampler, cfg.prediction, cfg.train_steps, cfg.min_alpha, cfg.clip, skip=cfg.skip
     )

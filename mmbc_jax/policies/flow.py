@@ -30,7 +30,7 @@ from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.core.protocols import Field, MakePrior, Sampler
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Batch, Key, Loss, PolicySpec, Variables
-from mmbc_jax.nn.backbone import bind, make_backbone, network_config
+from mmbc_jax.nn.backbone import make_backbone, network_config
 from mmbc_jax.ops.divergences import joint_points, minibatch_ot_pairing
 from mmbc_jax.policies._common import (
     BoundField,
@@ -48,11 +48,13 @@ def default_config() -> ConfigDict:
 
     `times` is the density of t in training: `uniform`, `beta` with the two shapes `beta` (a > b leans towards
     the data), or `logit_normal` with (mean, standard deviation) `logit_normal`. `coupling` is `independent` or
-    `ot`, with the traced `ot_obs_weight` as above.
+    `ot`, with the traced `ot_obs_weight` as above. `skip`: the network learns what the answer for Gaussian data
+    leaves.
     """
     return ConfigDict(
         {
             **network_config(),
+            "skip": False,
             "times": "uniform",
             "beta": (1.5, 1.0),
             "logit_normal": (0.0, 1.0),
@@ -127,19 +129,25 @@ class FlowPolicy(FieldPolicy):
         t = self.draw_times(key_time, x1.shape[:-2])
         weight = t[..., None, None]
         x = weight * x1 + (1.0 - weight) * x0
-        velocity = bind(self.network, variables.params, batch.obs)(x, t)
+        velocity = self.predict(variables, batch.obs, _straight)(x, t)
         error = masked_mse(velocity, x1 - x0, batch.mask)
         return Loss(error, jnp.zeros(()), {"bc/flow_mse": error.mean()}, variables.stats)
 
     def field(self, variables: Variables, obs: Array) -> Field:
         """The learned field for observations [..., D]; they are encoded once, here."""
-        predict = bind(self.network, variables.params, obs)
+        predict = self.predict(variables, obs, _straight)
 
         def denoise(x: Array, t: Array) -> tuple[Array, Array]:
             velocity = predict(x, t)
             return x + (1.0 - t) * velocity, x - t * velocity
 
         return BoundField(velocity=predict, denoise=denoise, path=lambda t: (t, 1.0 - t))
+
+
+def _straight(t: Array) -> tuple[Array, Array, Array, Array]:
+    """(alpha, sigma) of the straight path, and the velocity's coefficients of data and noise."""
+    one = jnp.ones_like(t)
+    return t, 1.0 - t, one, -one
 
 
 @register("policy", default_config, hparams=("ot_obs_weight",))
@@ -161,4 +169,4 @@ def build(cfg: ConfigDict, spec: PolicySpec, *, prior: MakePrior, sampler: Sampl
     base = prior(spec.chunk_shape)
     check_base(base, sampler, type(sampler).__name__.lower())
     network = make_backbone(cfg, *spec.chunk_shape)
-    return FlowPolicy(spec, network, base, sampler, cfg.times, shapes[cfg.times], cfg.coupling)
+    return FlowPolicy(spec, network, base, sampler, cfg.times, shapes[cfg.times], cfg.coupling, skip=cfg.skip)

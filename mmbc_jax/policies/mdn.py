@@ -13,7 +13,7 @@ explains nothing is pulled back to the data. The last term exists for a batch on
 
 As a pair: w = (component ~ Categorical(pi(s)), noise ~ N(0, I)), transport(s, w) = mu_k(s) + sigma_k(s) noise.
 
-Source: Bishop 1994; the seeding and both regularisers follow the multimodality study of action chunking.
+Source: Bishop 1994; the seeding and both regularisers: arXiv 2605.22493.
 """
 
 from __future__ import annotations
@@ -123,7 +123,8 @@ class MDNPolicy:
     def log_weights(self, variables: Variables, obs: Array) -> Array:
         """[..., K] log pi(s) for obs [..., D]."""
         features = fourier_features(obs, self.fourier_octaves)
-        return jax.nn.log_softmax(self.gate.apply({"params": variables.params["gate"]}, features))
+        logits = jnp.asarray(self.gate.apply({"params": variables.params["gate"]}, features))
+        return jax.nn.log_softmax(logits)
 
     def components(self, variables: Variables, obs: Array) -> tuple[Array, Array]:
         """(mu, log sigma), each [..., K, H, A], for obs [..., D]."""

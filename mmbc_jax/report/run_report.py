@@ -59,12 +59,33 @@ def evaluation_summary(restored: Restored, results: Results, argv: Sequence[str]
 
 def show(console: Console, found: dict[str, Any], workdir: Path) -> None:
     """Prints the table, and where everything is."""
-    if found["run"]["env"]:
-        console.print(table.table(found))
+    show_stages(console, found)
     held_out = offline_table.table(found)
     if held_out is not None and ("baseline" in found["stages"] or not found["run"]["env"]):
         console.print(held_out)
     console.print(f"summary.json, metrics.jsonl, tensorboard/, figures/ and checkpoints/ are in {workdir}")
+
+
+def show_stages(console: Console, found: dict[str, Any]) -> None:
+    """Prints the table of episodes and the verdicts, as far as there are any."""
+    if found["run"]["env"]:
+        console.print(table.table(found))
+    for line in verdicts(found):
+        console.print(line, highlight=False)
+
+
+def verdicts(found: dict[str, Any]) -> list[str]:
+    """A line per stage, sweep point and seed that was diagnosed."""
+    lines = []
+    for point in found["points"]:
+        label = table.point_label(point["values"])
+        for name, stage in point["stages"].items():
+            for seed, judged in zip(
+                found["run"]["seeds"], (stage.get("verdict") or {}).get("per_seed") or (), strict=False
+            ):
+                where = ", ".join(filter(None, (name, label, f"seed {seed}")))
+                lines.append(f"{where}: {judged['text']}" if judged else "")
+    return [line for line in lines if line]
 
 
 def _points(grid: Grid, results: Results) -> list[dict[str, Any]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -9,28 +11,56 @@ from ml_collections import ConfigDict
 from mmbc_jax.core.config import plugin
 from mmbc_jax.training.defaults import base_config
 
-# name in tables: (policy, its fields, prior, (sampler, its fields))
-FAMILIES: dict[str, tuple[str, dict[str, Any], str, tuple[str, dict[str, Any]]]] = {
-    "deterministic": ("mse", {}, "normal", ("euler", {})),
-    "gaussian": ("gaussian", {}, "normal", ("euler", {})),
-    "mdn": ("mdn", {"num_components": 32}, "normal", ("euler", {})),
-    "bet": ("bet", {"num_bins": 64}, "normal", ("euler", {})),
-    "vq": ("vq", {"code_prior": "learned"}, "normal", ("euler", {})),
-    "cvae": ("cvae", {"beta": 0.01}, "normal", ("euler", {})),
-    "wae": ("wae", {}, "normal", ("euler", {})),
-    "wae learned prior": ("wae", {}, "latent_flow", ("euler", {})),
-    "latent flow": ("latent_flow", {}, "normal", ("euler", {})),
-    "ibc": ("ibc", {}, "normal", ("euler", {})),
-    "diffusion": ("diffusion", {"train_steps": 100}, "normal", ("ddim", {"steps": 100})),
-    "flow": ("flow", {}, "normal", ("euler", {"steps": 10})),
-    "flow OT": ("flow", {"coupling": "ot"}, "normal", ("euler", {"steps": 10})),
-    "mean flow": ("mean_flow", {"steps": 2}, "normal", ("euler", {})),
-    "mixture flow": ("mixture_flow", {"hidden": (128, 128)}, "normal", ("heun", {"steps": 4})),
-    "mixture flow .6": (
-        "mixture_flow",
-        {"hidden": (128, 128), "temperature": 0.6},
-        "normal",
-        ("heun", {"steps": 4}),
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """A family at the settings it is compared at on the open-loop tasks.
+
+    Attributes:
+      policy: plug-in.
+      fields: of the policy, beside the defaults.
+      prior: plug-in.
+      sampler: plug-in.
+      sampler_fields: of the sampler.
+      coordinates: in which it models a chunk (see `training.coordinates`).
+      steps: of training.
+      learning_rate: of training.
+    """
+
+    policy: str
+    fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    prior: str = "normal"
+    sampler: str = "euler"
+    sampler_fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    coordinates: str = "path"
+    steps: int = 2000
+    learning_rate: float = 1e-3
+
+
+# Fields regress noise, most of which no network can predict: they need whitened coordinates and more steps.
+_FIELD: dict[str, Any] = {"coordinates": "whitened", "steps": 8000, "learning_rate": 3e-3}
+_MIXTURE = {"hidden": (128, 128), "fourier_octaves": 2}
+_TEN, _HUNDRED, _HEUN = {"steps": 10}, {"steps": 100}, {"steps": 4}
+FAMILIES: dict[str, Family] = {
+    "deterministic": Family("mse"),
+    "gaussian": Family("gaussian"),
+    "mdn": Family("mdn", {"num_components": 32, "hidden": (128, 128)}, steps=1000),
+    "bet": Family("bet", {"num_bins": 64}),
+    "vq": Family("vq", {"code_prior": "learned"}),
+    "cvae": Family("cvae", {"beta": 0.01}),
+    "wae": Family("wae"),
+    "wae learned prior": Family("wae", prior="latent_flow"),
+    "latent flow": Family("latent_flow"),
+    "ibc": Family("ibc"),
+    "diffusion": Family(
+        "diffusion", {"train_steps": 100, "skip": True}, "normal", "ddim", _HUNDRED, **_FIELD
+    ),
+    "flow": Family("flow", {"skip": True}, "normal", "euler", _TEN, **_FIELD),
+    "flow OT": Family("flow", {"skip": True, "coupling": "ot"}, "normal", "euler", _TEN, **_FIELD),
+    "mean flow": Family("mean_flow", {"steps": 2}, **_FIELD),
+    "mixture flow": Family("mixture_flow", _MIXTURE, "normal", "heun", _HEUN, steps=1500),
+    "mixture flow .6": Family(
+        "mixture_flow", {**_MIXTURE, "temperature": 0.6}, "normal", "heun", _HEUN, steps=1500
     ),
 }
 LATENT = ("vq", "cvae", "wae", "latent_flow")
@@ -45,14 +75,14 @@ def clone(env: ConfigDict, family: str, **policy: Any) -> ConfigDict:
       family: a key of `FAMILIES`.
       **policy: fields of the policy that differ from the family's.
     """
-    name, fields, prior, (sampler, options) = FAMILIES[family]
+    chosen = FAMILIES[family]
     config = base_config()
     config.stages = ("bc",)
     config.seeds = 3
     config.env = env
-    config.policy = plugin("policy", name, **{"fourier_octaves": 2, **fields, **policy})
-    config.prior = plugin("prior", prior)
-    config.sampler = plugin("sampler", sampler, **options)
+    config.policy = plugin("policy", chosen.policy, **{"fourier_octaves": 2, **chosen.fields, **policy})
+    config.prior = plugin("prior", chosen.prior)
+    config.sampler = plugin("sampler", chosen.sampler, **chosen.sampler_fields)
     config.diagnostics = ("all",)
     return config
 
@@ -72,12 +102,15 @@ def open_loop(
     fields: dict[str, Any] = {} if noise is None else {"noise": noise}
     if task in ("radial", "corridor"):
         fields["num_modes"] = num_modes
-    if FAMILIES[family][0] in LATENT:
+    if FAMILIES[family].policy in LATENT:
         policy = {"latent_dim": 4 if num_modes >= 16 else 2, **policy}
+    policy = {"fourier_octaves": FAMILIES[family].fields.get("fourier_octaves", 0), **policy}
     config = clone(plugin("env", task, **fields), family, **policy)
-    config.chunk.update({"predict": CHUNK, "execute": CHUNK, "coordinates": "path"})
+    config.chunk.update({"predict": CHUNK, "execute": CHUNK, "coordinates": FAMILIES[family].coordinates})
     config.data.update({"episodes": 1000, "noise": 0.0, "windows": "first"})
-    config.bc.update({"steps": 3000, "batch_size": 256, "learning_rate": 1e-3, "ema_decay": 0.998})
+    chosen = FAMILIES[family]
+    config.bc.update({"steps": chosen.steps, "steps_per_epoch": 500, "batch_size": 256})
+    config.bc.update({"learning_rate": chosen.learning_rate, "ema_decay": 0.998})
     config.evaluation.update({"episodes": 1000, "samples": 16})
     return config
 

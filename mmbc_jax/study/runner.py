@@ -100,9 +100,7 @@ def _start(folder: Path, arguments: list[str], place: int, jobs: int) -> subproc
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     mine = {cores[place % len(cores)]} if cores and jobs > 1 else set()
     with open(f"{folder}.log", "w") as log:
-        return subprocess.Popen(
-            [sys.executable, *arguments],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            preexec_fn=(lambda: os.sched_setaffinity(0, mine)) if mine else None,
-        )
+        process = subprocess.Popen([sys.executable, *arguments], stdout=log, stderr=subprocess.STDOUT)
+    if mine:  # before it has started a thread; a function between fork and exec could deadlock under JAX
+        os.sched_setaffinity(process.pid, mine)
+    return process

@@ -74,8 +74,6 @@ def make_train_step(
 ) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
     """One step of cloning: draw a batch of windows, descend the policy's loss, average the weights.
 
-    ema <- d ema + (1 - d) params,  d = min(ema_decay, (1 + step) / (10 + step))
-
     Args:
       policy: any policy.
       cfg: the `bc` section.
@@ -88,40 +86,60 @@ def make_train_step(
     def train_step(state: TrainState, windows: Any) -> tuple[TrainState, Metrics]:
         key, key_batch, key_loss = jax.random.split(state.key, 3)
         batch = sample_batch(key_batch, windows, cfg.batch_size)
-        hp = policy_hparams(state.hparams, section)
-
-        def loss_fn(params: PyTree) -> tuple[jax.Array, Any]:
-            loss = policy.loss(Variables(params, state.stats["policy"]), key_loss, batch, hp)
-            return loss.total(), loss
-
-        (total, loss), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
         unit = warmup_cosine(state.step, cfg.steps, cfg.warmup_steps, cfg.final_lr_fraction)
-        learning_rate = unit * state.hparams["bc.learning_rate"]
-        update = optimizer(learning_rate, state.hparams["bc.weight_decay"], state.hparams["bc.clip_norm"])
-        updates, opt_state = update.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        step = state.step.astype(jnp.float32)
-        decay = jnp.minimum(state.hparams["bc.ema_decay"], (1.0 + step) / (10.0 + step))
-        finite = opt_state.last_finite
-        stats = jax.tree.map(lambda new, old: jnp.where(finite, new, old), loss.stats, state.stats["policy"])
-        metrics = {
-            "bc/loss": total,
-            "bc/grad_norm": optax.tree.norm(grads),
-            "bc/learning_rate": learning_rate,
-            **loss.metrics,
-            **skip_metrics(opt_state),
-        }
-        state = state.replace(
-            step=state.step + 1,
-            key=key,
-            params=params,
-            opt_state=opt_state,
-            ema=optax.incremental_update(params, state.ema, 1.0 - decay),
-            stats={**state.stats, "policy": stats},
-        )
-        return state, metrics
+        return update(policy, state.replace(key=key), batch, key_loss, unit, section)
 
     return train_step
+
+
+def update(
+    policy: Policy, state: TrainState, batch: Batch, key: Key, unit: jax.Array, section: str = "policy"
+) -> tuple[TrainState, Metrics]:
+    """One gradient step on a given batch.
+
+    ema <- d ema + (1 - d) params,  d = min(ema_decay, (1 + step) / (10 + step))
+
+    Args:
+      policy: any policy.
+      state: of one run, with the traced scalars of `TRACED`.
+      batch: B windows.
+      key: of the loss.
+      unit: [] factor in [0, 1] on the learning rate.
+      section: config section of the policy, under which its traced scalars are found.
+
+    Returns:
+      (the state, one step further, with the same key; metrics).
+    """
+    hp = policy_hparams(state.hparams, section)
+
+    def loss_fn(params: PyTree) -> tuple[jax.Array, Any]:
+        loss = policy.loss(Variables(params, state.stats["policy"]), key, batch, hp)
+        return loss.total(), loss
+
+    (total, loss), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+    learning_rate = unit * state.hparams["bc.learning_rate"]
+    adam = optimizer(learning_rate, state.hparams["bc.weight_decay"], state.hparams["bc.clip_norm"])
+    updates, opt_state = adam.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    step = state.step.astype(jnp.float32)
+    decay = jnp.minimum(state.hparams["bc.ema_decay"], (1.0 + step) / (10.0 + step))
+    finite = opt_state.last_finite
+    stats = jax.tree.map(lambda new, old: jnp.where(finite, new, old), loss.stats, state.stats["policy"])
+    metrics = {
+        "bc/loss": total,
+        "bc/grad_norm": optax.tree.norm(grads),
+        "bc/learning_rate": learning_rate,
+        **loss.metrics,
+        **skip_metrics(opt_state),
+    }
+    state = state.replace(
+        step=state.step + 1,
+        params=params,
+        opt_state=opt_state,
+        ema=optax.incremental_update(params, state.ema, 1.0 - decay),
+        stats={**state.stats, "policy": stats},
+    )
+    return state, metrics
 
 
 def policy_hparams(hparams: Hparams, section: str) -> Hparams:

@@ -1,15 +1,20 @@
-r"""A policy in path coordinates: it models the running sum of a chunk and hands out the chunk.
+r"""A policy in other coordinates: it models y = (a - o) M, an affine map of the flat chunk a, and hands out a.
 
-For actions that are displacements, y_h = (a_1 + .. + a_h) / c is the path that the chunk takes. Independent noise on
-recorded positions makes noise of sqrt(2) times its size on every single action but not more than itself on
-the path, so that modes which differ by less than that per step are far apart as paths. The map is linear and
-invertible: a_h = c (y_h - y_{h-1}); c is the largest |a_1 + .. + a_h| of the data, so that y lies in [-1, 1].
+`path`: y_h = (a_1 + .. + a_h) / c, the path that displacements take. Independent noise on recorded positions makes
+noise of sqrt(2) times its size on every action but not more than itself on the path, so that modes which
+differ by less than that per step are far apart as paths. Suits families that cluster or reconstruct chunks.
+
+`whitened`: the principal components of the paths, each in units of its own spread, or of `FLOOR` times the largest
+spread where it has less, over c. The few directions in which modes differ then have the scale of the base, and
+what is noise stays small and near Gaussian, so that a flow or a diffusion spends itself on the modes.
+
+c is the largest entry on the data that the policy sees at `init`, so that y lies in [-1, 1]. Whitened coordinates
+mix the steps of a chunk: there what runs past the end of an episode counts as recorded (its last action repeats).
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any
 
 import jax.numpy as jnp
@@ -17,35 +22,68 @@ import jax.numpy as jnp
 from mmbc_jax.core.protocols import HasLogProb, HasPosterior, Policy
 from mmbc_jax.core.types import Array, Batch, Key, Loss, PolicySpec, PyTree, Variables
 
-COORDINATES = ("actions", "path")
+COORDINATES = ("actions", "path", "whitened")
+FLOOR = 0.1
+
+
+def path_map(chunks: Array) -> tuple[Array, Array, Array]:
+    """(M, its inverse, o) of path coordinates, [n, n], [n, n] and [n] with n = H A, fitted to chunks [B, H, A]."""
+    steps, actions = chunks.shape[-2:]
+    matrix = jnp.kron(jnp.triu(jnp.ones((steps, steps))), jnp.eye(actions))
+    inverse = jnp.kron(jnp.eye(steps) - jnp.eye(steps, k=1), jnp.eye(actions))
+    return _scaled(matrix, inverse, jnp.zeros(steps * actions), chunks)
+
+
+def whitening_map(chunks: Array) -> tuple[Array, Array, Array]:
+    """(M, its inverse, o) of whitened coordinates, fitted to chunks [B, H, A]; see `path_map`."""
+    sums, differences, _ = path_map(chunks)
+    mean = chunks.reshape(len(chunks), -1).mean(0)
+    flat = _apply(chunks.reshape(len(chunks), -1), sums)
+    centred = flat - flat.mean(0)
+    values, vectors = jnp.linalg.eigh(centred.T @ centred / len(flat))
+    spread = jnp.sqrt(jnp.maximum(values, 0.0))
+    spread = jnp.maximum(spread, jnp.maximum(FLOOR * spread[-1], 1e-6))
+    matrix, inverse = _apply(sums, vectors / spread), _apply((vectors * spread).T, differences)
+    return _scaled(matrix, inverse, mean, chunks)
+
+
+def _scaled(matrix: Array, inverse: Array, offset: Array, chunks: Array) -> tuple[Array, Array, Array]:
+    y = _apply(chunks.reshape(len(chunks), -1) - offset, matrix)
+    scale = jnp.maximum(jnp.abs(y).max(), 1e-6)
+    return matrix / scale, inverse * scale, offset
+
+
+def _apply(flat: Array, matrix: Array) -> Array:
+    return jnp.einsum("...i,ij->...j", flat, matrix, precision="highest")
+
+
+MAPS = {"path": path_map, "whitened": whitening_map}
 
 
 @dataclasses.dataclass(frozen=True)
-class PathPolicy:
-    """Any policy, in path coordinates.
+class AffinePolicy:
+    """Any policy, in other coordinates.
 
     Attributes:
+      spec: sizes; the same in all coordinates.
       inner: works on y [..., H, A] where others work on chunks.
+      coordinates: a key of `MAPS`.
     """
 
+    spec: PolicySpec
     inner: Policy
-
-    @property
-    def spec(self) -> PolicySpec:
-        """Sizes; the same for chunks and paths."""
-        return self.inner.spec
+    coordinates: str
 
     def init(self, key: Key, sample_batch: Batch) -> Variables:
-        """Variables of the inner policy, with the scale c among the statistics."""
-        scale = jnp.maximum(jnp.abs(self._sum(sample_batch.chunk)).max(), 1e-6)
-        variables = self.inner.init(key, self._to_path(sample_batch, scale))
-        return Variables(variables.params, {"inner": variables.stats, "scale": scale})
+        """Variables of the inner policy, with the fitted map among the statistics."""
+        matrix, inverse, offset = MAPS[self.coordinates](sample_batch.chunk)
+        stats = {"matrix": matrix, "inverse": inverse, "offset": offset}
+        variables = self.inner.init(key, self._batch(sample_batch, stats))
+        return Variables(variables.params, {**stats, "inner": variables.stats})
 
     def loss(self, variables: Variables, key: Key, batch: Batch, hp: dict[str, Array]) -> Loss:
-        """The inner loss on paths."""
-        loss = self.inner.loss(
-            self._inner(variables), key, self._to_path(batch, variables.stats["scale"]), hp
-        )
+        """The inner loss in these coordinates."""
+        loss = self.inner.loss(self._inner(variables), key, self._batch(batch, variables.stats), hp)
         return loss.replace(stats={**variables.stats, "inner": loss.stats})
 
     def base_distribution(self, variables: Variables, obs: Array) -> Any:
@@ -53,47 +91,50 @@ class PathPolicy:
         return self.inner.base_distribution(self._inner(variables), obs)
 
     def transport(self, variables: Variables, obs: Array, w: PyTree) -> Array:
-        """Chunk [..., H, A] of the inner policy's path."""
-        y = self.inner.transport(self._inner(variables), obs, w) * variables.stats["scale"]
-        return jnp.diff(y, axis=-2, prepend=0.0)
+        """Chunk [..., H, A] of what the inner policy makes of w."""
+        y = self.inner.transport(self._inner(variables), obs, w)
+        flat = _apply(y.reshape(*y.shape[:-2], -1), variables.stats["inverse"]) + variables.stats["offset"]
+        return flat.reshape(y.shape)
 
     def _inner(self, variables: Variables) -> Variables:
         return Variables(variables.params, variables.stats["inner"])
 
-    def _sum(self, chunk: Array) -> Array:
-        # As a product: a cumulative sum is compiled to a quadratic loop, slower on a CPU.
-        lower = jnp.tril(jnp.ones((self.spec.chunk_len, self.spec.chunk_len)))
-        return jnp.einsum("ij,...ja->...ia", lower, chunk, precision="highest")
+    def _map(self, chunk: Array, stats: PyTree) -> Array:
+        flat = chunk.reshape(*chunk.shape[:-2], -1) - stats["offset"]
+        return _apply(flat, stats["matrix"]).reshape(chunk.shape)
 
-    def _to_path(self, batch: Batch, scale: Array) -> Batch:
-        return batch.replace(chunk=self._sum(batch.chunk) / scale)
+    def _batch(self, batch: Batch, stats: PyTree) -> Batch:
+        mask = jnp.ones_like(batch.mask) if self.coordinates == "whitened" else batch.mask
+        return batch.replace(chunk=self._map(batch.chunk, stats), mask=mask)
 
 
 @dataclasses.dataclass(frozen=True)
-class LatentPathPolicy(PathPolicy):
+class LatentAffinePolicy(AffinePolicy):
     """With the inner policy's posterior."""
 
     def posterior(self, variables: Variables, obs: Array, chunk: Array) -> Any:
         """q(z | obs, chunk) for obs [..., D] and chunk [..., H, A]."""
-        y = self._sum(chunk) / variables.stats["scale"]
-        return self.inner.posterior(self._inner(variables), obs, y)  # type: ignore[attr-defined]
+        inner: Any = self.inner
+        return inner.posterior(self._inner(variables), obs, self._map(chunk, variables.stats))
 
 
 @dataclasses.dataclass(frozen=True)
-class DensityPathPolicy(PathPolicy):
+class DensityAffinePolicy(AffinePolicy):
     """With the inner policy's density."""
 
     def log_prob(self, variables: Variables, obs: Array, chunk: Array) -> Array:
-        """[...] log p(chunk | obs): the density of y, less log c for each entry (the sum has determinant 1)."""
-        scale = variables.stats["scale"]
-        inner = self.inner.log_prob(self._inner(variables), obs, self._sum(chunk) / scale)  # type: ignore[attr-defined]
-        return inner - math.prod(self.spec.chunk_shape) * jnp.log(scale)
+        """[...] log p(chunk | obs): the density of y plus log |det M|."""
+        inner: Any = self.inner
+        volume = jnp.linalg.slogdet(variables.stats["matrix"])[1]
+        return inner.log_prob(self._inner(variables), obs, self._map(chunk, variables.stats)) + volume
 
 
 def in_coordinates(policy: Policy, coordinates: str) -> Policy:
-    """The policy itself for "actions", in path coordinates for "path"; what it can do is kept."""
+    """The policy itself for "actions", else in the coordinates of that name; what it can do is kept."""
     if coordinates == "actions":
         return policy
     if isinstance(policy, HasPosterior):
-        return LatentPathPolicy(policy)
-    return DensityPathPolicy(policy) if isinstance(policy, HasLogProb) else PathPolicy(policy)
+        latent: Any = LatentAffinePolicy
+        return latent(policy.spec, policy, coordinates)
+    kind: Any = DensityAffinePolicy if isinstance(policy, HasLogProb) else AffinePolicy
+    return kind(policy.spec, policy, coordinates)

@@ -12,7 +12,7 @@ import numpy as np
 from mmbc_jax.core.types import Key
 from mmbc_jax.data import load
 from mmbc_jax.data.episodes import Episodes
-from mmbc_jax.data.windows import Windows, make_windows
+from mmbc_jax.data.windows import Windows, make_windows, spread_indices
 from mmbc_jax.diagnostics.offline import make_offline_metrics
 from mmbc_jax.diagnostics.separation import separation
 from mmbc_jax.ops.normalisation import Normalizer, fit
@@ -46,13 +46,16 @@ class StageData:
     held_out: Windows | None
 
     @staticmethod
-    def prepare(setup: Setup, workdir: Path, episodes: Episodes | None = None) -> StageData:
+    def prepare(
+        setup: Setup, workdir: Path, episodes: Episodes | None = None, *, keep: bool = True
+    ) -> StageData:
         """Cuts the demonstrations into windows.
 
         Args:
           setup: of the run.
           workdir: where the episodes of a scripted expert are kept, so that they are recorded once.
           episodes: those of `data.path`, where they have been read already.
+          keep: write down the episodes of a scripted expert.
         """
         recorded = Path(workdir) / RECORDED
         if episodes is None and not setup.config.data.path and recorded.exists():
@@ -60,20 +63,20 @@ class StageData:
             episodes = dataclasses.replace(load.load(recorded), source=source)
         elif episodes is None:
             episodes = setup_lib.load_episodes(setup)
-            if not setup.config.data.path:
+            if keep and not setup.config.data.path:
                 episodes.save_npz(recorded)
         train, held_out = setup_lib.split_episodes(setup, episodes)
         low = high = None
         if setup.env is not None:
             low, high = setup.env_spec.action_low, setup.env_spec.action_high
         normalizer = fit(train.obs, train.action, low, high)
-        length = setup.config.chunk.predict
+        length, which = setup.config.chunk.predict, setup.config.data.windows
         return StageData(
             setup=setup,
             episodes=episodes,
             normalizer=normalizer,
-            train_windows=make_windows(train, normalizer, length),
-            held_out=None if held_out is None else _thin(make_windows(held_out, normalizer, length)),
+            train_windows=make_windows(train, normalizer, length, which),
+            held_out=None if held_out is None else _thin(make_windows(held_out, normalizer, length, which)),
         )
 
     def facts(self) -> dict[str, Any]:
@@ -106,8 +109,5 @@ class StageData:
 
 
 def _thin(windows: Windows) -> Windows:
-    count = len(windows)
-    if count <= _OFFLINE_WINDOWS:
-        return windows
-    index = np.linspace(0, count - 1, _OFFLINE_WINDOWS).round().astype(np.int32)
+    index = spread_indices(len(windows), _OFFLINE_WINDOWS)
     return jax.tree.map(lambda leaf: leaf[index], windows)

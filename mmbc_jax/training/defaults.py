@@ -11,26 +11,33 @@ from ml_collections import ConfigDict
 from mmbc_jax.core.config import PLUGIN_SECTIONS, check_choice, check_range, plugin, set_field
 from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.data import load
-from mmbc_jax.training import bc, epoch, rl
+from mmbc_jax.data.windows import WINDOWS
+from mmbc_jax.training import bc, dagger, epoch, instruments, rl
+from mmbc_jax.training.coordinates import COORDINATES
 
-STAGES = ("bc", "baseline", "discover", "finetune", "plain")
+STAGES = ("bc", "baseline", "dagger", "discover", "finetune", "plain")
 
 
 def base_config() -> ConfigDict:
     """Every field with its default.
 
     stages: which stages run, in the order of `STAGES`: `bc` clones `policy`; `baseline` clones the policy
-      named in `baseline` on the same data, for comparison; `discover` finds modes with the MI reward alone;
+      named in `baseline` on the same data, for comparison; `dagger` trains the clone further on its own states,
+      relabelled by the scripted expert; `discover` finds modes with the MI reward alone;
       `finetune` adds the environment's reward; `plain` is the conventional fine-tuner (lambda = 0, one
       mode) from the same clone with as many environment steps as discover and finetune together.
     seeds, first_seed: N vmapped seeds, counted from `first_seed`.
     start_from: a work directory or checkpoint whose stages stand in for those left out.
-    chunk: actions predicted at once (H) and executed before the next decision (h).
+    chunk: actions predicted at once (H) and executed before the next decision (h); `coordinates` in
+      which the policy models it: "actions", "path" or "whitened" (see `training.coordinates`).
     data: `path` of a file of demonstrations, or empty to record `episodes` from the environment's scripted
       expert under execution noise `noise` (in units of the action range); `holdout` is the share of episodes
-      kept for validation.
+      kept for validation; `windows` is "all", or "first" to clone only what starts at an
+      episode's first step (open loop: the chunk is the episode).
     evaluation: episodes per evaluation, every how many epochs one runs during training (0: never), how
       many paths are drawn, and samples per window of the offline metrics.
+    diagnostics: instruments applied to the clones after their last evaluation (names, or "all"); their
+      settings are in `instruments`.
     sweep: `grid` as "section.field=1,2; section.field=3,4" over traced scalars; `mode` vmap, map or shard.
     checkpoint: every how many epochs, and how many to keep.
     nonfinite_limit: updates skipped in a row after which a run stops.
@@ -48,27 +55,35 @@ def base_config() -> ConfigDict:
             "actor": plugin("actor", "steer"),
             "discriminator": plugin("discriminator", "categorical"),
             "baseline": plugin("policy", "mse"),
-            "chunk": ConfigDict({"predict": 8, "execute": 8}),
-            "data": ConfigDict(
-                {
-                    "path": "",
-                    "episodes": 2400,
-                    "noise": 0.3,
-                    "seed": 0,
-                    "holdout": 0.1,
-                    "reader": load.default_config(),
-                }
-            ),
+            "chunk": ConfigDict({"predict": 8, "execute": 8, "coordinates": "actions"}),
+            "data": _data_config(),
             "bc": bc.default_config(),
+            "dagger": dagger.default_config(),
             "ppo": rl.default_config(),
             "discover": ConfigDict({"iterations": 20, "start_horizon": 32}),
             "finetune": ConfigDict(
                 {"iterations": 120, "mi_coef": 0.5, "num_modes": 32, "train_discriminator": True}
             ),
             "evaluation": ConfigDict({"episodes": 1024, "every_epochs": 0, "paths": 256, "samples": 16}),
+            "diagnostics": (),
+            "instruments": instruments.default_config(),
             "sweep": ConfigDict({"grid": "", "mode": "vmap"}),
             "checkpoint": ConfigDict({"every_epochs": 1, "keep": 2}),
             "nonfinite_limit": 50,
+        }
+    )
+
+
+def _data_config() -> ConfigDict:
+    return ConfigDict(
+        {
+            "path": "",
+            "episodes": 2400,
+            "noise": 0.3,
+            "seed": 0,
+            "holdout": 0.1,
+            "windows": "all",
+            "reader": load.default_config(),
         }
     )
 
@@ -86,11 +101,14 @@ def check_config(config: ConfigDict) -> None:
     check_range("first_seed", config.first_seed, 0, 2**32 - config.seeds)
     check_range("chunk.predict", config.chunk.predict, 1)
     check_range("chunk.execute", config.chunk.execute, 1, config.chunk.predict)
+    check_choice("chunk.coordinates", config.chunk.coordinates, COORDINATES)
     check_range("data.episodes", config.data.episodes, 1)
     check_range("data.noise", config.data.noise, 0.0, 2.0)
     check_range("data.seed", config.data.seed, 0, 2**32 - 1)
     check_range("data.holdout", config.data.holdout, 0.0, 0.9)
+    check_choice("data.windows", config.data.windows, WINDOWS)
     bc.check_config(config.bc)
+    dagger.check_config(config.dagger)
     rl.check_config(config.ppo)
     check_range("discover.iterations", config.discover.iterations, 1)
     check_range("discover.start_horizon", config.discover.start_horizon, 1)
@@ -107,6 +125,7 @@ def check_config(config: ConfigDict) -> None:
     check_range("evaluation.every_epochs", config.evaluation.every_epochs, 0)
     check_range("evaluation.paths", config.evaluation.paths, 1)
     check_range("evaluation.samples", config.evaluation.samples, 1)
+    instruments.build_instruments(config)
     check_choice("sweep.mode", config.sweep.mode, epoch.MODES)
     check_range("checkpoint.every_epochs", config.checkpoint.every_epochs, 1)
     check_range("checkpoint.keep", config.checkpoint.keep, 1)

@@ -14,6 +14,7 @@ from mmbc_jax.core.protocols import Actor, Discriminator, Policy
 from mmbc_jax.core.types import Array, Key, PyTree, Rollouts, Variables
 from mmbc_jax.ops.normalisation import Normalizer
 
+_NOT_OUTCOME = ("success", "reward")  # these have fields of their own
 Act = Callable[["Subject", Key, Array, Array], Array]
 
 
@@ -132,6 +133,7 @@ class Evaluator:
             log_q=log_q / visited if self.discriminator else jnp.full_like(log_q, jnp.nan),
             path=path,
             path_mask=mask,
+            outcome={name: x for name, x in final.metrics.items() if not name.startswith(_NOT_OUTCOME)},
         )
 
     def _paths(self, start: Any, paths: Array, steps: Array) -> tuple[Array, Array]:

@@ -21,6 +21,7 @@ from mmbc_jax.training import stages as stages_lib
 from mmbc_jax.training.checkpoint import StageCheckpoints, checkpoint_steps, find_stage, read_meta
 from mmbc_jax.training.data import StageData
 from mmbc_jax.training.defaults import STAGES
+from mmbc_jax.training.diagnose import diagnose
 from mmbc_jax.training.epoch import check_runs, take_runs
 from mmbc_jax.training.grid import Grid, StageRuns, check_grid, parent_index, parse_grid, run_keys
 from mmbc_jax.training.logs import MetricLog
@@ -84,7 +85,7 @@ class Pipeline:
           Interrupted: SIGTERM or SIGINT arrived; the state is saved.
         """
         first_start = not os.path.exists(self.workdir / "config.json")
-        if first_start and self.setup.config.data.path and {"bc", "baseline"} & set(self.names):
+        if first_start and self.setup.config.data.path and {"bc", "baseline", "dagger"} & set(self.names):
             # Before the directory is claimed, so that a mistyped path leaves nothing behind.
             self._episodes = setup_lib.load_episodes(self.setup)
         claim_workdir(self.workdir, self.setup.config)
@@ -138,6 +139,8 @@ class Pipeline:
         sections = ["env", "policy", "prior", "sampler", "chunk"]
         if name == "discover":
             sections += ["actor", "discriminator"]
+        if name == "bc" and "dagger" in self.names:
+            sections += ["data"]  # whose windows were normalised as the clone's were
         for section in sections:
             differ = changed_fields(meta["config"].get(section), config[section], section)
             if differ:
@@ -269,6 +272,10 @@ class Pipeline:
             if stage.num_modes is None and self.data.held_out is not None:
                 offline = self.data.offline(stage, state, self._keys(f"offline/{stage.name}", runs))
                 metrics = [{**ours, **theirs} for ours, theirs in zip(metrics, offline, strict=True)]
+            if stage.num_modes is None and self.setup.config.diagnostics:
+                keys = self._keys(f"diagnose/{stage.name}", runs)
+                figures = diagnose(self.setup, stage, state, self.data.train_windows, rollouts, keys)
+                metrics = [{**ours, **theirs} for ours, theirs in zip(metrics, figures, strict=True)]
         facts = {
             "train_seconds": meta.get("seconds", 0.0),
             "evaluate_seconds": time.perf_counter() - start,

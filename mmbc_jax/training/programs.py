@@ -9,6 +9,7 @@ import jax
 
 from mmbc_jax.core.types import PyTree, Rollouts
 from mmbc_jax.diagnostics.modes import mode_metrics
+from mmbc_jax.diagnostics.outcomes import outcome_metrics
 from mmbc_jax.training import stages as stages_lib
 from mmbc_jax.training.epoch import Program, compile_program, make_epoch, over_runs
 from mmbc_jax.training.setup import Setup
@@ -66,8 +67,8 @@ class Programs:
         rollouts = jax.device_get(self._cache[key](subject, ()))
         num_modes = self.setup.env_spec.num_modes
         metrics = [
-            mode_metrics(jax.tree.map(lambda x, i=i: x[i], rollouts), num_modes, stage.num_modes or 1)
-            for i in range(len(state.step))
+            mode_metrics(one, num_modes, stage.num_modes or 1) | outcome_metrics(one, num_modes)
+            for one in (jax.tree.map(lambda x, i=i: x[i], rollouts) for i in range(len(state.step)))
         ]
         return rollouts, metrics
 

@@ -17,7 +17,9 @@ from mmbc_jax.core.types import PyTree
 from mmbc_jax.training import setup as setup_lib
 from mmbc_jax.training import stages as stages_lib
 from mmbc_jax.training.checkpoint import StageCheckpoints, find_stage, read_meta
+from mmbc_jax.training.data import StageData
 from mmbc_jax.training.defaults import STAGES
+from mmbc_jax.training.diagnose import diagnose
 from mmbc_jax.training.grid import Grid, parse_grid, run_keys
 from mmbc_jax.training.programs import Programs
 from mmbc_jax.training.results import StageResult
@@ -70,6 +72,7 @@ class Restored:
       state: leading axis R.
       runs: (point, seed) of each run.
       grid: of the training run.
+      workdir: of the training run, with the demonstrations that it recorded.
     """
 
     setup: Setup
@@ -77,6 +80,27 @@ class Restored:
     state: TrainState
     runs: list[tuple[int, int]]
     grid: Grid
+    workdir: Path
+
+    def diagnose(self, results: dict[str, StageResult]) -> None:
+        """Adds the figures of the instruments in `config.diagnostics`, and the verdicts, to a result.
+
+        Args:
+          results: as from `evaluate`; changed in place.
+
+        Raises:
+          UserError: the stage is not a clone.
+        """
+        stage = self.stage
+        if stage.num_modes is not None:
+            raise UserError(
+                f"--diagnostics measures clones (stages bc, baseline and dagger), not {stage.name}"
+            )
+        windows = StageData.prepare(self.setup, self.workdir, keep=False).train_windows
+        keys = run_keys(f"diagnose/{stage.name}", [seed for _, seed in self.runs])
+        result = results[stage.name]
+        found = diagnose(self.setup, stage, self.state, windows, result.rollouts, keys)
+        result.metrics = [{**ours, **theirs} for ours, theirs in zip(result.metrics, found, strict=True)]
 
     def evaluate(self, seed: int | None = None, command: int | None = None) -> dict[str, StageResult]:
         """Plays episodes as training's last evaluation does.
@@ -100,7 +124,10 @@ class Restored:
         if seed is not None:
             keys = jax.vmap(lambda key: jax.random.fold_in(key, seed))(keys)
         programs = Programs(self.setup, command)
-        rollouts, metrics = programs.evaluate(self.stage, self.state, keys)
+        metrics: list[dict[str, Any]] = [{} for _ in self.runs]
+        rollouts = None
+        if self.setup.env is not None or not self.setup.config.diagnostics:
+            rollouts, metrics = programs.evaluate(self.stage, self.state, keys)
         facts = {
             "train_seconds": 0.0,
             "evaluate_seconds": time.perf_counter() - start,
@@ -140,4 +167,6 @@ def restore(path: Path, stage: str, overrides: list[tuple[str, str]]) -> Restore
     state, runs = restore_stage(setup, name, directory)
     seeds = len({seed for _, seed in runs})
     grid = parse_grid(config.sweep.grid, seeds, min(seed for _, seed in runs))
-    return Restored(setup, stages_lib.make_stage(setup, name, ("bc",)), state, runs, grid)
+    return Restored(
+        setup, stages_lib.make_stage(setup, name, ("bc",)), state, runs, grid, directory.parents[1]
+    )

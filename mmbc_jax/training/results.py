@@ -9,6 +9,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from mmbc_jax.core.files import read_json, write_atomic, write_json
@@ -40,11 +41,11 @@ class StageResult:
         if self.rollouts is None:
             return None
         run = int(self.index[point, seed])
-        fields = {name: getattr(self.rollouts, name)[run] for name in _FIELDS}
-        return Rollouts(**fields)
+        return jax.tree.map(lambda leaf: leaf[run], self.rollouts)
 
 
-_FIELDS = tuple(field.name for field in dataclasses.fields(Rollouts))
+_FIELDS = tuple(field.name for field in dataclasses.fields(Rollouts) if field.name != "outcome")
+_OUTCOME = "outcome."
 
 
 def scalars(metrics: dict[str, Any]) -> dict[str, float]:
@@ -62,6 +63,7 @@ def save_result(workdir: Path, result: StageResult) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if result.rollouts is not None:
         arrays: dict[str, Any] = {name: np.asarray(getattr(result.rollouts, name)) for name in _FIELDS}
+        arrays |= {_OUTCOME + name: np.asarray(values) for name, values in result.rollouts.outcome.items()}
         write_atomic(folder / "rollouts.npz", lambda file: np.savez_compressed(file, **arrays))
     value = {
         "name": result.name,
@@ -82,7 +84,10 @@ def load_result(workdir: Path, name: str) -> StageResult | None:
         value = read_json(folder / "result.json")
         if value["has_rollouts"]:
             with np.load(folder / "rollouts.npz", allow_pickle=False) as arrays:
-                rollouts = Rollouts(**{field: arrays[field] for field in _FIELDS})
+                outcome = {
+                    name.removeprefix(_OUTCOME): arrays[name] for name in arrays if name.startswith(_OUTCOME)
+                }
+                rollouts = Rollouts(**{field: arrays[field] for field in _FIELDS}, outcome=outcome)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
         return None  # the final checkpoint is evaluated again
     return StageResult(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
@@ -22,6 +23,8 @@ from mmbc_jax.envs import wrappers
 from mmbc_jax.finetune.rollout import Collector
 from mmbc_jax.nn.critic import Critic
 from mmbc_jax.training import defaults
+from mmbc_jax.training.coordinates import in_coordinates
+from mmbc_jax.training.dagger import Relabeller
 from mmbc_jax.training.evaluator import Act, Evaluator, act_with_actor, act_with_policy
 from mmbc_jax.training.rl import Learner
 
@@ -73,10 +76,12 @@ class Setup:
     def build_policy(self, section: str) -> Policy:
         """The policy named in a section of the config, with the configured prior and sampler."""
         config, spec = self.config, self.policy_spec
-        prior = registry.build("prior", config.prior, event_shape=spec.chunk_shape, obs_dim=spec.obs_dim)
+        prior = functools.partial(registry.build, "prior", config.prior, spec=spec)
+        prior(spec.chunk_shape)  # so that its section is checked whether or not the policy has a prior
         sampler = registry.build("sampler", config.sampler)
         with defaults.naming(section):
-            return registry.build("policy", config[section], spec, prior=prior, sampler=sampler)
+            policy = registry.build("policy", config[section], spec, prior=prior, sampler=sampler)
+        return in_coordinates(policy, config.chunk.coordinates)
 
     @property
     def horizon(self) -> int:
@@ -104,6 +109,10 @@ class Setup:
             length=self.env_spec.episode_length,
         )
         return Learner(config.ppo, collector, Critic(tuple(config.ppo.critic_hidden), num_modes))
+
+    def relabeller(self) -> Relabeller:
+        """What plays and relabels the episodes of stage `dagger`."""
+        return Relabeller(self._env, self.policy, self.config.dagger.episodes, self.config.chunk.execute)
 
     def evaluator(self, num_modes: int | None = None, policy: Policy | None = None) -> Evaluator:
         """The evaluator of a fine-tuned actor with `num_modes`, or of a cloned policy.
@@ -188,10 +197,15 @@ def _check_stages(setup: Setup) -> None:
     setup.policy  # noqa: B018  (builds it, so that its section is checked)
     if "baseline" in config.stages:
         setup.baseline  # noqa: B018
-    playing = [stage for stage in config.stages if stage in ("discover", "finetune", "plain")]
+    tuning = [stage for stage in config.stages if stage in ("discover", "finetune", "plain")]
+    playing = [stage for stage in config.stages if stage == "dagger"] + tuning
     if playing and setup.env is None:
         raise ConfigError("stages", tuple(config.stages), f"without {', '.join(playing)}: env.name is empty")
-    if playing:
+    if "dagger" in config.stages and not (isinstance(setup.env, HasExpert) and setup.env_spec.num_modes):
+        raise ConfigError(
+            "stages", tuple(config.stages), f"without dagger: environment {config.env.name!r} has no expert"
+        )
+    if tuning:
         setup.learner(config.finetune.num_modes)
         length = setup.env_spec.episode_length
         if config.discover.start_horizon > length:
@@ -200,7 +214,7 @@ def _check_stages(setup: Setup) -> None:
                 config.discover.start_horizon,
                 f"at most the episode length {length}",
             )
-    scripted = not config.data.path and {"bc", "baseline"} & set(config.stages)
+    scripted = not config.data.path and {"bc", "baseline", "dagger"} & set(config.stages)
     if scripted and not isinstance(setup.env, HasExpert):
         raise ConfigError(
             "data.path", "", f"a file of demonstrations: environment {config.env.name!r} has no expert"

@@ -12,14 +12,16 @@ import jax.numpy as jnp
 from mmbc_jax.core import registry
 from mmbc_jax.core.protocols import Policy
 from mmbc_jax.core.types import Batch, Key, Metrics, PyTree, Variables
-from mmbc_jax.data.windows import Windows
+from mmbc_jax.data.windows import Windows, spread_indices
 from mmbc_jax.ops.normalisation import Normalizer
-from mmbc_jax.training import bc, rl
+from mmbc_jax.training import bc, dagger, rl
 from mmbc_jax.training.evaluator import Evaluator, Subject
 from mmbc_jax.training.grid import Grid, StageRuns, hparams, stage_runs
 from mmbc_jax.training.loop import Schedule
 from mmbc_jax.training.setup import Setup
 from mmbc_jax.training.state import Hparams, TrainState
+
+_INIT_WINDOWS = 2048  # that a policy may look at before training, to place codebooks and mixture components
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +66,7 @@ def clone_traced(setup: Setup, section: str) -> tuple[str, ...]:
 def all_traced(setup: Setup) -> tuple[str, ...]:
     """Every scalar that a grid may sweep in this configuration."""
     clones = clone_traced(setup, "policy") + clone_traced(setup, "baseline")
-    return tuple(dict.fromkeys((*clones, *rl.TRACED, "finetune.mi_coef")))
+    return tuple(dict.fromkeys((*clones, *dagger.TRACED, *rl.TRACED, "finetune.mi_coef")))
 
 
 def clone_stage(setup: Setup, name: str) -> Stage:
@@ -85,7 +87,7 @@ def clone_stage(setup: Setup, name: str) -> Stage:
 
     def init(key: Key, hp: Hparams, parent: Any, shared: tuple[Windows, Normalizer]) -> TrainState:
         windows, normalizer = shared
-        sample = windows.batch(jnp.arange(min(1024, windows.obs.shape[0])))
+        sample = windows.batch(jnp.asarray(spread_indices(windows.obs.shape[0], _INIT_WINDOWS)))
         return bc.init_state(policy, normalizer, key, sample, hp)
 
     step = bc.make_train_step(policy, cfg, section)
@@ -99,6 +101,36 @@ def clone_stage(setup: Setup, name: str) -> Stage:
         env_steps=0,
         init=init,
         train_step=lambda state, shared: step(state, shared[0]),
+        make_hparams=lambda grid, runs: hparams(config, grid, runs, traced),
+    )
+
+
+def dagger_stage(setup: Setup) -> Stage:
+    """Stage `dagger`: the clone of `bc`, trained further; a training step is a round."""
+    config, relabeller = setup.config, setup.relabeller()
+    cfg, traced = config.dagger, clone_traced(setup, "policy") + dagger.TRACED
+    per_decision = config.chunk.execute + config.chunk.predict  # played, and looked ahead by the expert
+
+    def init(key: Key, hp: Hparams, parent_state: TrainState, shared: Any) -> TrainState:
+        return dagger.init_state(parent_state, key, relabeller, cfg, hp)
+
+    return Stage(
+        name="dagger",
+        parent="bc",
+        traced=traced,
+        program="dagger",
+        num_modes=None,
+        schedule=Schedule(
+            epochs=cfg.rounds,
+            rows=1,
+            steps_per_row=1,
+            eval_every=config.evaluation.every_epochs,
+            save_every=config.checkpoint.every_epochs,
+            nonfinite_limit=config.nonfinite_limit,
+        ),
+        env_steps=cfg.rounds * cfg.episodes * relabeller.decisions * per_decision,
+        init=init,
+        train_step=dagger.make_train_step(relabeller, config.bc, cfg),
         make_hparams=lambda grid, runs: hparams(config, grid, runs, traced),
     )
 
@@ -175,6 +207,8 @@ def make_stage(setup: Setup, name: str, available: tuple[str, ...]) -> Stage:
     """The stage of a name; `available` are the stages whose results exist when it runs."""
     if name in ("bc", "baseline"):
         return clone_stage(setup, name)
+    if name == "dagger":
+        return dagger_stage(setup)
     return tune_stage(setup, name, available)
 
 

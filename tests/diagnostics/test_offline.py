@@ -11,7 +11,7 @@ from mmbc_jax.core.config import plugin
 from mmbc_jax.core.types import Loss, PolicySpec, Variables
 from mmbc_jax.data.windows import Windows
 from mmbc_jax.diagnostics import offline
-from mmbc_jax.diagnostics.offline import best_of_weights, make_offline_metrics, offline_metrics
+from mmbc_jax.diagnostics.offline import COVERED, best_of_weights, make_offline_metrics, offline_metrics
 
 H, A = 3, 2
 
@@ -73,8 +73,10 @@ def test_deterministic_policy_against_numpy():
     windows = windows_of(chunk, mask)
     found = offline_metrics(Constant(answer), Variables({}), windows, jax.random.key(0), 5, 3, hp())
     assert set(found) == {
-        f"offline/{k}" for k in ("loss", "best_of_1", "best_of_4", "best_of_5", "mean_error", "spread")
+        f"offline/{k}"
+        for k in ("loss", "best_of_1", "best_of_4", "best_of_5", "covered", "mean_error", "spread")
     }
+    assert float(found["offline/covered"]) == pytest.approx(np.mean(np.asarray(errors) <= COVERED))
     for name in ("best_of_1", "best_of_4", "best_of_5", "mean_error"):
         np.testing.assert_allclose(found[f"offline/{name}"], np.mean(errors), rtol=1e-5)
     np.testing.assert_allclose(found["offline/spread"], 0, atol=1e-6)
@@ -169,3 +171,10 @@ def test_samples_differ_between_keys_and_not_between_calls():
 def test_refuses(samples, batch):
     with pytest.raises(ValueError, match=">= 1"):
         make_offline_metrics(Coin(0.0), samples, batch)
+
+
+def test_covered_counts_windows_with_a_near_sample():
+    answer = np.zeros((H, A))
+    chunk = np.stack([np.full((H, A), 0.05), np.full((H, A), 0.2), np.zeros((H, A)), np.full((H, A), 0.15)])
+    found = offline_metrics(Constant(answer), Variables({}), windows_of(chunk), jax.random.key(0), 2, 3, hp())
+    assert float(found["offline/covered"]) == pytest.approx(0.5)

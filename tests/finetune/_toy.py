@@ -26,15 +26,11 @@ class NoisePolicy:
     seen: list = dataclasses.field(default_factory=list, compare=False)
 
     def init(self, key: Key, sample_batch: Batch) -> Variables:
-        built = registry.build("prior", plugin("prior", self.prior), **self._shapes)
+        built = registry.build("prior", plugin("prior", self.prior), self.spec.chunk_shape, spec=self.spec)
         return Variables({}, {"prior": built.init(key)})
 
-    @property
-    def _shapes(self) -> dict:
-        return {"event_shape": self.spec.chunk_shape, "obs_dim": self.spec.obs_dim}
-
     def base_distribution(self, variables: Variables, obs: Array) -> Any:
-        built = registry.build("prior", plugin("prior", self.prior), **self._shapes)
+        built = registry.build("prior", plugin("prior", self.prior), self.spec.chunk_shape, spec=self.spec)
         x0 = built.distribution(variables.stats["prior"], obs)
         if not self.path:
             return x0

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +18,7 @@ SPEC = PolicySpec(obs_dim=3, action_dim=2, chunk_len=4)
 
 
 def make(sampler="ddim", steps=2, **fields):
-    prior = registry.build("prior", plugin("prior", "normal"), event_shape=SPEC.chunk_shape, obs_dim=3)
+    prior = functools.partial(registry.build, "prior", plugin("prior", "normal"), spec=SPEC)
     integrator = registry.build("sampler", plugin("sampler", sampler, steps=steps))
     cfg = plugin("policy", "diffusion", **{"hidden": (32, 32), **fields})
     return registry.build("policy", cfg, SPEC, prior=prior, sampler=integrator)

@@ -59,7 +59,7 @@ def test_regression_goes_down_the_middle_of_two_modes():
 def test_fourier_features_reach_the_network():
     for octaves in (0, 3):
         v = make(fourier_octaves=octaves).init(jax.random.key(0), None)
-        assert v.params["Dense_0"]["kernel"].shape == (2 * (1 + 2 * octaves), 16)
+        assert v.params["from_obs"]["kernel"].shape == (2 * (1 + 2 * octaves), 16)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 
+import jax
 import numpy as np
 import pytest
 
@@ -20,6 +21,7 @@ def result(rollouts=True):
         log_q=np.full((3, 2), np.nan, np.float32),
         path=np.random.default_rng(0).normal(size=(3, 1, 17, 2)).astype(np.float32),
         path_mask=np.ones((3, 1, 17), np.float32),
+        outcome={"bridge": np.array([[0, 1], [0, 0], [1, 1]], np.float32)},
     )
     metrics = [{"success_rate": 0.1 * i, "mi": None, "table": [[1, 2], [3, i]]} for i in range(3)]
     index = np.array([[0, 1], [2, 1]], np.int32)
@@ -42,9 +44,10 @@ def test_round_trip(tmp_path, rollouts):
         assert found.rollouts is None
         assert found.run(0, 0) is None
         return
-    for name, array in vars(saved.rollouts).items():
-        assert getattr(found.rollouts, name).tobytes() == array.tobytes()
-        assert getattr(found.rollouts, name).dtype == array.dtype
+    assert jax.tree.structure(found.rollouts) == jax.tree.structure(saved.rollouts)
+    for one, other in zip(jax.tree.leaves(found.rollouts), jax.tree.leaves(saved.rollouts), strict=True):
+        assert one.tobytes() == other.tobytes()
+        assert one.dtype == other.dtype
 
 
 def test_run_picks_the_episodes_of_a_point_and_seed():

@@ -1,0 +1,51 @@
+"""Which diagnostics a configuration asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ml_collections import ConfigDict
+
+from mmbc_jax.core import registry
+from mmbc_jax.core.errors import ConfigError, nearest
+from mmbc_jax.core.protocols import Diagnostic
+
+ALL = "all"
+
+
+def default_config() -> ConfigDict:
+    """One section per instrument of the package, with its defaults."""
+    return ConfigDict(
+        {
+            name: registry.find("diagnostic", name).default_config()
+            for name in registry.available("diagnostic")
+        }
+    )
+
+
+def instrument_names(chosen: Sequence[str]) -> tuple[str, ...]:
+    """The instruments behind a list of names, in which `all` stands for every one of the package.
+
+    Raises:
+      ConfigError: unknown name.
+    """
+    known = registry.available("diagnostic")
+    found: list[str] = []
+    for name in chosen:
+        if name != ALL and name not in known and ":" not in name:
+            raise ConfigError("diagnostics", name, f"{nearest(name, (*known, ALL))}")
+        found += known if name == ALL else [name]
+    return tuple(dict.fromkeys(found))
+
+
+def build_instruments(config: ConfigDict) -> dict[str, Diagnostic]:
+    """The instruments that `config.diagnostics` names, with the settings of `config.instruments`.
+
+    Raises:
+      ConfigError: unknown name, or a setting that cannot work.
+    """
+    built = {}
+    for name in instrument_names(config.diagnostics):
+        plugin = registry.find("diagnostic", name, "diagnostics")
+        built[name] = plugin(config.instruments.get(name) or plugin.default_config())
+    return built
