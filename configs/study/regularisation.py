@@ -25,7 +25,7 @@ COLUMNS = (
     ("coverage/gap", "coverage gap", 2),
     ("coverage/missed", "missed", 1),
 )
-BETAS = {"small": "0.001,0.01,0.03,0.1,0.3,1", "full": "0.001,0.003,0.01,0.03,0.1,0.3,1,3,10"}
+BETAS = {"small": "0.001,0.01,0.1,1", "full": "0.001,0.003,0.01,0.03,0.1,0.3,1,3,10"}
 
 
 def threshold(results: Results) -> Check:
@@ -71,7 +71,7 @@ def make(family: str, prior: str, grid: str, **policy: object) -> Variant:
     config = open_loop("radial", K, family, **policy)
     config.prior = plugin("prior", prior)
     config.sweep.grid = grid
-    config.bc.update({"steps": 2000, "batch_size": 128})
+    config.bc.update({"steps": 1500, "batch_size": 128})
     config.diagnostics = ("information", "coverage", "bridges")
     return Variant(f"{family}-{prior}", {"family": family, "prior": prior}, config)
 

@@ -38,7 +38,7 @@ class Family:
 
 
 # Fields regress noise, most of which no network can predict: they need whitened coordinates and more steps.
-_FIELD: dict[str, Any] = {"coordinates": "whitened", "steps": 8000, "learning_rate": 3e-3}
+_FIELD: dict[str, Any] = {"coordinates": "whitened", "steps": 6000, "learning_rate": 3e-3}
 _MIXTURE = {"hidden": (128, 128), "fourier_octaves": 2}
 _TEN, _HUNDRED, _HEUN = {"steps": 10}, {"steps": 100}, {"steps": 4}
 FAMILIES: dict[str, Family] = {

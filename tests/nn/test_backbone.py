@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 from ml_collections import ConfigDict
 
 from mmbc_jax.core.errors import ConfigError
@@ -229,43 +228,53 @@ def test_transformer_block_written_out():
     np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-4)
 
 
-def as_torch(array):
-    return torch.tensor(np.asarray(array, np.float32))
+def convolved(p, x, kernel, stride=1):
+    """x [B, L, C] through the weights of a `Conv1d`, whose rows are ordered tap by tap, sum by sum."""
+    weight = np.asarray(p["taps"]["kernel"], np.float64).reshape(kernel, x.shape[-1], -1)
+    centres = range(0, x.shape[1], stride)
+    out = np.zeros((len(x), len(centres), weight.shape[-1])) + np.asarray(p["taps"]["bias"])
+    for row, centre in enumerate(centres):
+        for tap in range(kernel):
+            at = centre + tap - kernel // 2
+            if 0 <= at < x.shape[1]:
+                out[:, row] += x[:, at] @ weight[tap]
+    return out
 
 
-def torch_conv(p, x, kernel, stride=1):
-    """x [B, C, L] through the weights of a `Conv1d`, whose rows are ordered tap by tap."""
-    weight = as_torch(p["taps"]["kernel"]).reshape(kernel, x.shape[1], -1).permute(2, 1, 0)
-    return torch.nn.functional.conv1d(x, weight, as_torch(p["taps"]["bias"]), stride, kernel // 2)
+def mish(x):
+    return x * np.tanh(np.logaddexp(x, 0.0))
+
+
+def group_norm(p, x, groups):
+    """x [B, L, C], each group of channels normalised over itself and the length."""
+    parts = x.reshape(*x.shape[:2], groups, -1)
+    mean, var = (f(parts, axis=(1, 3), keepdims=True) for f in (np.mean, np.var))
+    return ((parts - mean) / np.sqrt(var + 1e-6)).reshape(x.shape) * np.asarray(p["scale"]) + p["bias"]
 
 
 @pytest.mark.parametrize(("kernel", "stride", "length"), [(5, 1, 6), (3, 2, 6), (3, 2, 5), (5, 1, 1)])
-def test_convolution_against_torch(kernel, stride, length):
+def test_convolution_sum_by_sum(kernel, stride, length):
     x = np.random.default_rng(4).standard_normal((2, length, 3)).astype(np.float32)
     conv = Conv1d(4, kernel, stride)
     params = filled(jax.eval_shape(conv.init, jax.random.key(0), x)["params"])
-    expected = torch_conv(params, as_torch(x).mT, kernel, stride).mT
+    expected = convolved(params, x, kernel, stride)
     np.testing.assert_allclose(conv.apply({"params": params}, x), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_film_block_against_torch():
-    f, channels = torch.nn.functional, 16
+def test_film_block_against_numpy():
+    channels = 16
     rng = np.random.default_rng(5)
     x, c = (rng.standard_normal(s).astype(np.float32) for s in ((2, 6, 3), (2, 7)))
     block = FiLMBlock(channels, "mish")
     p = filled(jax.eval_shape(block.init, jax.random.key(0), x, c)["params"])
 
-    def norm(name, h):
-        weights = (as_torch(p[name][k]) for k in ("scale", "bias"))
-        return f.group_norm(h, 2, *weights, eps=1e-6)
-
     def linear(name, h):
-        return f.linear(h, as_torch(p[name]["kernel"]).T, as_torch(p[name]["bias"]))
+        return h @ np.asarray(p[name]["kernel"], np.float64) + np.asarray(p[name]["bias"])
 
-    h = f.mish(norm("norm_in", torch_conv(p["conv_in"], as_torch(x).mT, 5)))
-    scale, shift = linear("film", f.mish(as_torch(c)))[..., None].chunk(2, dim=1)
-    h = f.mish(norm("norm_out", torch_conv(p["conv_out"], (1 + scale) * h + shift, 5)))
-    expected = h.mT + linear("shortcut", as_torch(x))
+    h = mish(group_norm(p["norm_in"], convolved(p["conv_in"], x, 5), 2))
+    scale, shift = np.split(linear("film", mish(c))[:, None], 2, axis=-1)
+    h = mish(group_norm(p["norm_out"], convolved(p["conv_out"], (1 + scale) * h + shift, 5), 2))
+    expected = h + linear("shortcut", x)
     np.testing.assert_allclose(jax.jit(block.apply)({"params": p}, x, c), expected, rtol=1e-4, atol=1e-4)
 
 

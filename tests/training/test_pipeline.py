@@ -201,7 +201,7 @@ class Fragile(mse.MSEPolicy):
 
     def loss(self, variables, key, batch, hp):
         loss = super().loss(variables, key, batch, hp)
-        largest = jnp.stack([jnp.abs(x).max() for x in jax.tree.leaves(variables.params["Dense_0"])]).max()
+        largest = jnp.stack([jnp.abs(x).max() for x in jax.tree.leaves(variables.params["from_obs"])]).max()
         bad = (hp["poison"] > 0) & (largest > hp["poison"])
         return loss.replace(per_example=loss.per_example * jnp.where(bad, jnp.nan, 1.0))
 
