@@ -131,6 +131,30 @@ def families(result: Record) -> list[str]:
     return [table([*header, "train step / flow", "compile [s]"], rows)]
 
 
+def torch_families(result: Record) -> list[str]:
+    """A row per subject, work and batch: ours beside PyTorch as it comes and compiled; then what was left out."""
+    rows: list[list[str]] = []
+    left_out: dict[tuple[str, str], list[str]] = {}
+    for run in result["runs"]:
+        for case in run["cases"]:
+            names = ("mmbc_jax", "torch eager", "torch compile" if case["work"] == "train" else "torch trace")
+            where = [case["subject"], f"{case['work']} {case['sampler']}".strip(), str(case["batch_size"])]
+            size = run["facts"][case["subject"]]["parameters"]
+            row = [str(run["cores"]), where[0], f"{size / 1e6:.2f}", *where[1:]]
+            row += [milliseconds(case["seconds"][name]) if name in case["seconds"] else "-" for name in names]
+            for name in names[1:]:
+                clocks = case["ratio"], case["cpu_ratio"]
+                row += [ratio(values[name]) if name in values else "-" for values in clocks]
+            rows.append(row)
+            for reason in case["left_out"].items():
+                left_out.setdefault(reason, []).append(f"{' '.join(where)} on {run['cores']}")
+    header = ["cores", "family / backbone", "parameters [M]", "work", "batch", "ours [ms]", "eager [ms]"]
+    header += ["compile or trace [ms]", "eager / ours", "of CPU", "compile or trace / ours", "of CPU"]
+    without = [[*reason, "; ".join(places)] for reason, places in left_out.items()]
+    below = ["left out", "because", "where: family, work, batch, cores"]
+    return [table(header, rows), *([table(below, without)] if without else [])]
+
+
 def contended(run: Record) -> bool:
     """Whether other programs wanted the measured cores: more of them were runnable than there are cores."""
     load = run["load_average"]
@@ -152,7 +176,13 @@ def warnings(result: Record) -> list[str]:
 
 def render(result: Record) -> str:
     """The page of a result file."""
-    makers = {"cloning": cloning, "sampling": sampling, "finetuning": finetuning, "families": families}
+    makers = {
+        "cloning": cloning,
+        "sampling": sampling,
+        "finetuning": finetuning,
+        "families": families,
+        "torch_families": torch_families,
+    }
     tables = makers[result["benchmark"]](result)
     versions = ", ".join(f"{name} {result['versions'][name]}" for name in _PACKAGES)
     run_facts = [

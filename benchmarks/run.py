@@ -22,7 +22,7 @@ from typing import Any
 
 from benchmarks import render
 
-NAMES = ("cloning", "sampling", "finetuning", "families")
+NAMES = ("cloning", "sampling", "finetuning", "families", "torch_families")
 FORMAT = 1
 
 

@@ -114,7 +114,10 @@ def main(argv: Sequence[str]) -> int:
     sections = []
     for study in studies:
         results, missing = runner.collect(workdir, study)
-        sections.append(report.section(study, results, missing, figures))
+        runs = {
+            v.name: runner.variant_dir(workdir, study, v) for v in study.variants if v.name not in missing
+        }
+        sections.append(report.section(study, results, missing, figures, runs))
         for statement, check in report.judge(study, results):
             console.print(f"{study.name}: {report.MARK[check.holds]}: {statement}", highlight=False)
     report.write(

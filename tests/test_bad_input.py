@@ -222,7 +222,7 @@ def test_a_damaged_file_of_demonstrations(refused, tmp_path, damage):
         ("config.bc = ConfigDict({'steps': 'x'})", "config.bc.steps = 'x'"),
         ("del config.bc.steps", "config.bc.steps = None is not allowed: the field is missing"),
         ("config.bc.learning_rate = float('nan')", "config.bc.learning_rate = nan"),
-        ("config.policy.width = 3", "config.policy.width"),
+        ("config.policy.girth = 3", "config.policy.girth"),
     ],
 )
 def test_a_config_file_that_cannot_be_used(call, tmp_path, text, found):

@@ -244,7 +244,11 @@ class HasMeanPaths(Protocol):
 
 
 class Diagnostic(Protocol):
-    """An instrument: a pure function of one trained policy, its data and its samples."""
+    """An instrument: a pure function of one trained policy, its data and its samples.
+
+    With a class attribute `of_data = True` it promises to ask the demonstrations alone: runs on the same
+    demonstrations share one measurement.
+    """
 
     def measure(self, case: Any, key: Key) -> dict[str, float]:
         """{`group/name`: figure}; empty where the case lacks what is needed (see `diagnostics.case.Case`)."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mmbc_jax.ops.intervals import t_interval
 from mmbc_jax.study.plan import Check, Claim, Results, interval
 
 _COMPARE = {"<=": operator.le, ">=": operator.ge}
@@ -43,6 +44,29 @@ def mean_bound(statement: str, metric: str, sign: str, limit: float, **tags: Any
         if not found:
             return Check(None, f"no {metric}")
         holds = all(_COMPARE[sign](values.mean(), limit) for _, values in found)
+        return Check(holds, f"{metric} " + "; ".join(f"{_name(e.tags)}: {interval(v)}" for e, v in found))
+
+    return Claim(statement, check)
+
+
+def interval_bound(statement: str, metric: str, sign: str, limit: float, **tags: Any) -> Claim:
+    """The whole 95 % interval over seeds of `metric` lies beyond the limit, for every entry with these tags.
+
+    Args:
+      statement: of the claim.
+      metric: of the stage.
+      sign: "<" or ">".
+      limit: the bound.
+      **tags: which entries; those with fewer than two seeds have no interval and do not count.
+    """
+
+    def check(results: Results) -> Check:
+        found = [(e, e.per_seed(metric)) for e in results.where(**tags).entries]
+        found = [(e, values) for e, values in found if values.size > 1]
+        if not found:
+            return Check(None, f"no {metric}")
+        spans = [t_interval(values) for _, values in found]
+        holds = all(high < limit if sign == "<" else low > limit for low, high in spans)
         return Check(holds, f"{metric} " + "; ".join(f"{_name(e.tags)}: {interval(v)}" for e, v in found))
 
     return Claim(statement, check)

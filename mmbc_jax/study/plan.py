@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 from mmbc_jax.ops.intervals import t_interval
@@ -135,6 +137,21 @@ class Plot:
 
 
 @dataclasses.dataclass(frozen=True)
+class Drawing:
+    """A figure made from the evaluated episodes of variants; see `mmbc_jax.study.drawings`.
+
+    Attributes:
+      name: of its file.
+      label: one sentence below it.
+      draw: maps {variant name: work directory} of the finished variants to a figure; None with too few.
+    """
+
+    name: str
+    label: str
+    draw: Callable[[Mapping[str, Path]], Figure | None]
+
+
+@dataclasses.dataclass(frozen=True)
 class Study:
     """A question, the runs that answer it, and what the answer is expected to be.
 
@@ -144,7 +161,8 @@ class Study:
       variants: the runs.
       columns: (metric, heading, decimals) of the table.
       claims: what it is to show.
-      plots: its figures.
+      plots: its figures over tags.
+      drawings: its figures of episodes.
     """
 
     name: str
@@ -153,6 +171,7 @@ class Study:
     columns: Sequence[tuple[str, str, int]]
     claims: Sequence[Claim] = ()
     plots: Sequence[Plot] = ()
+    drawings: Sequence[Drawing] = ()
 
 
 def entries_of(variant: Variant, summary: Mapping[str, Any]) -> list[Entry]:

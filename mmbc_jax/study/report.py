@@ -96,7 +96,9 @@ def costs(results: Results) -> str:
     )
 
 
-def section(study: Study, results: Results, missing: Sequence[str], folder: Path) -> str:
+def section(
+    study: Study, results: Results, missing: Sequence[str], folder: Path, runs: Mapping[str, Path]
+) -> str:
     """One study of the report, in markdown; its figures are written to `folder`.
 
     Args:
@@ -104,6 +106,7 @@ def section(study: Study, results: Results, missing: Sequence[str], folder: Path
       results: what was found.
       missing: variants without a result.
       folder: for PNG files, linked by their names.
+      runs: {variant name: work directory} of the finished variants, for the drawings.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lines = [f"## {study.name}", "", study.question, ""]
@@ -117,6 +120,12 @@ def section(study: Study, results: Results, missing: Sequence[str], folder: Path
         name += "".join(f"_{v}" for v in plot.where.values())
         style.save(figure(plot, results, f"{study.name}: {plot.label}"), folder / f"{name}.png")
         lines += [f"![{plot.label}]({folder.name}/{name}.png)", ""]
+    for drawing in study.drawings:
+        drawn = drawing.draw(runs)
+        if drawn is not None:
+            style.save(drawn, folder / f"{study.name}_{drawing.name}.png")
+            lines += [f"![{drawing.label}]({folder.name}/{study.name}_{drawing.name}.png)", ""]
+            lines += [f"*{drawing.label}*", ""]
     judged = verdicts(results)
     if judged:
         lines += ["<details><summary>Verdicts</summary>", "", *judged, "", "</details>", ""]

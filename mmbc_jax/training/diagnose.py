@@ -61,11 +61,16 @@ def diagnose(
     if not instruments:
         return [{} for _ in range(len(state.step))]
     name = setup.config["baseline" if stage.name == "baseline" else "policy"].name
-    found = []
+    of_data = {title: one for title, one in instruments.items() if getattr(one, "of_data", False)}
+    of_policy = {title: one for title, one in instruments.items() if title not in of_data}
+    found: list[dict[str, Any]] = []
+    shared: dict[str, float] = {}
     for run in range(len(state.step)):
         one, episodes = jax.tree.map(lambda leaf, run=run: leaf[run], (state, rollouts))
         case = make_case(setup, stage, one, windows, episodes)
-        figures: dict[str, Any] = measure_all(instruments, case, keys[run])
+        if not found:
+            shared = measure_all(of_data, case, keys[run])
+        figures: dict[str, Any] = {**shared, **measure_all(of_policy, case, keys[run])}
         judged = verdict(figures, name)
         figures["verdict"] = {
             "mechanism": judged.mechanism,

@@ -7,6 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mmbc_jax.core import registry
+from mmbc_jax.core.config import plugin
+
 from . import _path_tools as tools
 
 
@@ -96,3 +99,14 @@ def test_the_smooth_path_never_turns_back():
     np.testing.assert_allclose(np.diff(path[:, 0]), 0.9 / 99, rtol=1e-3)
     assert path.min() > 0
     assert path.max() < 1
+
+
+def test_the_clock_is_observed_where_asked():
+    env = registry.build("env", plugin("env", "high_low", clock=True))
+    assert env.spec.obs_dim == 3
+    state = jax.jit(env.reset)(jax.random.key(0))
+    np.testing.assert_allclose(state.obs, [*state.data["position"], 0.0])
+    for _ in range(2):
+        state = jax.jit(env.step)(state, jnp.array([0.5, 0.5]))
+    np.testing.assert_allclose(state.obs, [*state.data["position"], 2 / 99], rtol=1e-6)
+    assert tools.build("high_low").spec.obs_dim == 2

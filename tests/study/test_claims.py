@@ -27,6 +27,16 @@ def test_mean_bound_looks_at_the_mean_of_each_entry():
     assert "K=16" in claims.mean_bound("", "sr", ">=", 0.3).check(FALLING).evidence
 
 
+def test_interval_bound_needs_the_whole_interval():
+    # [0.9, 0.8]: .85 +- .635; [.81, .80, .79]: .8 +- 4.303 * .01 / sqrt(3) = .8 +- .0248
+    wide, narrow = Results([entry([0.9, 0.8])]), Results([entry([0.81, 0.8, 0.79])])
+    assert claims.interval_bound("", "sr", ">", 0.2).check(wide).holds is True
+    assert claims.interval_bound("", "sr", ">", 0.22).check(wide).holds is False
+    assert claims.interval_bound("", "sr", "<", 0.83).check(narrow).holds is True
+    assert claims.interval_bound("", "sr", "<", 0.82).check(narrow).holds is False
+    assert claims.interval_bound("", "sr", "<", 1.0).check(Results([entry([0.5])])).holds is None
+
+
 def test_trend_in_both_directions():
     assert claims.trend("", "sr", "K", -1).check(FALLING).holds is True
     assert claims.trend("", "sr", "K", 1).check(FALLING).holds is False

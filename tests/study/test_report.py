@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import json
 
+from mmbc_jax.report import style
 from mmbc_jax.study import report
 from mmbc_jax.study.claims import bound, trend
-from mmbc_jax.study.plan import Entry, Plot, Results, Study
+from mmbc_jax.study.plan import Drawing, Entry, Plot, Results, Study
 
 RUN = {
     "timings": {"bc": {"wall_s": 10.0, "compile_s": 4.0}},
@@ -24,6 +25,10 @@ def study(**fields):
         [("sr", "SR", 2)],
         [trend("it falls", "sr", "K", -1), bound("it is high", "sr", ">=", 0.5), bound("?", "x", "<=", 1)],
         [Plot("sr", "K", "family", "success rate", True, reference={"paper": 0.5})],
+        [
+            Drawing("two", "two", lambda runs: style.new_figure(2, 2) if "flow-K2" in runs else None),
+            Drawing("other", "absent", lambda runs: None),
+        ],
         **fields,
     )
 
@@ -40,7 +45,7 @@ def results():
 
 
 def test_section_states_claims_costs_seeds_and_verdicts(tmp_path):
-    text = report.section(study(), results(), ["flow-K8"], tmp_path / "figures")
+    text = report.section(study(), results(), ["flow-K8"], tmp_path / "figures", {"flow-K2": tmp_path})
     assert "- holds: it falls" in text
     assert "- **does not hold**: it is high" in text
     assert "- no figures: ?" in text
@@ -51,6 +56,9 @@ def test_section_states_claims_costs_seeds_and_verdicts(tmp_path):
     assert "No result from: flow-K8." in text
     assert "(2 x bridges): flow: bridges." in text
     assert "![success rate](figures/toy_sr.png)" in text
+    assert "![two](figures/toy_two.png)" in text
+    assert "absent" not in text
+    assert (tmp_path / "figures" / "toy_two.png").exists()
     assert (tmp_path / "figures" / "toy_sr.png").stat().st_size > 5000
     saved = json.loads((tmp_path / "figures" / "toy.json").read_text())
     assert [claim["holds"] for claim in saved["claims"]] == [True, False, None]

@@ -61,9 +61,7 @@ class DriftInstrument:
         mask = np.asarray(case.rollouts.path_mask) > 0
         if not len(path) or not len(means) or path.shape[-1] != means.shape[-1] or mask.sum(1).min() < 2:
             return {}
-        clock = np.minimum(np.arange(path.shape[1]), means.shape[1] - 1)
-        at = means[:, clock]
-        distance = np.linalg.norm(path[:, None] - at, axis=-1)
+        at, distance = clocked(path, means)
         found = _deviations(distance, mask, np.linalg.norm(np.diff(means, axis=1), axis=-1).sum(1).mean())
         return found | (self._choices(distance, at, mask) if len(means) > 1 else {})
 
@@ -88,10 +86,21 @@ class DriftInstrument:
         return found
 
 
+def clocked(path: np.ndarray, means: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean paths [K, T, 2] at the steps of episodes [P, L, 2], as [K, L, 2], and distances to them [P, K, L]."""
+    at = means[:, np.minimum(np.arange(path.shape[1]), means.shape[1] - 1)]
+    return at, np.linalg.norm(path[:, None] - at, axis=-1)
+
+
+def deviation(distance: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """e_t [P, L]: distances [P, K, L] to the mean paths, of the mode nearest over the steps in `mask` [P, L]."""
+    own = ((distance * mask[:, None]).sum(-1) / mask.sum(-1)[:, None]).argmin(axis=1)
+    return distance[np.arange(len(distance)), own]
+
+
 def _deviations(distance: np.ndarray, mask: np.ndarray, length: float) -> dict[str, float]:
     """Figures of e_t from distances [P, K, L], a mask [P, L] and the modes' mean path length."""
-    own = ((distance * mask[:, None]).sum(-1) / mask.sum(-1)[:, None]).argmin(axis=1)
-    error = distance[np.arange(len(distance)), own]
+    error = deviation(distance, mask)
     last = mask.shape[1] - 1 - mask[:, ::-1].argmax(axis=1)
     final = float(error[np.arange(len(error)), last].mean())
     running = mask.any(axis=0)

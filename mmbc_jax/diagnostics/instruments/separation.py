@@ -12,6 +12,7 @@ where nothing is separated, so these figures belong next to every success rate.
 from __future__ import annotations
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 from ml_collections import ConfigDict
@@ -39,8 +40,10 @@ class SeparationInstrument:
       chunk_anchors: observations at which raw chunks are grouped.
       chunk_neighbours: most demonstrations at each.
       max_modes: largest number of groups tried.
+      of_data: it asks the demonstrations alone, so that one measurement serves all runs.
     """
 
+    of_data: ClassVar[bool] = True
     rule: AnchorRule
     chunk_anchors: int
     chunk_neighbours: int

@@ -6,10 +6,14 @@ e_{t+1} = (1-g) e_t + sigma n from e_0 ~ N(0, s^2 I):
 
   Var e_t = (1-g)^{2t} s^2 + sigma^2 (1 - (1-g)^{2t}) / (1 - (1-g)^2).
 
-Unlike in the tasks of one chunk, demonstrations show the way back. T = 100. Everything else as in `_paths`.
+Unlike in the tasks of one chunk, demonstrations show the way back. T = 100. The expert goes by the clock t: with
+`clock` the observation is (x, y, t / (T - 1)) and the expert's action a function of it; without, (x, y), and a policy
+cannot know that it is late. Everything else as in `_paths`.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,9 +27,13 @@ from mmbc_jax.envs.synthetic._statistics import RAYLEIGH_MEAN, RAYLEIGH_STD
 POINTS = 100
 
 
-def tracking_config() -> dict[str, float]:
-    """noise: of the expert's action; start_std: of the first position; gain: g, part of the error closed."""
-    return {"noise": 0.0, "start_std": 0.02, "gain": 0.3}
+def tracking_config() -> dict[str, Any]:
+    """Settings of every tracked path.
+
+    noise: of the expert's action. start_std: of the first position. gain: g, part of the error closed.
+    clock: whether the time is observed.
+    """
+    return {"noise": 0.0, "start_std": 0.02, "gain": 0.3, "clock": False}
 
 
 class TrackedPath(PathTask):
@@ -38,11 +46,11 @@ class TrackedPath(PathTask):
         check_range("env.noise", cfg.noise, 0.0)
         check_range("env.start_std", cfg.start_std, 0.0)
         check_range("env.gain", cfg.gain, 0.0, 1.0, open_low=True)
-        super().__init__(cfg, mode_names, POINTS)
+        super().__init__(cfg, mode_names, POINTS, obs_dim=3 if cfg.clock else 2)
 
     def default_params(self) -> PyTree:
-        """Every field of the config as a [] float."""
-        return {name: jnp.asarray(value) for name, value in self.cfg.items() if name != "name"}
+        """Every number of the config as a [] float."""
+        return {name: jnp.asarray(x) for name, x in self.cfg.items() if name not in ("name", "clock")}
 
     def spread(self, params: PyTree) -> Spread:
         """Steps differ by -g e_t + sigma n; D is bounded as if all e_t of an episode were one draw."""
@@ -84,8 +92,11 @@ class TrackedPath(PathTask):
         return jnp.clip(jnp.where(step + 1 < self.points, move, 0.0) / self.scale, -1.0, 1.0)
 
     def _deviating(self, state: State) -> State:
-        """`state` with the metric "deviation"."""
+        """`state` with the metric "deviation", and with the clock in its observation."""
         data, params = state.data, state.info["params"]
         distances = self._distances(params, data["position"], data["step"])
         deviation = distances[jnp.argmin(data["distances"])]
-        return state.replace(metrics=state.metrics | {"deviation": deviation})
+        obs = data["position"]
+        if self.cfg.clock:
+            obs = jnp.concatenate([obs, (data["step"] / (self.points - 1.0))[None]])
+        return state.replace(obs=obs, metrics=state.metrics | {"deviation": deviation})
