@@ -8,7 +8,7 @@ from pathlib import Path
 from mmbc_jax.core.config import load_module
 from mmbc_jax.study.plan import Study
 
-PARTS = ("modes", "regularisation", "transport", "blog", "human")
+PARTS = ("modes", "tasks", "regularisation", "transport", "blog", "human")
 
 
 def get_studies(scale: str) -> list[Study]:

@@ -50,7 +50,7 @@ def verdicts(results: Results) -> list[str]:
 
 
 def figure(plot: Plot, results: Results, title: str) -> Any:
-    """A metric over a tag, a line per value of another, with 95 % intervals over seeds and L in the legend."""
+    """A metric over a tag, a line per value of another, with 95 % intervals over seeds, L and beta in the legend."""
     drawing = style.new_figure(6.4, 4.0)
     axes = drawing.add_subplot()
     chosen = results.where(**plot.where)
@@ -64,7 +64,7 @@ def figure(plot: Plot, results: Results, title: str) -> Any:
         means = np.array([v.mean() for v in values])
         spans = [t_interval(v) if len(v) > 1 else (m, m) for v, m in zip(values, means, strict=True)]
         low, high = (np.array(side) for side in zip(*spans, strict=True))
-        axes.plot(xs, means, marker="o", markersize=3.5, color=colour, label=str(name))
+        axes.plot(xs, means, marker="o", markersize=3.5, color=colour, label=_legend(name, own, plot.x))
         if len(xs) > 1:
             axes.fill_between(xs, low, high, color=colour, alpha=0.15, linewidth=0)
     for label, value in plot.reference.items():
@@ -76,6 +76,18 @@ def figure(plot: Plot, results: Results, title: str) -> Any:
     style.dress(axes, title, "y")
     axes.legend(fontsize=7, frameon=False, ncols=2)
     return drawing
+
+
+def _legend(name: Any, own: Results, x: str) -> str:
+    """The name of a line, with the range of its sampled Lipschitz constants (median over draws) and its beta."""
+    parts = [_tag(name)]
+    steep = own.values("capacity/lipschitz")
+    if steep.size:
+        parts.append(f"L {steep.min():.2g} to {steep.max():.2g}")
+    betas = [_tag(beta) for beta in own.tag("beta")] if x != "beta" else []
+    if betas:
+        parts.append("beta " + ", ".join(betas))
+    return "; ".join(parts)
 
 
 def costs(results: Results) -> str:

@@ -71,3 +71,19 @@ def test_written_report_begins_with_its_command(tmp_path):
     assert lines[0] == "# Title"
     assert "    python -m mmbc_jax.sweep" in lines
     assert lines[-1] == "## b"
+
+
+def test_lines_carry_lipschitz_constants_and_beta():
+    entries = [
+        Entry(
+            {"family": "cvae", "K": k, "beta": 0.01},
+            {"sr": {"per_seed": [0.5]}, "capacity/lipschitz": {"per_seed": [v]}},
+            {},
+        )
+        for k, v in ((2, 3.0), (8, 41.0))
+    ]
+    drawn = report.figure(Plot("sr", "K", "family", "SR"), Results(entries), "title")
+    (text,) = drawn.axes[0].get_legend().get_texts()
+    assert text.get_text() == "cvae; L 3 to 41; beta 0.01"
+    over_beta = report.figure(Plot("sr", "beta", "family", "SR"), Results(entries), "title")
+    assert "beta" not in over_beta.axes[0].get_legend().get_texts()[0].get_text()
