@@ -26,7 +26,7 @@ def study(task: str, ks: tuple[int, ...], families: tuple[str, ...]) -> Study:
         for k in ks:
             config = open_loop(task, k, family)
             tags = {"family": family, "K": k}
-            if "beta" in config.policy:
+            if config.policy.name == "cvae":
                 tags["beta"] = config.policy.beta
             variants.append(Variant(f"{family.replace(' ', '_')}-K{k}", tags, config))
     smooth = [family for family in ("flow", "diffusion") if family in families]

@@ -85,7 +85,7 @@ def episodes(variants: Sequence[Variant], labels: Sequence[str], title: str, cou
                 for line in paths_of(own)[:count] if own is not None else []:
                     axes.plot(*line.T, color=colour, linewidth=0.6, alpha=0.6)
             style.dress(axes, label)
-            axes.set(aspect="equal", xticks=[], yticks=[])
+            axes.set(aspect="equal", xticks=[], yticks=[], xlabel="", ylabel="")
         style.add_title(figure, title)
         return figure
 
@@ -99,7 +99,7 @@ def _result(variant: Variant, runs: Mapping[str, Path]) -> StageResult | None:
 
 
 def _curves(variant: Variant, result: StageResult) -> np.ndarray:
-    """[N, L] deviation over time of each seed, averaged over the episodes that are still running."""
+    """[N, L] deviation over time of each seed, averaged over the episodes that still run, while any does."""
     env = registry.build("env", variant.config.env)
     means = np.asarray(env.mean_paths(env.default_params()), np.float64)[: env.spec.num_modes]
     curves = []
@@ -108,5 +108,6 @@ def _curves(variant: Variant, result: StageResult) -> np.ndarray:
         assert own is not None
         path, mask = np.asarray(own.path, np.float64), np.asarray(own.path_mask) > 0
         error = deviation(clocked(path, means)[1], mask)
-        curves.append((error * mask).sum(0) / np.maximum(mask.sum(0), 1))
-    return np.stack(curves)
+        curves.append((error * mask).sum(0) / np.where(mask.any(0), mask.sum(0), np.nan))
+    stacked = np.stack(curves)
+    return stacked[:, np.isfinite(stacked).all(0)]

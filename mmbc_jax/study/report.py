@@ -70,11 +70,14 @@ def figure(plot: Plot, results: Results, title: str) -> Any:
     for label, value in plot.reference.items():
         axes.axhline(value, color=style.MUTED, linewidth=0.9, linestyle="--")
         axes.annotate(label, (0.01, value), xycoords=("axes fraction", "data"), fontsize=7, va="bottom")
+    ticks = sorted(chosen.tag(plot.x))
     if plot.log_x:
-        axes.set_xscale("symlog" if min(chosen.tag(plot.x), default=1) <= 0 else "log")
+        axes.set_xscale("symlog" if min(ticks, default=1) <= 0 else "log")
+    axes.set_xticks(ticks, [_tag(x) for x in ticks])
+    axes.minorticks_off()
     axes.set(xlabel=plot.x, ylabel=plot.label)
     style.dress(axes, title, "y")
-    axes.legend(fontsize=7, frameon=False, ncols=2)
+    drawing.legend(loc="outside lower left", fontsize=7, frameon=False, ncols=3)
     return drawing
 
 

@@ -83,7 +83,7 @@ def test_lines_carry_lipschitz_constants_and_beta():
         for k, v in ((2, 3.0), (8, 41.0))
     ]
     drawn = report.figure(Plot("sr", "K", "family", "SR"), Results(entries), "title")
-    (text,) = drawn.axes[0].get_legend().get_texts()
+    (text,) = drawn.legends[0].get_texts()
     assert text.get_text() == "cvae; L 3 to 41; beta 0.01"
     over_beta = report.figure(Plot("sr", "beta", "family", "SR"), Results(entries), "title")
-    assert "beta" not in over_beta.axes[0].get_legend().get_texts()[0].get_text()
+    assert "beta" not in over_beta.legends[0].get_texts()[0].get_text()
