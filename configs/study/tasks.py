@@ -13,7 +13,7 @@ COLUMNS = (
     ("valid_mode_coverage", "valid cov.", 2),
     ("mode_entropy", "entropy", 3),
     ("bridge_fraction", "bridges", 3),
-    ("separation/modes", "modes / obs", 2),
+    ("separation/path_modes", "modes shown", 2),
     ("separation/path_delta", "Delta", 2),
     ("capacity/lipschitz", "L sampled", 1),
     ("capacity/needed_lipschitz", "L needed", 1),
@@ -31,7 +31,7 @@ def competitive(results: Results) -> Check:
     return Check(
         bool(base.mean() >= rates[best].mean() - 0.02),
         f"deterministic {interval(base)}, {best} {interval(rates[best])}; "
-        f"{own.mean('separation/modes'):.2f} modes per observation",
+        f"{own.mean('separation/path_modes'):.2f} demonstrated modes per observation",
     )
 
 
@@ -56,7 +56,7 @@ def get_studies(scale: str) -> list[Study]:
         custom("and is within .02 of the best where the observation shows which one", competitive),
         gap(
             "the diagnostic tells the two apart before anything is trained",
-            "separation/modes",
+            "separation/path_modes",
             {"task": "circle"},
             {"task": "conditional_circle"},
             margin=0.8,
