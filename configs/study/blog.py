@@ -24,7 +24,8 @@ CHOICE = (
     ("drift/final", "e at the end", 3),
     ("mode_entropy", "entropy", 2),
     ("valid_mode_coverage", "valid cov.", 2),
-    ("separation/ratio", "separation", 2),
+    ("separation/path_modes", "modes shown", 2),
+    ("separation/path_delta", "Delta", 2),
     ("offline/best_of_1", "held-out error", 4),
 )
 

@@ -7,9 +7,9 @@ Run:     python -m mmbc_jax.sweep --config configs/study/human.py --config.scale
 from ml_collections import ConfigDict
 
 from mmbc_jax.core.config import plugin
-from mmbc_jax.study.claims import custom
+from mmbc_jax.study.claims import against_the_rest
 from mmbc_jax.study.families import FAMILIES, LATENT, clone
-from mmbc_jax.study.plan import Check, Results, Study, Variant, interval
+from mmbc_jax.study.plan import Study, Variant
 
 COLUMNS = (
     ("offline/best_of_1", "best of 1", 4),
@@ -43,36 +43,6 @@ def lair(family: str) -> ConfigDict:
     return config
 
 
-def best(results: Results) -> Check:
-    """Generative families against regression, by what their best of 16 samples reaches."""
-    base = results.where(family="deterministic").values("offline/best_of_16")
-    rest = {f: results.where(family=f).values("offline/best_of_16") for f in results.tag("family")}
-    rest = {f: v for f, v in rest.items() if f != "deterministic" and v.size}
-    if not (base.size and rest):
-        return Check(None, "no figures")
-    name = min(rest, key=lambda f: rest[f].mean())
-    modes = results.mean("separation/modes")
-    return Check(
-        bool(rest[name].mean() < base.mean()),
-        f"deterministic {interval(base)}, {name} {interval(rest[name])}; {modes:.2f} modes per observation",
-    )
-
-
-def single(results: Results) -> Check:
-    """Regression against the families by one sample each, where the diagnostics find one mode per observation."""
-    rates = {f: results.where(family=f).values("offline/best_of_1") for f in results.tag("family")}
-    base = rates.pop("deterministic", None)
-    rates = {f: v for f, v in rates.items() if v.size}
-    if base is None or not base.size or not rates:
-        return Check(None, "no figures")
-    name = min(rates, key=lambda f: rates[f].mean())
-    return Check(
-        bool(base.mean() <= rates[name].mean()),
-        f"deterministic {interval(base)}, {name} {interval(rates[name])}; "
-        f"{results.mean('separation/modes'):.2f} modes per observation",
-    )
-
-
 def study(name: str, make: object, families: tuple[str, ...], question: str, steps: int) -> Study:
     variants = []
     for family in families:
@@ -84,8 +54,20 @@ def study(name: str, make: object, families: tuple[str, ...], question: str, ste
             config.policy.latent_dim = 8
         variants.append(Variant(family.replace(" ", "_"), {"family": family}, config))
     claims = [
-        custom("the best of 16 samples of some family is nearer to held-out chunks than regression", best),
-        custom("one sample of no family is nearer than regression", single),
+        against_the_rest(
+            "the best of 16 samples of some family is nearer to held-out chunks than regression",
+            "offline/best_of_16",
+            "deterministic",
+            wins=False,
+            lower=True,
+        ),
+        against_the_rest(
+            "one sample of no family is nearer than regression",
+            "offline/best_of_1",
+            "deterministic",
+            wins=True,
+            lower=True,
+        ),
     ]
     return Study(name, question, variants, COLUMNS, claims, [])
 

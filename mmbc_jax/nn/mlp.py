@@ -55,8 +55,9 @@ class BoundedDense(nn.Module):
         """Maps [..., I] to [..., features]."""
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
         size = jnp.abs(kernel)
-        norm = jnp.sqrt(size.sum(0).max() * size.sum(1).max())
-        y = x @ (kernel * jnp.minimum(1.0, self.bound / jnp.maximum(norm, 1e-12)))
+        squared = size.sum(0).max() * size.sum(1).max()
+        # min(1, bound / norm) in a form whose gradient exists at a kernel of zeros
+        y = x @ (kernel * (self.bound * jax.lax.rsqrt(jnp.maximum(squared, self.bound**2))))
         return y + self.param("bias", nn.initializers.zeros, (self.features,)) if self.use_bias else y
 
 

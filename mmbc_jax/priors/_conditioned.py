@@ -12,6 +12,8 @@ from mmbc_jax.core.config import check_range
 from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.core.types import Array
 
+_MAX_LOG_VARIANCE = 8.0
+
 
 def network_config() -> dict[str, Any]:
     """Defaults: widths of the MLP's hidden layers, and octaves of the observation's Fourier features."""
@@ -23,6 +25,11 @@ def check_network(cfg: ConfigDict) -> None:
     if not cfg.hidden or min(cfg.hidden) < 1:
         raise ConfigError("prior.hidden", cfg.hidden, "needs at least one width, each at least 1")
     check_range("prior.fourier_octaves", cfg.fourier_octaves, 0, 16)
+
+
+def bounded_std(raw: Array) -> Array:
+    """Standard deviations [...] of raw log variances [...]: log v = 8 tanh(raw / 8), so within [.018, 55]."""
+    return jnp.exp(0.5 * _MAX_LOG_VARIANCE * jnp.tanh(raw / _MAX_LOG_VARIANCE))
 
 
 def flat_pair(value: Array, event_shape: tuple[int, ...], obs: Array) -> tuple[Array, Array]:

@@ -23,9 +23,7 @@ from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Key, PolicySpec, PyTree
 from mmbc_jax.nn.embedding import fourier_features
 from mmbc_jax.nn.mlp import MLP
-from mmbc_jax.priors._conditioned import check_network, network_config
-
-_MAX_LOG_VARIANCE = 8.0
+from mmbc_jax.priors._conditioned import bounded_std, check_network, network_config
 
 
 def default_config() -> ConfigDict:
@@ -68,7 +66,7 @@ class ConditionalPrior:
         """The Gaussian with batch shape obs.shape[:-1]."""
         out = self._network().apply({"params": params}, fourier_features(obs, self.fourier_octaves))
         mean, raw = jnp.split(out, 2, -1)
-        std = jnp.exp(0.5 * _MAX_LOG_VARIANCE * jnp.tanh(raw / _MAX_LOG_VARIANCE))
+        std = bounded_std(raw)
         shape = (*obs.shape[:-1], *self.event_shape)
         normal = distrax.Normal(mean.reshape(shape), std.reshape(shape))
         return distrax.Independent(normal, len(self.event_shape))

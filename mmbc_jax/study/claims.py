@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mmbc_jax.ops.intervals import t_interval
-from mmbc_jax.study.plan import Check, Claim, Results, interval
+from mmbc_jax.study.plan import Check, Claim, Results, interval, tags_text
 
 _COMPARE = {"<=": operator.le, ">=": operator.ge}
 
@@ -37,16 +37,7 @@ def bound(statement: str, metric: str, sign: str, limit: float, **tags: Any) -> 
 
 def mean_bound(statement: str, metric: str, sign: str, limit: float, **tags: Any) -> Claim:
     """The mean over seeds of every entry with these tags has `metric <sign> limit`."""
-
-    def check(results: Results) -> Check:
-        found = [(e, e.per_seed(metric)) for e in results.where(**tags).entries]
-        found = [(e, values) for e, values in found if values.size]
-        if not found:
-            return Check(None, f"no {metric}")
-        holds = all(_COMPARE[sign](values.mean(), limit) for _, values in found)
-        return Check(holds, f"{metric} " + "; ".join(f"{_name(e.tags)}: {interval(v)}" for e, v in found))
-
-    return Claim(statement, check)
+    return _every_entry(statement, metric, tags, 1, lambda values: bool(_COMPARE[sign](values.mean(), limit)))
 
 
 def interval_bound(statement: str, metric: str, sign: str, limit: float, **tags: Any) -> Claim:
@@ -60,16 +51,11 @@ def interval_bound(statement: str, metric: str, sign: str, limit: float, **tags:
       **tags: which entries; those with fewer than two seeds have no interval and do not count.
     """
 
-    def check(results: Results) -> Check:
-        found = [(e, e.per_seed(metric)) for e in results.where(**tags).entries]
-        found = [(e, values) for e, values in found if values.size > 1]
-        if not found:
-            return Check(None, f"no {metric}")
-        spans = [t_interval(values) for _, values in found]
-        holds = all(high < limit if sign == "<" else low > limit for low, high in spans)
-        return Check(holds, f"{metric} " + "; ".join(f"{_name(e.tags)}: {interval(v)}" for e, v in found))
+    def beyond(values: np.ndarray) -> bool:
+        low, high = t_interval(values)
+        return high < limit if sign == "<" else low > limit
 
-    return Claim(statement, check)
+    return _every_entry(statement, metric, tags, 2, beyond)
 
 
 def trend(
@@ -111,8 +97,51 @@ def gap(
         a, b = (results.where(**tags).values(metric) for tags in (better, worse))
         if not (a.size and b.size):
             return Check(None, f"no {metric}")
-        shown = f"{metric} {_name(better)}: {interval(a)}; {_name(worse)}: {interval(b)}"
+        shown = f"{metric} {tags_text(better)}: {interval(a)}; {tags_text(worse)}: {interval(b)}"
         return Check(bool(a.mean() >= b.mean() + margin), shown)
+
+    return Claim(statement, check)
+
+
+def against_the_rest(
+    statement: str,
+    metric: str,
+    family: str,
+    *,
+    wins: bool,
+    lower: bool,
+    margin: float = 0.0,
+    shown: str = "separation/modes",
+    **tags: Any,
+) -> Claim:
+    """A family is, or is not, as good by its mean of `metric` as the best of the other families.
+
+    Args:
+      statement: of the claim.
+      metric: of the stage.
+      family: value of the tag "family".
+      wins: whether it is expected to be as good.
+      lower: whether less is better.
+      margin: how much worse still counts as being as good, in units of the metric.
+      shown: metric of modes per observation, told as evidence.
+      **tags: which entries.
+    """
+    direction = -1.0 if lower else 1.0
+
+    def check(results: Results) -> Check:
+        chosen = results.where(**tags)
+        found = {name: chosen.where(family=name).values(metric) for name in chosen.tag("family")}
+        found = {name: values for name, values in found.items() if values.size}
+        own = found.pop(family, np.zeros(0))
+        if not (own.size and found):
+            return Check(None, f"no {metric}")
+        best = max(found, key=lambda name: direction * found[name].mean())
+        as_good = direction * (own.mean() - found[best].mean()) >= -margin
+        return Check(
+            bool(as_good == wins),
+            f"{metric} {family} {interval(own)}, {best} {interval(found[best])}; "
+            f"{chosen.mean(shown):.2f} modes per observation",
+        )
 
     return Claim(statement, check)
 
@@ -122,5 +151,17 @@ def custom(statement: str, judge: Callable[[Results], Check]) -> Claim:
     return Claim(statement, judge)
 
 
-def _name(tags: Mapping[str, Any]) -> str:
-    return " ".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in tags.items())
+def _every_entry(
+    statement: str, metric: str, tags: Mapping[str, Any], least: int, fits: Callable[[np.ndarray], bool]
+) -> Claim:
+    """Every entry with these tags and at least `least` seeds fits; all of them are the evidence."""
+
+    def check(results: Results) -> Check:
+        found = [(e, e.per_seed(metric)) for e in results.where(**tags).entries]
+        found = [(e, values) for e, values in found if values.size >= least]
+        if not found:
+            return Check(None, f"no {metric}")
+        shown = "; ".join(f"{tags_text(e.tags)}: {interval(values)}" for e, values in found)
+        return Check(all(fits(values) for _, values in found), f"{metric} {shown}")
+
+    return Claim(statement, check)

@@ -54,8 +54,19 @@ class Entry:
 
     def per_seed(self, metric: str) -> np.ndarray:
         """[N] values of the seeds that have one."""
+        values = self._column(metric)
+        return values[np.isfinite(values)]
+
+    def together(self, *metrics: str) -> np.ndarray:
+        """[N, len(metrics)] values of the seeds that have all of them."""
+        columns = [self._column(metric) for metric in metrics]
+        rows = np.stack([c[: min(map(len, columns))] for c in columns], axis=1)
+        return rows[np.isfinite(rows).all(1)]
+
+    def _column(self, metric: str) -> np.ndarray:
+        """[seeds] values, NaN where a seed has none."""
         values = (self.metrics.get(metric) or {}).get("per_seed") or []
-        return np.array([v for v in values if isinstance(v, (int, float)) and np.isfinite(v)], float)
+        return np.array([v if isinstance(v, (int, float)) else np.nan for v in values], float)
 
 
 class Results:
@@ -181,6 +192,16 @@ def entries_of(variant: Variant, summary: Mapping[str, Any]) -> list[Entry]:
         swept = {path.rsplit(".", 1)[-1]: value for path, value in point["values"].items()}
         found.append(Entry({**variant.tags, **swept}, point["stages"][variant.stage], summary["run"]))
     return found
+
+
+def tag_text(value: Any) -> str:
+    """A tag's value as it is printed; empty for None."""
+    return f"{value:g}" if isinstance(value, float) else str("" if value is None else value)
+
+
+def tags_text(tags: Mapping[str, Any]) -> str:
+    """`family=flow K=8`."""
+    return " ".join(f"{name}={tag_text(value)}" for name, value in tags.items())
 
 
 def interval(values: np.ndarray) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from mmbc_jax.core.files import write_atomic, write_json
 from mmbc_jax.ops.intervals import t_interval
 from mmbc_jax.report import style
-from mmbc_jax.study.plan import Check, Plot, Results, Study
+from mmbc_jax.study.plan import Check, Plot, Results, Study, tag_text, tags_text
 
 MARK = {True: "holds", False: "**does not hold**", None: "no figures"}
 
@@ -29,7 +29,7 @@ def table(study: Study, results: Results) -> str:
         "|" + "---|" * len(tags) + "---:|" * len(study.columns),
     ]
     for entry in results.entries:
-        cells = [_tag(entry.tags.get(name)) for name in tags]
+        cells = [tag_text(entry.tags.get(name)) for name in tags]
         for metric, _, digits in study.columns:
             cells.append(_cell(entry.per_seed(metric), digits))
         lines.append("| " + " | ".join(cells) + " |")
@@ -44,7 +44,7 @@ def verdicts(results: Results) -> list[str]:
         if judged:
             names = [v["mechanism"] for v in judged]
             votes = ", ".join(f"{names.count(name)} x {name}" for name in dict.fromkeys(names))
-            where = " ".join(f"{k}={_tag(v)}" for k, v in entry.tags.items())
+            where = tags_text(entry.tags)
             found.append(f"- **{where}** ({votes}): {judged[0]['text']}")
     return found
 
@@ -73,7 +73,7 @@ def figure(plot: Plot, results: Results, title: str) -> Any:
     ticks = sorted(chosen.tag(plot.x))
     if plot.log_x:
         axes.set_xscale("symlog" if min(ticks, default=1) <= 0 else "log")
-    axes.set_xticks(ticks, [_tag(x) for x in ticks])
+    axes.set_xticks(ticks, [tag_text(x) for x in ticks])
     axes.minorticks_off()
     axes.set(xlabel=plot.x, ylabel=plot.label)
     style.dress(axes, title, "y")
@@ -83,11 +83,11 @@ def figure(plot: Plot, results: Results, title: str) -> Any:
 
 def _legend(name: Any, own: Results, x: str) -> str:
     """The name of a line, with the range of its sampled Lipschitz constants (median over draws) and its beta."""
-    parts = [_tag(name)]
+    parts = [tag_text(name)]
     steep = own.values("capacity/lipschitz")
     if steep.size:
         parts.append(f"L {steep.min():.2g} to {steep.max():.2g}")
-    betas = [_tag(beta) for beta in own.tag("beta")] if x != "beta" else []
+    betas = [tag_text(beta) for beta in own.tag("beta")] if x != "beta" else []
     if betas:
         parts.append("beta " + ", ".join(betas))
     return "; ".join(parts)
@@ -184,7 +184,3 @@ def _cell(values: np.ndarray, digits: int) -> str:
     low, high = t_interval(values)
     shown = f"({seeds})" if len(values) <= 5 else f"({values.min():.{digits}f} to {values.max():.{digits}f})"
     return f"{values.mean():.{digits}f} [{low:.{digits}f}, {high:.{digits}f}] {shown}"
-
-
-def _tag(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str("" if value is None else value)

@@ -74,6 +74,14 @@ def test_bounded_layers_stay_within_their_spectral_norm():
     np.testing.assert_allclose(layer.apply({"params": small}, x)[:, 3], 0.3 * x[:, 2], rtol=1e-6)
 
 
+def test_a_bounded_layer_of_zeros_has_the_gradient_of_a_dense_layer():
+    x = jax.random.normal(jax.random.key(0), (5, 9))
+    params = {"kernel": jnp.zeros((9, 7)), "bias": jnp.zeros(7)}
+    slope = jax.grad(lambda p: jnp.square(BoundedDense(7, 0.5).apply({"params": p}, x) - 1.0).sum())(params)
+    # d/dW |x W + b - 1|^2 at W = 0, b = 0 is -2 x^T 1
+    np.testing.assert_allclose(slope["kernel"], -2.0 * np.asarray(x).T @ np.ones((5, 7)), rtol=1e-5)
+
+
 def test_a_bounded_network_is_certified_by_the_product_of_its_layers():
     network = MLP((16, 16), 4, activation="relu", spectral_norm=2.0)
     x = jax.random.normal(jax.random.key(2), (200, 3))

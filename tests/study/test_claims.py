@@ -55,6 +55,24 @@ def test_gap_compares_means():
     assert claims.gap("", "sr", {"K": 2}, {"K": 99}).check(FALLING).holds is None
 
 
+def test_a_family_against_the_best_of_the_rest():
+    rates = Results(
+        [entry([0.80, 0.84], family="a"), entry([0.85, 0.81], family="b"), entry([0.1], family="c")]
+    )
+
+    def check(wins, lower, margin, family="a"):
+        claim = claims.against_the_rest("", "sr", family, wins=wins, lower=lower, margin=margin)
+        return claim.check(rates).holds
+
+    # means .82, .83 and .1
+    assert check(wins=True, lower=False, margin=0.02) is True
+    assert check(wins=True, lower=False, margin=0.0) is False
+    assert check(wins=False, lower=False, margin=0.0) is True
+    assert check(wins=True, lower=True, margin=0.7) is False
+    assert check(wins=True, lower=True, margin=0.0, family="c") is True
+    assert check(wins=True, lower=True, margin=0.0, family="absent") is None
+
+
 def test_custom_is_asked():
     assert claims.custom("s", lambda results: Check(len(results.entries) == 3, "")).check(FALLING).holds
 
@@ -65,6 +83,12 @@ def test_results_by_tag_and_seeds_without_a_value():
     assert results.mean("sr") == pytest.approx(0.2)
     assert FALLING.tag("K") == [2, 8, 16]
     assert FALLING.where(K=8).mean("sr") == pytest.approx(0.65)
+
+
+def test_values_of_one_seed_stay_together():
+    metrics = {"a": {"per_seed": [1.0, None, 3.0]}, "b": {"per_seed": [4.0, 5.0, float("nan")]}}
+    assert Entry({}, metrics, {}).together("a", "b").tolist() == [[1.0, 4.0]]
+    assert Entry({}, metrics, {}).together("a", "absent").shape == (0, 2)
 
 
 def test_entries_carry_the_swept_values():
