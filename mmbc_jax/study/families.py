@@ -111,7 +111,7 @@ def open_loop(
     config.data.update({"episodes": 1000, "noise": 0.0, "windows": "first"})
     config.bc.update({"steps": chosen.steps, "steps_per_epoch": 500, "batch_size": 256})
     config.bc.update({"learning_rate": chosen.learning_rate, "ema_decay": 0.998})
-    config.evaluation.update({"episodes": 1000, "samples": 16})
+    config.evaluation.update({"episodes": 1000, "samples": 4})
     return config
 
 
