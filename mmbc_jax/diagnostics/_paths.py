@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -161,6 +162,31 @@ class AnchorRule:
             anchors.append(Anchor(obs[index], chunk[kept], points, local_modes(points, mode[kept])))
         return anchors
 
+    def visit(
+        self,
+        measure: Callable[..., dict[str, float]],
+        case: Case,
+        key: Key,
+        *,
+        parts: int = 1,
+        labelled: bool = False,
+    ) -> list[dict[str, float]]:
+        """The figures of each anchor.
+
+        Args:
+          measure: (case, anchor, `parts` keys) to figures.
+          case: `measure` gets it without environment and episodes.
+          key: for the anchors and for their keys.
+          parts: number of keys.
+          labelled: leave out anchors without labels.
+        """
+        # Compiled functions take the case as an argument; they must not depend on how episodes were run.
+        case = case.replace(env=None, env_params=None, rollouts=None)  # type: ignore[attr-defined]
+        key_anchors, key = jax.random.split(key)
+        anchors = [a for a in self.find(case, key_anchors) if a.modes is not None or not labelled]
+        keys = jax.random.split(key, (len(anchors), parts))
+        return [measure(case, a, *k) for a, k in zip(anchors, keys, strict=True)]
+
     def _votes(self, obs: np.ndarray, episode: np.ndarray, anchor: np.ndarray) -> np.ndarray:
         """Indices of the nearest window of each episode within the radius, nearest first."""
         distance = np.sqrt(((obs - anchor) ** 2).mean(axis=1))
@@ -173,11 +199,6 @@ class AnchorRule:
         """[n, P] points of chunks [n, H, A]; padded, so that one compilation serves every n."""
         rows = np.minimum(np.arange(self.neighbours), len(chunk) - 1)
         return np.asarray(_path_points(case.normalizer, chunk[rows]), np.float64)[: len(chunk)]
-
-
-def offline(case: Case) -> Case:
-    """The case without environment and episodes, so that compiled functions do not depend on them."""
-    return case.replace(env=None, env_params=None, rollouts=None)  # type: ignore[attr-defined]
 
 
 def anchor_config(**fields: Any) -> ConfigDict:
@@ -232,6 +253,13 @@ def decode(case: Case, obs: Array, w: PyTree) -> tuple[Array, Array]:
     count = jax.tree.leaves(w)[0].shape[0]
     chunk = case.policy.transport(case.variables, jnp.broadcast_to(obs, (count, obs.shape[-1])), w)
     return chunk, path_points(case.normalizer, chunk)
+
+
+@functools.partial(jax.jit, static_argnames="count")
+def latents(case: Case, key: Key, obs: Array, chunk: Array, count: int) -> tuple[PyTree, PyTree]:
+    """(z [count, n, ...], posterior modes [n, ...]) of chunks [n, H, A] at one observation [D]."""
+    q = case.policy.posterior(case.variables, jnp.broadcast_to(obs, (len(chunk), len(obs))), chunk)  # type: ignore[attr-defined]
+    return q.sample(seed=key, sample_shape=(count,)), q.mode()
 
 
 def average(per_anchor: list[dict[str, float]]) -> dict[str, float]:

@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
@@ -46,7 +45,6 @@ from mmbc_jax.diagnostics._paths import (
     anchor_rule,
     average,
     draw,
-    offline,
     shares,
 )
 from mmbc_jax.diagnostics._walks import base_kind, flat_leaves, walk_between
@@ -77,11 +75,7 @@ class BridgesInstrument:
 
     def measure(self, case: Case, key: Key) -> dict[str, float]:
         """The figures of the module docstring; empty where no observation has enough demonstrations."""
-        case = offline(case)
-        key_anchors, key = jax.random.split(key)
-        anchors = self.rule.find(case, key_anchors)
-        keys = jax.random.split(key, max(len(anchors), 1))
-        return average([self._at(case, a, k) for a, k in zip(anchors, keys, strict=False)])
+        return average(self.rule.visit(self._at, case, key))
 
     def _at(self, case: Case, anchor: Anchor, key: Key) -> dict[str, float]:
         w, drawn = draw(case, key, jnp.asarray(anchor.obs), self.rule.samples)

@@ -46,7 +46,6 @@ from mmbc_jax.diagnostics._paths import (
     anchor_rule,
     average,
     draw,
-    offline,
     path_points,
     shares,
 )
@@ -81,11 +80,7 @@ class CapacityInstrument:
 
     def measure(self, case: Case, key: Key) -> dict[str, float]:
         """The figures of the module docstring; empty for an empty base or without labels."""
-        case = offline(case)
-        key_anchors, key = jax.random.split(key)
-        anchors = [a for a in self.rule.find(case, key_anchors) if a.modes is not None]
-        keys = jax.random.split(key, (max(len(anchors), 1), 2))
-        entries = [self._at(case, a, *k) for a, k in zip(anchors, keys, strict=False)]
+        entries = self.rule.visit(self._at, case, key, parts=2, labelled=True)
         found = average(entries)
         slopes = [entry["capacity/lipschitz"] for entry in entries if "capacity/lipschitz" in entry]
         return found | ({"capacity/lipschitz_global": max(slopes)} if slopes else {})

@@ -42,7 +42,7 @@ from mmbc_jax.diagnostics._paths import (
     average,
     decode,
     draw,
-    offline,
+    latents,
     shares,
 )
 from mmbc_jax.diagnostics._walks import base_log_prob
@@ -72,22 +72,18 @@ class CoverageInstrument:
         """The figures of the module docstring; empty without a posterior."""
         if not isinstance(case.policy, HasPosterior):
             return {}
-        case = offline(case)
-        key_anchors, key = jax.random.split(key)
-        anchors = self.rule.find(case, key_anchors)
-        keys = jax.random.split(key, (max(len(anchors), 1), 2))
-        return average([self._at(case, a, *k) for a, k in zip(anchors, keys, strict=False)])
+        return average(self.rule.visit(self._at, case, key, parts=2))
 
     def _at(self, case: Case, anchor: Anchor, key_prior: Key, key_posterior: Key) -> dict[str, float]:
         obs = jnp.asarray(anchor.obs)
         w, drawn = draw(case, key_prior, obs, self.rule.samples)
-        sampled, points = _posterior(case, key_posterior, obs, jnp.asarray(anchor.chunk))
+        z, points = latents(case, key_posterior, obs, jnp.asarray(anchor.chunk), 1)
         found = self._densities(case, obs, w, points)
         modes = anchor.modes
         if modes is None:
             return found
         prior = shares(modes.assign(np.asarray(drawn)), modes.count)
-        _, decoded = decode(case, obs, sampled)
+        _, decoded = decode(case, obs, jax.tree.map(lambda x: x[0], z))
         aggregate = shares(modes.assign(np.asarray(decoded)), modes.count)
         return found | {
             "coverage/gap": 0.5 * np.abs(prior - aggregate).sum(),
@@ -109,13 +105,6 @@ class CoverageInstrument:
             "coverage/threshold": float(threshold),
             "coverage/above": float(np.mean(at >= threshold)),
         }
-
-
-@jax.jit
-def _posterior(case: Case, key: Key, obs: Array, chunk: Array) -> tuple[PyTree, PyTree]:
-    """(samples, modes) of the posteriors of chunks [n, H, A], all at one observation [D]."""
-    q = case.policy.posterior(case.variables, jnp.broadcast_to(obs, (len(chunk), len(obs))), chunk)  # type: ignore[attr-defined]
-    return q.sample(seed=key), q.mode()
 
 
 @register("diagnostic", default_config)

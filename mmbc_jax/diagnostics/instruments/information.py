@@ -30,7 +30,6 @@ Sources: Hoffman & Johnson 2016, Poole et al. 2019 (the bound on I_q), arXiv 260
 from __future__ import annotations
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +51,7 @@ from mmbc_jax.diagnostics._paths import (
     average,
     decode,
     draw,
-    offline,
+    latents,
 )
 from mmbc_jax.diagnostics._walks import flat_leaves, log_prob
 from mmbc_jax.diagnostics.case import Case
@@ -83,15 +82,11 @@ class InformationInstrument:
         """The figures of the module docstring; empty without a posterior."""
         if not isinstance(case.policy, HasPosterior):
             return {}
-        case = offline(case)
-        key_anchors, key = jax.random.split(key)
-        anchors = self.rule.find(case, key_anchors)
-        keys = jax.random.split(key, (max(len(anchors), 1), 3))
-        return average([self._at(case, a, *k) for a, k in zip(anchors, keys, strict=False)])
+        return average(self.rule.visit(self._at, case, key, parts=3))
 
     def _at(self, case: Case, anchor: Anchor, key_z: Key, key_prior: Key, key_fit: Key) -> dict[str, float]:
         obs, chunk = jnp.asarray(anchor.obs), jnp.asarray(anchor.chunk)
-        z, mode = _latents(case, key_z, obs, chunk, self.latents)
+        z, mode = latents(case, key_z, obs, chunk, self.latents)
         first = jax.tree.map(lambda x: x[0], z)
         found = _densities(case, obs, chunk, z) | _errors(case, key_prior, anchor, first)
         flat = np.asarray(flat_leaves(mode))
@@ -117,13 +112,6 @@ class InformationInstrument:
             )
             found["information/mode_information"] = max(rate.classifier_information(scores, labels)[0], 0.0)
         return found
-
-
-@functools.partial(jax.jit, static_argnames="count")
-def _latents(case: Case, key: Key, obs: Array, chunk: Array, count: int) -> tuple[PyTree, PyTree]:
-    """(z [count, n, ...], posterior modes [n, ...]) of chunks [n, H, A] at one observation [D]."""
-    q = case.policy.posterior(case.variables, jnp.broadcast_to(obs, (len(chunk), len(obs))), chunk)  # type: ignore[attr-defined]
-    return q.sample(seed=key, sample_shape=(count,)), q.mode()
 
 
 @jax.jit
