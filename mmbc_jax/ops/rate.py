@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 from scipy.special import entr, logsumexp
 
 Result = np.ndarray | np.float64
+ACTIVE_VARIANCE = 0.01  # a unit is active where its posterior mean varies more than this (Burda et al. 2016)
 
 _BISECTIONS = 100
 
@@ -182,7 +183,7 @@ def classifier_information(log_probs: ArrayLike, labels: ArrayLike) -> tuple[flo
     return float(terms.mean()), float(terms.std(ddof=1) / np.sqrt(len(classes)))
 
 
-def active_units(posterior_means: ArrayLike, threshold: float = 0.01) -> int:
+def active_units(posterior_means: ArrayLike, threshold: float = ACTIVE_VARIANCE) -> int:
     """The number of latent dimensions whose posterior mean varies: `Var_a E[z_j | a] > threshold`.
 
     Args:

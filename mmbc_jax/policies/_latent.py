@@ -17,10 +17,10 @@ from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.core.protocols import Posterior, Prior
 from mmbc_jax.core.types import Array, Batch, Key, PolicySpec, PyTree, Variables
 from mmbc_jax.nn.backbone import bind, init_backbone, network_config
+from mmbc_jax.ops.rate import ACTIVE_VARIANCE
 from mmbc_jax.policies._common import masked_l1, masked_mse
 
 RECONSTRUCTIONS = {"l1": masked_l1, "mse": masked_mse}
-ACTIVE_VARIANCE = 0.01  # a unit is active where its posterior mean varies more than this (Burda et al. 2016)
 
 
 def latent_config() -> dict[str, Any]:
