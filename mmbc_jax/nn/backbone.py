@@ -25,7 +25,8 @@ from mmbc_jax.nn.chunk_encoder import MLPEncoder, TransformerEncoder, UNetEncode
 from mmbc_jax.nn.chunk_mlp import ChunkMLP
 from mmbc_jax.nn.chunk_transformer import ChunkTransformer
 from mmbc_jax.nn.chunk_unet import ChunkUNet
-from mmbc_jax.nn.mlp import ACTIVATIONS
+from mmbc_jax.nn.embedding import fourier_features
+from mmbc_jax.nn.mlp import ACTIVATIONS, MLP
 
 OPTIONS = {
     "mlp": ("hidden", "layer_norm", "residual", "spectral_norm"),
@@ -36,6 +37,20 @@ COMMON_OPTIONS = ("activation", "fourier_octaves")
 NETWORKS: dict[str, Any] = {"mlp": ChunkMLP, "transformer": ChunkTransformer, "unet": ChunkUNet}
 ENCODERS: dict[str, Any] = {"mlp": MLPEncoder, "transformer": TransformerEncoder, "unet": UNetEncoder}
 BACKBONES = tuple(NETWORKS)
+
+
+class Head(MLP):
+    """An MLP on `fourier_features` of the observation, for what is no chunk.
+
+    Attributes:
+      octaves: of the features.
+    """
+
+    octaves: int = 0
+
+    def __call__(self, obs: Array) -> Array:
+        """Maps [..., D] to [..., out]."""
+        return super().__call__(fourier_features(obs, self.octaves))
 
 
 def network_config() -> dict[str, Any]:
@@ -96,6 +111,12 @@ def make_backbone(cfg: ConfigDict, chunk_len: int, out_dim: int) -> nn.Module:
     """
     check_network(cfg)
     return NETWORKS[cfg.backbone]((chunk_len, out_dim), **_options(cfg), time_dim=cfg.time_dim)
+
+
+def make_head(cfg: ConfigDict, out: int) -> Head:
+    """An MLP from the observation to [..., out], whatever the backbone; 0 at first."""
+    mlp = (cfg.activation, cfg.layer_norm, cfg.residual)
+    return Head(tuple(cfg.hidden), out, *mlp, zero_last=True, octaves=cfg.fourier_octaves)
 
 
 def make_chunk_encoder(cfg: ConfigDict, out_dim: int) -> nn.Module:

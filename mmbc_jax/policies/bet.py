@@ -31,9 +31,7 @@ from mmbc_jax.core.config import check_range
 from mmbc_jax.core.protocols import MakePrior, Sampler
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Batch, Key, Loss, PolicySpec, PyTree, Variables
-from mmbc_jax.nn.backbone import bind, init_backbone, make_backbone, network_config
-from mmbc_jax.nn.embedding import fourier_features
-from mmbc_jax.nn.mlp import MLP
+from mmbc_jax.nn.backbone import Head, bind, init_backbone, make_backbone, make_head, network_config
 from mmbc_jax.ops.kmeans import kmeans
 from mmbc_jax.policies._common import masked_mse
 
@@ -79,17 +77,15 @@ class BeTPolicy:
     Attributes:
       spec: sizes.
       network: from the observation to [..., H, A K], the offsets of all bins.
-      classifier: from features of the observation to K logits.
+      classifier: from the observation to K logits.
       num_bins: K.
-      fourier_octaves: of the features for `classifier`.
       kmeans_iterations: of the initialisation.
     """
 
     spec: PolicySpec
     network: nn.Module
-    classifier: MLP
+    classifier: Head
     num_bins: int
-    fourier_octaves: int
     kmeans_iterations: int
 
     def init(self, key: Key, sample_batch: Batch) -> Variables:
@@ -99,10 +95,9 @@ class BeTPolicy:
         """
         key_network, key_classifier, key_bins = jax.random.split(key, 3)
         obs = jnp.zeros((1, self.spec.obs_dim))
-        features = fourier_features(obs, self.fourier_octaves)
         params = {
             "network": init_backbone(self.network, key_network, obs),
-            "classifier": self.classifier.init(key_classifier, features)["params"],
+            "classifier": self.classifier.init(key_classifier, obs)["params"],
         }
         chunks = sample_batch.chunk
         flat = chunks.reshape(chunks.shape[0], -1)
@@ -111,8 +106,7 @@ class BeTPolicy:
 
     def logits(self, variables: Variables, obs: Array) -> Array:
         """[..., K] of the bins for obs [..., D]."""
-        features = fourier_features(obs, self.fourier_octaves)
-        return jnp.asarray(self.classifier.apply({"params": variables.params["classifier"]}, features))
+        return jnp.asarray(self.classifier.apply({"params": variables.params["classifier"]}, obs))
 
     def decode(self, variables: Variables, obs: Array, index: Array) -> Array:
         """c_k + o_k(s): [..., H, A] for obs [..., D] and bins index [...] int32."""
@@ -169,7 +163,4 @@ def build(
     check_range("policy.offset_weight", cfg.offset_weight, 0.0)
     check_range("policy.kmeans_iterations", cfg.kmeans_iterations, 0)
     network = make_backbone(cfg, spec.chunk_len, spec.action_dim * cfg.num_bins)
-    classifier = MLP(
-        tuple(cfg.hidden), cfg.num_bins, cfg.activation, cfg.layer_norm, cfg.residual, zero_last=True
-    )
-    return BeTPolicy(spec, network, classifier, cfg.num_bins, cfg.fourier_octaves, cfg.kmeans_iterations)
+    return BeTPolicy(spec, network, make_head(cfg, cfg.num_bins), cfg.num_bins, cfg.kmeans_iterations)

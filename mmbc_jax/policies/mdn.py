@@ -32,9 +32,7 @@ from mmbc_jax.core.config import check_range
 from mmbc_jax.core.protocols import MakePrior, Sampler
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Batch, Key, Loss, PolicySpec, PyTree, Variables
-from mmbc_jax.nn.backbone import bind, init_backbone, make_backbone, network_config
-from mmbc_jax.nn.embedding import fourier_features
-from mmbc_jax.nn.mlp import MLP
+from mmbc_jax.nn.backbone import Head, bind, init_backbone, make_backbone, make_head, network_config
 from mmbc_jax.ops.kmeans import kmeans
 from mmbc_jax.policies._gaussian import bounded_log_std, check_std, masked_log_prob, raw_of_std
 
@@ -84,21 +82,19 @@ class MDNPolicy:
     Attributes:
       spec: sizes.
       network: from the observation to [..., H, 2 A K], means and raw standard deviations.
-      gate: from features of the observation to the K logits of pi.
+      gate: from the observation to the K logits of pi.
       num_components: K.
       min_std: lower bound of sigma.
       max_std: upper bound of sigma.
-      fourier_octaves: of the features for `gate`.
       kmeans_iterations: of the initialisation.
     """
 
     spec: PolicySpec
     network: nn.Module
-    gate: MLP
+    gate: Head
     num_components: int
     min_std: float
     max_std: float
-    fourier_octaves: int
     kmeans_iterations: int
 
     def init(self, key: Key, sample_batch: Batch) -> Variables:
@@ -114,7 +110,7 @@ class MDNPolicy:
         spread = jnp.sqrt(jnp.square(flat - centres[nearest]).mean())
         params = {
             "network": init_backbone(self.network, key_network, obs),
-            "gate": self.gate.init(key_gate, fourier_features(obs, self.fourier_octaves))["params"],
+            "gate": self.gate.init(key_gate, obs)["params"],
             "centres": centres.reshape(self.num_components, *self.spec.chunk_shape),
             "raw_std": raw_of_std(jnp.maximum(spread, self.min_std), self.min_std, self.max_std),
         }
@@ -122,8 +118,7 @@ class MDNPolicy:
 
     def log_weights(self, variables: Variables, obs: Array) -> Array:
         """[..., K] log pi(s) for obs [..., D]."""
-        features = fourier_features(obs, self.fourier_octaves)
-        logits = jnp.asarray(self.gate.apply({"params": variables.params["gate"]}, features))
+        logits = jnp.asarray(self.gate.apply({"params": variables.params["gate"]}, obs))
         return jax.nn.log_softmax(logits)
 
     def components(self, variables: Variables, obs: Array) -> tuple[Array, Array]:
@@ -201,16 +196,12 @@ def build(
     check_range("policy.kmeans_iterations", cfg.kmeans_iterations, 0)
     check_std(cfg)
     network = make_backbone(cfg, spec.chunk_len, 2 * spec.action_dim * cfg.num_components)
-    gate = MLP(
-        tuple(cfg.hidden), cfg.num_components, cfg.activation, cfg.layer_norm, cfg.residual, zero_last=True
-    )
     return MDNPolicy(
         spec,
         network,
-        gate,
+        make_head(cfg, cfg.num_components),
         cfg.num_components,
         cfg.min_std,
         cfg.max_std,
-        cfg.fourier_octaves,
         cfg.kmeans_iterations,
     )

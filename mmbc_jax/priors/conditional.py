@@ -21,8 +21,7 @@ from ml_collections import ConfigDict
 
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Key, PolicySpec, PyTree
-from mmbc_jax.nn.embedding import fourier_features
-from mmbc_jax.nn.mlp import MLP
+from mmbc_jax.nn.backbone import Head
 from mmbc_jax.priors._conditioned import bounded_std, check_network, network_config
 
 
@@ -55,16 +54,16 @@ class ConditionalPrior:
     needs_posterior: bool = False
 
     def _network(self) -> Any:
-        return MLP(self.hidden, 2 * math.prod(self.event_shape), zero_last=True)
+        size = 2 * math.prod(self.event_shape)
+        return Head(self.hidden, size, zero_last=True, octaves=self.fourier_octaves)
 
     def init(self, key: Key) -> PyTree:
         """Parameters of the network."""
-        features = fourier_features(jnp.zeros((1, self.obs_dim)), self.fourier_octaves)
-        return self._network().init(key, features)["params"]
+        return self._network().init(key, jnp.zeros((1, self.obs_dim)))["params"]
 
     def distribution(self, params: PyTree, obs: Array, posterior: Any = None) -> distrax.Distribution:
         """The Gaussian with batch shape obs.shape[:-1]."""
-        out = self._network().apply({"params": params}, fourier_features(obs, self.fourier_octaves))
+        out = self._network().apply({"params": params}, obs)
         mean, raw = jnp.split(out, 2, -1)
         std = bounded_std(raw)
         shape = (*obs.shape[:-1], *self.event_shape)

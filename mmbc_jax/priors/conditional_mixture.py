@@ -26,8 +26,7 @@ from ml_collections import ConfigDict
 from mmbc_jax.core.config import check_range
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Key, PolicySpec, PyTree
-from mmbc_jax.nn.embedding import fourier_features
-from mmbc_jax.nn.mlp import MLP
+from mmbc_jax.nn.backbone import Head
 from mmbc_jax.priors._conditioned import bounded_std, check_network, network_config
 
 _START_STD = 0.5
@@ -63,19 +62,18 @@ class ConditionalMixturePrior:
     needs_posterior: bool = False
 
     def _network(self) -> Any:
-        return MLP(self.hidden, self.num_components * (1 + 2 * math.prod(self.event_shape)), zero_last=True)
+        size = self.num_components * (1 + 2 * math.prod(self.event_shape))
+        return Head(self.hidden, size, zero_last=True, octaves=self.fourier_octaves)
 
     def init(self, key: Key) -> PyTree:
         """{"network", "centres" [K, n]}, n the size of an event."""
         key_network, key_centres = jax.random.split(key)
-        features = fourier_features(jnp.zeros((1, self.obs_dim)), self.fourier_octaves)
         centres = jax.random.normal(key_centres, (self.num_components, math.prod(self.event_shape)))
-        return {"network": self._network().init(key_network, features)["params"], "centres": centres}
+        return {"network": self._network().init(key_network, jnp.zeros((1, self.obs_dim)))["params"], "centres": centres}
 
     def distribution(self, params: PyTree, obs: Array, posterior: Any = None) -> distrax.Distribution:
         """The mixture with batch shape obs.shape[:-1]."""
-        features = fourier_features(obs, self.fourier_octaves)
-        out = self._network().apply({"params": params["network"]}, features)
+        out = self._network().apply({"params": params["network"]}, obs)
         lead, count = obs.shape[:-1], self.num_components
         logits, moved, raw = jnp.split(out, [count, count + params["centres"].size], -1)
         mean = params["centres"] + moved.reshape(*lead, count, -1)
