@@ -21,31 +21,34 @@ from mmbc_jax.nn.backbone import bind, init_backbone
 Array4 = tuple[Array, Array, Array, Array]
 
 
-def masked_mse(prediction: Array, target: Array, mask: Array) -> Array:
-    """Squared error per example over the recorded actions.
+def masked_mean(error: Array, mask: Array) -> Array:
+    """Mean per example over the recorded actions.
 
-    e_b = sum_{h,a} m_bh (p_bha - y_bha)^2 / (A sum_h m_bh); 0 where nothing was recorded.
+    e_b = sum_{h,a} m_bh e_bha / (A sum_h m_bh); 0 where nothing was recorded.
 
     Args:
-      prediction: [B, H, A].
-      target: [B, H, A].
+      error: [B, H, A].
       mask: [B, H] of 0 and 1.
 
     Returns:
       [B].
     """
-    total = (jnp.square(prediction - target) * mask[..., None]).sum((-2, -1))
-    return total / (jnp.maximum(mask.sum(-1), 1.0) * prediction.shape[-1])
+    total = (error * mask[..., None]).sum((-2, -1))
+    return total / (jnp.maximum(mask.sum(-1), 1.0) * error.shape[-1])
+
+
+def masked_mse(prediction: Array, target: Array, mask: Array) -> Array:
+    """[B] `masked_mean` of the squared error of predictions [B, H, A]."""
+    return masked_mean(jnp.square(prediction - target), mask)
 
 
 def masked_l1(prediction: Array, target: Array, mask: Array) -> Array:
-    """Absolute error per example over the recorded actions, averaged as in `masked_mse`: [B]."""
-    total = (jnp.abs(prediction - target) * mask[..., None]).sum((-2, -1))
-    return total / (jnp.maximum(mask.sum(-1), 1.0) * prediction.shape[-1])
+    """[B] `masked_mean` of the absolute error of predictions [B, H, A]."""
+    return masked_mean(jnp.abs(prediction - target), mask)
 
 
-def check_base(prior: Prior, sampler: Sampler, name: str) -> None:
-    """Raises ConfigError where a prior cannot be the fixed base of a field, or does not suit the sampler."""
+def check_fixed(prior: Prior) -> None:
+    """Raises ConfigError where a prior cannot be the fixed base of a field."""
     if prior.trainable or prior.discrete:
         raise ConfigError(
             "prior.name",
@@ -53,10 +56,15 @@ def check_base(prior: Prior, sampler: Sampler, name: str) -> None:
             "a fixed, continuous base (normal or mixture): this policy does not train its base; "
             "policy.name = 'mixture_flow' does",
         )
+
+
+def check_base(prior: Prior, sampler: Sampler) -> None:
+    """`check_fixed`, and raises ConfigError where the prior does not suit the sampler."""
+    check_fixed(prior)
     if sampler.stochastic and not prior.gaussian:
         raise ConfigError(
             "sampler.name",
-            name,
+            type(sampler).__name__.lower(),
             "a deterministic sampler, or prior.name = 'normal': its noise assumes x0 ~ N(0, I)",
         )
 

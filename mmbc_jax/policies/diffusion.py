@@ -175,7 +175,7 @@ def build(cfg: ConfigDict, spec: PolicySpec, *, prior: MakePrior, sampler: Sampl
     if cfg.prediction == "noise" and cfg.min_alpha < 1e-3:
         raise ConfigError("policy.min_alpha", cfg.min_alpha, "at least 0.001 for policy.prediction = 'noise'")
     base = prior(spec.chunk_shape)
-    check_base(base, sampler, type(sampler).__name__.lower())
+    check_base(base, sampler)
     network = make_backbone(cfg, *spec.chunk_shape)
     return DiffusionPolicy(
         spec, network, base, sampler, cfg.prediction, cfg.train_steps, cfg.min_alpha, cfg.clip, skip=cfg.skip

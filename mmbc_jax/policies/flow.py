@@ -167,6 +167,6 @@ def build(cfg: ConfigDict, spec: PolicySpec, *, prior: MakePrior, sampler: Sampl
     check_range("policy.beta", min(shapes["beta"]), 0.0, open_low=True)
     check_range("policy.logit_normal", shapes["logit_normal"][1], 0.0, open_low=True)
     base = prior(spec.chunk_shape)
-    check_base(base, sampler, type(sampler).__name__.lower())
+    check_base(base, sampler)
     network = make_backbone(cfg, *spec.chunk_shape)
     return FlowPolicy(spec, network, base, sampler, cfg.times, shapes[cfg.times], cfg.coupling, skip=cfg.skip)

@@ -46,7 +46,7 @@ from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Batch, Key, Loss, PolicySpec, PyTree, Variables
 from mmbc_jax.nn.backbone import bind, init_backbone, make_backbone, network_config
 from mmbc_jax.nn.embedding import MAX_TIME_FREQUENCY, time_embedding
-from mmbc_jax.policies._common import masked_mse
+from mmbc_jax.policies._common import check_fixed, masked_mse
 
 ADAPTIVE_FLOOR = 0.01
 END = 1.1  # of the division by the time left, a tenth past the data so that it stays finite
@@ -198,8 +198,6 @@ def build(
         raise ConfigError("policy.logit_normal", cfg.logit_normal, "two numbers")
     check_range("policy.logit_normal", cfg.logit_normal[1], 0.0, open_low=True)
     base = prior(spec.chunk_shape)
-    if base.trainable or base.discrete:
-        name = type(base).__name__.removesuffix("Prior").lower()
-        raise ConfigError("prior.name", name, "a fixed, continuous base (normal or mixture)")
+    check_fixed(base)
     network = make_backbone(cfg, *spec.chunk_shape)
     return MeanFlowPolicy(spec, network, base, cfg.steps, cfg.time_dim, tuple(cfg.logit_normal))
