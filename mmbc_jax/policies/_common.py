@@ -123,6 +123,22 @@ class BoundField:
     path: Callable[[Array], tuple[Array, Array]] = flax.struct.field(pytree_node=False)
 
 
+def straight(t: Array) -> Array4:
+    """(alpha, sigma) of x_t = t x1 + (1 - t) x0, and the coefficients of data and noise in its velocity."""
+    one = jnp.ones_like(t)
+    return t, 1.0 - t, one, -one
+
+
+def straight_field(velocity: Callable[[Array, Array], Array]) -> BoundField:
+    """The field of that path from its velocity: E[x1 | x] = x + (1 - t) v and E[x0 | x] = x - t v."""
+
+    def denoise(x: Array, t: Array) -> tuple[Array, Array]:
+        v = velocity(x, t)
+        return x + (1.0 - t) * v, x - t * v
+
+    return BoundField(velocity=velocity, denoise=denoise, path=lambda t: (t, 1.0 - t))
+
+
 @dataclasses.dataclass(frozen=True)
 class FieldPolicy(abc.ABC):
     """A policy that samples by integrating a learned field; what is left to it are the field and the loss.

@@ -32,12 +32,7 @@ from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Batch, Key, Loss, PolicySpec, Variables
 from mmbc_jax.nn.backbone import make_backbone, network_config
 from mmbc_jax.ops.divergences import joint_points, minibatch_ot_pairing
-from mmbc_jax.policies._common import (
-    BoundField,
-    FieldPolicy,
-    check_base,
-    masked_mse,
-)
+from mmbc_jax.policies._common import FieldPolicy, check_base, masked_mse, straight, straight_field
 
 TIMES = ("uniform", "beta", "logit_normal")
 COUPLINGS = ("independent", "ot")
@@ -129,25 +124,13 @@ class FlowPolicy(FieldPolicy):
         t = self.draw_times(key_time, x1.shape[:-2])
         weight = t[..., None, None]
         x = weight * x1 + (1.0 - weight) * x0
-        velocity = self.predict(variables, batch.obs, _straight)(x, t)
+        velocity = self.predict(variables, batch.obs, straight)(x, t)
         error = masked_mse(velocity, x1 - x0, batch.mask)
         return Loss(error, jnp.zeros(()), {"bc/flow_mse": error.mean()}, variables.stats)
 
     def field(self, variables: Variables, obs: Array) -> Field:
         """The learned field for observations [..., D]; they are encoded once, here."""
-        predict = self.predict(variables, obs, _straight)
-
-        def denoise(x: Array, t: Array) -> tuple[Array, Array]:
-            velocity = predict(x, t)
-            return x + (1.0 - t) * velocity, x - t * velocity
-
-        return BoundField(velocity=predict, denoise=denoise, path=lambda t: (t, 1.0 - t))
-
-
-def _straight(t: Array) -> tuple[Array, Array, Array, Array]:
-    """(alpha, sigma) of the straight path, and the velocity's coefficients of data and noise."""
-    one = jnp.ones_like(t)
-    return t, 1.0 - t, one, -one
+        return straight_field(self.predict(variables, obs, straight))
 
 
 @register("policy", default_config, hparams=("ot_obs_weight",))

@@ -60,7 +60,7 @@ from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Batch, Key, Loss, PolicySpec, PyTree, Variables
 from mmbc_jax.nn.backbone import bind, init_backbone, make_backbone, network_config
 from mmbc_jax.ops.kmeans import kmeans
-from mmbc_jax.policies._common import BoundField, masked_mse
+from mmbc_jax.policies._common import masked_mse, straight_field
 from mmbc_jax.policies._mixture_base import MIN_STD, MixtureBase, least_squares, mixture_mean
 
 SHARPNESS = 4.0
@@ -182,12 +182,7 @@ class MixtureFlowPolicy:
         """Chunk [..., H, A]: the residual by integrating the flow, placed at its component."""
         mixture = self._mixture(variables, obs)
         extra = mixture["embedding"][w["component"]]
-        predict = self._velocity(variables, obs, extra)
-        field = BoundField(
-            velocity=predict,
-            denoise=lambda x, t: (x + (1.0 - t) * predict(x, t), x - t * predict(x, t)),
-            path=lambda t: (t, 1.0 - t),
-        )
+        field = straight_field(self._velocity(variables, obs, extra))
         u = self.sampler.integrate(field, w["x0"], None)
         flat = u.reshape(*u.shape[:-2], -1)
         y = (
