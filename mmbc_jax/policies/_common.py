@@ -17,6 +17,7 @@ from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.core.protocols import Field, Prior, Sampler
 from mmbc_jax.core.types import Array, Batch, Key, PolicySpec, PyTree, Variables
 from mmbc_jax.nn.backbone import bind, init_backbone
+from mmbc_jax.priors.normal import gaussian_noise
 
 Array4 = tuple[Array, Array, Array, Array]
 
@@ -85,10 +86,7 @@ def sampler_base(prior: Prior, sampler: Sampler, params: PyTree, obs: Array, eve
     x0 = prior.distribution(params, obs)
     if not sampler.stochastic:
         return x0
-    shape = sampler.noise_shape(event)
-    zeros = jnp.zeros(obs.shape[:-1] + shape)
-    path = distrax.Independent(distrax.Normal(zeros, jnp.ones_like(zeros)), len(shape))
-    return distrax.Joint({"path": path, "x0": x0})
+    return distrax.Joint({"path": gaussian_noise(obs, sampler.noise_shape(event)), "x0": x0})
 
 
 def split_noise(sampler: Sampler, w: PyTree) -> tuple[Array, Array | None]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import distrax
 import jax.numpy as jnp
 from flax import linen as nn
 from ml_collections import ConfigDict
@@ -23,6 +22,7 @@ from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Batch, Key, Loss, PolicySpec, PyTree, Variables
 from mmbc_jax.nn.backbone import bind, init_backbone, make_backbone, network_config
 from mmbc_jax.policies._gaussian import bounded_log_std, check_std, masked_log_prob, raw_of_std
+from mmbc_jax.priors.normal import gaussian_noise
 
 INITIAL_STD = 0.5  # about that of a uniform action, 1 / sqrt(3)
 
@@ -67,8 +67,7 @@ class GaussianPolicy:
 
     def base_distribution(self, variables: Variables, obs: Array) -> Any:
         """N(0, I) on w [..., H, A]."""
-        zeros = jnp.zeros((*obs.shape[:-1], *self.spec.chunk_shape))
-        return distrax.Independent(distrax.Normal(zeros, jnp.ones_like(zeros)), 2)
+        return gaussian_noise(obs, self.spec.chunk_shape)
 
     def transport(self, variables: Variables, obs: Array, w: PyTree) -> Array:
         """mu(s) + sigma(s) w: [..., H, A] for obs [..., D] and w [..., H, A]."""

@@ -44,6 +44,7 @@ from mmbc_jax.core.protocols import MakePrior, Sampler
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Batch, Key, Loss, PolicySpec, PyTree, Variables
 from mmbc_jax.nn.backbone import make_chunk_encoder, network_config
+from mmbc_jax.priors.normal import gaussian_noise
 
 BOX = 1.1  # a tenth beyond the actions, so that the wells at the bounds have a wall on either side
 
@@ -161,9 +162,8 @@ class IBCPolicy:
     def base_distribution(self, variables: Variables, obs: Array) -> Any:
         """w = {"x0": [..., H, A] uniform in [-1, 1], "path": [..., steps, H, A] ~ N(0, I)}."""
         one = jnp.ones((*obs.shape[:-1], *self.spec.chunk_shape))
-        zeros = jnp.zeros((*obs.shape[:-1], self.steps, *self.spec.chunk_shape))
         x0 = distrax.Independent(distrax.Uniform(-one, one), 2)
-        path = distrax.Independent(distrax.Normal(zeros, jnp.ones_like(zeros)), 3)
+        path = gaussian_noise(obs, (self.steps, *self.spec.chunk_shape))
         return distrax.Joint({"path": path, "x0": x0})
 
     def transport(self, variables: Variables, obs: Array, w: PyTree) -> Array:

@@ -35,6 +35,7 @@ from mmbc_jax.core.types import Array, Batch, Key, Loss, PolicySpec, PyTree, Var
 from mmbc_jax.nn.backbone import Head, bind, init_backbone, make_backbone, make_head, network_config
 from mmbc_jax.ops.kmeans import kmeans
 from mmbc_jax.policies._gaussian import bounded_log_std, check_std, masked_log_prob, raw_of_std
+from mmbc_jax.priors.normal import gaussian_noise
 
 
 def default_config() -> ConfigDict:
@@ -156,10 +157,8 @@ class MDNPolicy:
 
     def base_distribution(self, variables: Variables, obs: Array) -> Any:
         """w = {"component": [...] int ~ pi(s), "noise": [..., H, A] ~ N(0, I)}."""
-        zeros = jnp.zeros((*obs.shape[:-1], *self.spec.chunk_shape))
-        noise = distrax.Independent(distrax.Normal(zeros, jnp.ones_like(zeros)), 2)
         component = distrax.Categorical(logits=self.log_weights(variables, obs))
-        return distrax.Joint({"component": component, "noise": noise})
+        return distrax.Joint({"component": component, "noise": gaussian_noise(obs, self.spec.chunk_shape)})
 
     def transport(self, variables: Variables, obs: Array, w: PyTree) -> Array:
         """mu_k(s) + sigma_k(s) noise: [..., H, A] for obs [..., D] and w of `base_distribution`."""

@@ -62,6 +62,7 @@ from mmbc_jax.nn.backbone import bind, init_backbone, make_backbone, network_con
 from mmbc_jax.ops.kmeans import kmeans
 from mmbc_jax.policies._common import masked_mse, straight_field
 from mmbc_jax.policies._mixture_base import MIN_STD, MixtureBase, least_squares, mixture_mean
+from mmbc_jax.priors.normal import gaussian_noise
 
 SHARPNESS = 4.0
 
@@ -174,8 +175,7 @@ class MixtureFlowPolicy:
     def base_distribution(self, variables: Variables, obs: Array) -> Any:
         """The joint of {"component": [...], "x0": [..., H, A]}."""
         mixture = self._mixture(variables, obs)
-        zeros = jnp.zeros((*obs.shape[:-1], *self.spec.chunk_shape))
-        noise = distrax.Independent(distrax.Normal(zeros, jnp.full_like(zeros, self.temperature)), 2)
+        noise = gaussian_noise(obs, self.spec.chunk_shape, self.temperature)
         return distrax.Joint({"component": distrax.Categorical(logits=mixture["logits"]), "x0": noise})
 
     def transport(self, variables: Variables, obs: Array, w: PyTree) -> Array:

@@ -18,6 +18,12 @@ def default_config() -> ConfigDict:
     return ConfigDict()
 
 
+def gaussian_noise(obs: Array, shape: tuple[int, ...], std: float = 1.0) -> distrax.Independent:
+    """N(0, std^2 I) over events of `shape` at each observation [..., D]."""
+    zeros = jnp.zeros((*obs.shape[:-1], *shape))
+    return distrax.Independent(distrax.Normal(zeros, jnp.full_like(zeros, std)), len(shape))
+
+
 @dataclasses.dataclass(frozen=True)
 class NormalPrior:
     """w ~ N(0, I), whatever the observation.
@@ -40,8 +46,7 @@ class NormalPrior:
 
     def distribution(self, params: Any, obs: Array, posterior: Any = None) -> distrax.Distribution:
         """N(0, I) with batch shape obs.shape[:-1]."""
-        zeros = jnp.zeros(obs.shape[:-1] + self.event_shape)
-        return distrax.Independent(distrax.Normal(zeros, jnp.ones_like(zeros)), len(self.event_shape))
+        return gaussian_noise(obs, self.event_shape)
 
     def loss(self, params: Any, key: Key, obs: Array, w: Array, posterior: Any = None) -> Array:
         """Zeros [...]: nothing here is trained."""
