@@ -95,7 +95,7 @@ def split_noise(sampler: Sampler, w: PyTree) -> tuple[Array, Array | None]:
 
 
 def gaussian_answer(
-    x: Array, mean: Array, std: Array, alpha: Array, sigma: Array, a: Array, b: Array
+    x: Array, mean: Array | float, std: Array | float, alpha: Array, sigma: Array, a: Array, b: Array
 ) -> Array:
     """E[a x1 + b x0 | x = alpha x1 + sigma x0] for x1 ~ N(mean, std^2) and x0 ~ N(0, 1), entry by entry.
 

@@ -60,7 +60,7 @@ from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Batch, Key, Loss, PolicySpec, PyTree, Variables
 from mmbc_jax.nn.backbone import bind, init_backbone, make_backbone, network_config
 from mmbc_jax.ops.kmeans import kmeans
-from mmbc_jax.policies._common import masked_mse, straight_field
+from mmbc_jax.policies._common import gaussian_answer, masked_mse, straight, straight_field
 from mmbc_jax.policies._mixture_base import MIN_STD, MixtureBase, least_squares, mixture_mean
 from mmbc_jax.priors.normal import gaussian_noise
 
@@ -193,13 +193,10 @@ class MixtureFlowPolicy:
         return (y * variables.stats["scale"]).reshape(u.shape)
 
     def _velocity(self, variables: Variables, obs: Array, extra: Array) -> Callable[[Array, Array], Array]:
-        predict = bind(self.network, variables.params["flow"], obs, extra)
-
-        def velocity(x: Array, t: Array) -> Array:
-            s = jnp.asarray(t)[..., None, None]
-            return (2.0 * s - 1.0) / (s**2 + (1.0 - s) ** 2) * x + predict(x, t)
-
-        return velocity
+        network = bind(self.network, variables.params["flow"], obs, extra)
+        return lambda x, t: (
+            network(x, t) + gaussian_answer(x, 0.0, 1.0, *straight(jnp.asarray(t)[..., None, None]))
+        )
 
     def _mixture(self, variables: Variables, obs: Array) -> Any:
         return self.base.apply({"params": variables.params["base"]}, obs)
