@@ -197,6 +197,12 @@ def check_range(
         raise ConfigError(name, value, f"needs {left}value{right}")
 
 
+def check_widths(name: str, widths: Sequence[int]) -> None:
+    """Raises ConfigError unless there are layers, each with a width of at least 1."""
+    if not widths or min(widths) < 1:
+        raise ConfigError(name, widths, "needs at least one width, each at least 1")
+
+
 def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
     """Raises ConfigError, naming the nearest choices, unless `value` is one of them."""
     choices = list(choices)

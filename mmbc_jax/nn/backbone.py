@@ -18,7 +18,7 @@ from typing import Any
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from mmbc_jax.core.config import check_choice, check_range
+from mmbc_jax.core.config import check_choice, check_range, check_widths
 from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.core.types import Array, Key, PyTree
 from mmbc_jax.nn.chunk_encoder import MLPEncoder, TransformerEncoder, UNetEncoder
@@ -82,8 +82,7 @@ def check_network(cfg: ConfigDict) -> None:
     """Raises ConfigError where an option of `network_config` cannot work."""
     check_choice("policy.backbone", cfg.backbone, BACKBONES)
     for name in ("hidden", "channels"):
-        if not cfg[name] or min(cfg[name]) < 1:
-            raise ConfigError(f"policy.{name}", cfg[name], "needs at least one width, each at least 1")
+        check_widths(f"policy.{name}", cfg[name])
     check_range("policy.spectral_norm", cfg.spectral_norm, 0.0)
     if cfg.spectral_norm > 0.0 and (cfg.backbone != "mlp" or cfg.layer_norm):
         raise ConfigError("policy.spectral_norm", cfg.spectral_norm, "0, or backbone mlp without layer_norm")

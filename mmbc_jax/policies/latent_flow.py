@@ -19,7 +19,7 @@ import distrax
 import jax
 from ml_collections import ConfigDict
 
-from mmbc_jax.core.config import check_range
+from mmbc_jax.core.config import check_range, check_widths
 from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.core.protocols import MakePrior, Sampler
 from mmbc_jax.core.registry import register
@@ -115,8 +115,7 @@ def build(
     check_range("policy.flow_steps", cfg.flow_steps, 1)
     if len(cfg.flow_times) != 2 or min(cfg.flow_times) <= 0:
         raise ConfigError("policy.flow_times", cfg.flow_times, "two positive numbers")
-    if not cfg.flow_hidden or min(cfg.flow_hidden) < 1:
-        raise ConfigError("policy.flow_hidden", cfg.flow_hidden, "needs at least one width, each at least 1")
+    check_widths("policy.flow_hidden", cfg.flow_hidden)
     flow: Any = LatentFlowPrior(
         (cfg.latent_dim,),
         spec.obs_dim,

@@ -24,8 +24,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from mmbc_jax.core.config import check_choice, check_range
-from mmbc_jax.core.errors import ConfigError
+from mmbc_jax.core.config import check_choice, check_range, check_widths
 from mmbc_jax.core.protocols import MakePrior, Sampler
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Batch, Key, Loss, PolicySpec, PyTree, Variables
@@ -151,10 +150,7 @@ def build(
     check_range("policy.commitment", cfg.commitment, 0.0)
     check_range("policy.decay", cfg.decay, 0.0, 1.0)
     check_range("policy.revive_below", cfg.revive_below, 0.0, 1.0)
-    if not cfg.prior_hidden or min(cfg.prior_hidden) < 1:
-        raise ConfigError(
-            "policy.prior_hidden", cfg.prior_hidden, "needs at least one width, each at least 1"
-        )
+    check_widths("policy.prior_hidden", cfg.prior_hidden)
     codes: Any = CategoricalPrior(
         (cfg.layers,),
         spec.obs_dim,

@@ -8,8 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from mmbc_jax.core.config import check_range
-from mmbc_jax.core.errors import ConfigError
+from mmbc_jax.core.config import check_range, check_widths
 from mmbc_jax.core.types import Array
 
 _MAX_LOG_VARIANCE = 8.0
@@ -22,8 +21,7 @@ def network_config() -> dict[str, Any]:
 
 def check_network(cfg: ConfigDict) -> None:
     """Raises ConfigError where an option of `network_config` cannot work."""
-    if not cfg.hidden or min(cfg.hidden) < 1:
-        raise ConfigError("prior.hidden", cfg.hidden, "needs at least one width, each at least 1")
+    check_widths("prior.hidden", cfg.hidden)
     check_range("prior.fourier_octaves", cfg.fourier_octaves, 0, 16)
 
 
