@@ -16,7 +16,7 @@ import torch
 from ml_collections import ConfigDict
 
 from benchmarks import host, subjects
-from benchmarks.peers import TorchCloner, flow_loss
+from benchmarks.peers import TorchCloner
 from benchmarks.timing import Contender, interleave, summarise
 from mmbc_jax.core.types import Variables
 from mmbc_jax.data.windows import Windows
@@ -52,12 +52,12 @@ def agreement(batch_size: int = 64) -> dict[str, float]:
     )(state.params)
     after, _ = jax.jit(bc.make_train_step(policy, cfg))(state, data)
 
-    field = subjects.torch_field(policy, state.params)
+    flow = subjects.torch_flow(policy, state.params)
     noise = tuple(torch.tensor(np.array(a)) for a in (x0, t))
-    theirs = flow_loss(field, *subjects.as_torch(batch), *noise)
+    theirs = flow(*subjects.as_torch(batch), *noise)
     theirs.backward()
-    torch_grads = [param.grad.clone() for param in field.parameters()]
-    cloner = TorchCloner(field, subjects.as_torch(data), cfg, "eager")
+    torch_grads = [param.grad.clone() for param in flow.parameters()]
+    cloner = TorchCloner(flow, subjects.as_torch(data), cfg, "eager")
     before = [param.detach().clone() for param in cloner.params]
     cloner.update(*subjects.as_torch(batch), *noise)
     return {
@@ -74,7 +74,7 @@ def _moved(before: list[torch.Tensor], after: list[torch.Tensor]) -> list[torch.
 
 def _distance(policy: Any, ours: Any, theirs: list[torch.Tensor], scale: list[torch.Tensor]) -> float:
     """Root mean square difference over all parameters, in units of that of `scale`."""
-    mirrored = list(subjects.torch_field(policy, ours).parameters())
+    mirrored = list(subjects.torch_flow(policy, ours).parameters())
     difference = [(a - b).detach().flatten() for a, b in zip(mirrored, theirs, strict=True)]
     return float(torch.cat(difference).norm() / torch.cat([entry.flatten() for entry in scale]).norm())
 
@@ -97,8 +97,8 @@ def our_block(cfg: ConfigDict, data: Windows, steps: int) -> tuple[Callable[[], 
 def their_block(kind: str, cfg: ConfigDict, data: Windows, steps: int) -> tuple[Callable[[], Any], float]:
     """(a function that runs `steps` PyTorch steps, seconds of the first step)."""
     policy = subjects.flow_policy()
-    field = subjects.torch_field(policy, subjects.init_state(policy, cfg, data).params)
-    cloner = TorchCloner(field, subjects.as_torch(data), cfg, kind)
+    flow = subjects.torch_flow(policy, subjects.init_state(policy, cfg, data).params)
+    cloner = TorchCloner(flow, subjects.as_torch(data), cfg, kind)
     start = time.perf_counter()
     cloner.step()
     first = time.perf_counter() - start

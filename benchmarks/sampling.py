@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from benchmarks import host, subjects
-from benchmarks.peers import euler
 from benchmarks.timing import Contender, interleave, summarise
+from benchmarks.torch_contenders import traced
 from mmbc_jax.core.types import Array, Key
 from mmbc_jax.policies.flow import FlowPolicy
 
@@ -33,10 +33,9 @@ def agreement(batch_size: int = 64, steps: int = 10) -> dict[str, float]:
     variables = subjects.sampling_variables(params)
     x0 = policy.base_distribution(variables, jax.numpy.asarray(obs)).sample(seed=jax.random.key(3))
     ours = np.asarray(policy.transport(variables, jax.numpy.asarray(obs), x0))
-    field = subjects.torch_field(policy, params)
+    flow = subjects.torch_flow(policy, params)
     with torch.no_grad():
-        times = torch.linspace(0.0, 1.0, steps + 1)
-        theirs = euler(field, torch.tensor(obs), torch.tensor(np.asarray(x0)), times).numpy()
+        theirs = flow.sample(torch.tensor(obs), torch.tensor(np.asarray(x0))).numpy()
     return {"chunk": float(np.abs(ours - theirs).max()), "chunk_size": float(np.abs(theirs).max())}
 
 
@@ -69,39 +68,18 @@ def our_sampler(steps: int) -> Sample:
 def their_sampler(kind: str, steps: int, batch_size: int) -> Sample:
     """PyTorch from host to host: "eager", "trace" (`torch.jit.trace`) or "compile" (`torch.compile`)."""
     policy, params = _policy(steps)
-    field = subjects.torch_field(policy, params).eval()
-    for param in field.parameters():
-        param.requires_grad_(False)
-    times = torch.linspace(0.0, 1.0, steps + 1)
-    shape = policy.spec.chunk_shape
-
-    def act(obs: torch.Tensor, x0: torch.Tensor) -> torch.Tensor:
-        return euler(field, obs, x0, times)
-
-    run: Callable[..., torch.Tensor] = act
+    flow = subjects.torch_flow(policy, params).eval().requires_grad_(False)
+    run: Callable[..., torch.Tensor] = flow.sample
     if kind == "trace":
-        example = torch.zeros(batch_size, 4), torch.zeros(batch_size, *shape)
-        run = torch.jit.freeze(torch.jit.trace(_Module(field, times).eval(), example))
+        run = traced(flow, batch_size, policy.spec.obs_dim)
     elif kind == "compile":
-        run = torch.compile(act)
+        run = torch.compile(flow.sample)
 
     def sample(obs: np.ndarray) -> np.ndarray:
         with torch.no_grad():
-            return run(torch.from_numpy(obs), torch.randn(len(obs), *shape)).numpy()
+            return run(torch.from_numpy(obs), *flow.base(len(obs))).numpy()
 
     return sample
-
-
-class _Module(torch.nn.Module):
-    """The sampler as a module, which tracing with frozen weights needs."""
-
-    def __init__(self, field: Any, times: torch.Tensor):
-        super().__init__()
-        self.field = field
-        self.register_buffer("times", times)
-
-    def forward(self, obs: torch.Tensor, x0: torch.Tensor) -> torch.Tensor:
-        return euler(self.field, obs, x0, self.times)
 
 
 def measure_case(batch_size: int, steps: int, rounds: int) -> dict[str, Any]:

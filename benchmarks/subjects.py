@@ -11,7 +11,10 @@ import jax.numpy as jnp
 import torch
 from ml_collections import ConfigDict
 
-from benchmarks.peers import Data, TorchField, copy_weights
+from benchmarks.peers import Data
+from benchmarks.torch_networks import copy_weights
+from benchmarks.torch_policies import Flow
+from benchmarks.torch_subjects import make_policy
 from mmbc_jax.core import registry
 from mmbc_jax.core.config import plugin
 from mmbc_jax.core.types import Batch, PolicySpec, PyTree, Variables
@@ -68,18 +71,11 @@ def init_state(policy: FlowPolicy, cfg: ConfigDict, data: Windows, seed: int = 0
     return state.replace(params=params, ema=jax.tree.map(jnp.copy, params))
 
 
-def torch_field(policy: FlowPolicy, params: PyTree) -> TorchField:
-    """The policy's network in PyTorch with the same weights."""
-    network = policy.network
-    field = TorchField(
-        policy.spec.obs_dim,
-        network.event_shape,
-        tuple(network.hidden),
-        network.fourier_octaves,
-        network.time_dim,
-    )
-    copy_weights(params, field)
-    return field
+def torch_flow(policy: FlowPolicy, params: PyTree) -> Flow:
+    """The policy in PyTorch with the same weights."""
+    flow = make_policy(policy, {}, policy.sampler.steps, ancestral=False)
+    copy_weights(params, flow.network)
+    return flow
 
 
 @dataclasses.dataclass(frozen=True)

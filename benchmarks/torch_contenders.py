@@ -108,15 +108,20 @@ class _Sampler(nn.Module):
         return self.policy.sample(obs, *noise)
 
 
+def traced(policy: nn.Module, batch_size: int, obs_dim: int) -> Callable[..., Tensor]:
+    """The sampler of a policy by `torch.jit.trace` with frozen weights, for `batch_size` observations [B, D]."""
+    example = torch.zeros(batch_size, obs_dim), *policy.base(batch_size)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # shapes become constants, which is the purpose
+        return torch.jit.freeze(torch.jit.trace(_Sampler(policy).eval(), example, check_trace=False))
+
+
 def their_sampler(built: Built, batch_size: int, trace: bool) -> Callable[[np.ndarray], np.ndarray]:
     """The same in PyTorch, eager or by `torch.jit.trace` with frozen weights."""
     policy = built.mirror().eval().requires_grad_(False)
     run: Callable[..., Tensor] = policy.sample
     if trace:
-        example = torch.zeros(batch_size, built.policy.spec.obs_dim), *policy.base(batch_size)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # shapes become constants, which is the purpose
-            run = torch.jit.freeze(torch.jit.trace(_Sampler(policy).eval(), example, check_trace=False))
+        run = traced(policy, batch_size, built.policy.spec.obs_dim)
 
     def sample(obs: np.ndarray) -> np.ndarray:
         with torch.no_grad():

@@ -1,14 +1,15 @@
 """The MLP and the U-Net of `mmbc_jax.nn` in PyTorch, with the names of our parameters, and the weights to match.
 
 Written as PyTorch's own users would: `nn.Conv1d` on [B, C, L] where ours multiplies shifted copies on [B, L, C],
-gelu in the tanh form that `jax.nn.gelu` uses, normalisations with flax's epsilon. Only what
-`benchmarks.torch_families` measures is here: raw observations (no Fourier features), no layer norm in
-the MLP, lengths that halve evenly.
+gelu in the tanh form that `jax.nn.gelu` uses, normalisations with flax's epsilon. Only what the benchmarks
+measure is here: Fourier features of the observation in the MLP alone, no layer norm in the MLP, lengths that
+halve evenly.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -56,8 +57,31 @@ class MLP(nn.Module):
         return last(x)
 
 
+class FourierFeatures(nn.Module):
+    """[..., D (1 + 2 octaves)] of an observation [..., D]; `mmbc_jax.nn.embedding.fourier_features`."""
+
+    def __init__(self, octaves: int):
+        super().__init__()
+        self.register_buffer("frequency", math.pi * 2.0 ** torch.arange(octaves))
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """The observation beside its sines and cosines."""
+        angle = (obs[..., None] * self.frequency).flatten(-2)
+        return torch.cat([obs, torch.sin(angle), torch.cos(angle)], -1)
+
+
 class ChunkMLP(nn.Module):
-    """`nn.chunk_mlp.ChunkMLP`: x [B, H, A], t [] or [B] and the observation to [B, H, A]."""
+    """`nn.chunk_mlp.ChunkMLP`: x [B, H, A], t [] or [B] and the observation to [B, H, A].
+
+    Args:
+      obs_dim: D.
+      event_shape: (H, A).
+      hidden: widths.
+      time_dim: size of the time embedding.
+      activation: a key of `ACTIVATIONS`.
+      residual: as in `MLP`.
+      octaves: of the observation's features; 0 for the observation itself.
+    """
 
     def __init__(
         self,
@@ -67,24 +91,30 @@ class ChunkMLP(nn.Module):
         time_dim: int,
         activation: str,
         residual: bool,
+        octaves: int = 0,
     ):
         super().__init__()
         size = event_shape[0] * event_shape[1]
         self.event_shape, self.act = event_shape, ACTIVATIONS[activation]
         self.embed = TimeEmbedding(time_dim)
+        self.features = FourierFeatures(octaves) if octaves else nn.Identity()
         self.from_x = nn.Linear(size, hidden[0], bias=False)
         self.from_time = nn.Linear(time_dim, hidden[0], bias=False)
-        self.from_obs = nn.Linear(obs_dim, hidden[0])
+        self.from_obs = nn.Linear(obs_dim * (1 + 2 * octaves), hidden[0])
         self.trunk = MLP((*hidden, size), activation, residual)
 
     def encode(self, obs: Tensor) -> Tensor:
         """The observation's part of the first layer, [B, hidden[0]]."""
-        return self.from_obs(obs)
+        return self.from_obs(self.features(obs))
 
     def decode(self, x: Tensor, t: Tensor, context: Tensor) -> Tensor:
         """[B, H, A] from x [B, H, A], t [] or [B] and `context` of `encode`."""
         h = self.from_x(x.flatten(-2)) + self.from_time(self.embed(t)) + context
         return self.trunk(self.act(h)).unflatten(-1, self.event_shape)
+
+    def forward(self, x: Tensor, t: Tensor, obs: Tensor) -> Tensor:
+        """As `decode`, encoding the observation too."""
+        return self.decode(x, t, self.encode(obs))
 
 
 class Condition(nn.Module):

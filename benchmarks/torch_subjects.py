@@ -224,14 +224,17 @@ def sampling_noise(built: Built, w: PyTree) -> tuple[Tensor, ...]:
 
 
 def make_network(network: Any, spec: PolicySpec, extra: int = 0) -> nn.Module:
-    """The backbone `network` of `mmbc_jax.nn` in PyTorch, for observation and `extra` further inputs."""
+    """The backbone `network` of `mmbc_jax.nn` in PyTorch, for observation and `extra` further inputs.
+
+    Raises:
+      ValueError: Fourier features of the observation in front of another backbone than the MLP.
+    """
     kind, act = type(network).__name__, network.activation
-    if network.fourier_octaves:
-        raise ValueError("Fourier features are left out of the PyTorch networks")
     if kind == "ChunkMLP":
-        return ChunkMLP(
-            spec.obs_dim, spec.chunk_shape, network.hidden, network.time_dim, act, network.residual
-        )
+        sizes = (network.hidden, network.time_dim, act, network.residual, network.fourier_octaves)
+        return ChunkMLP(spec.obs_dim, spec.chunk_shape, *sizes)
+    if network.fourier_octaves:
+        raise ValueError("of the PyTorch networks only the MLP has Fourier features")
     if kind == "ChunkUNet":
         return ChunkUNet(
             spec.obs_dim, spec.chunk_shape, network.channels, network.width, network.time_dim, act

@@ -14,12 +14,13 @@ cloning = pytest.importorskip("benchmarks.cloning")
 sampling = pytest.importorskip("benchmarks.sampling")
 subjects = pytest.importorskip("benchmarks.subjects")
 peers = pytest.importorskip("benchmarks.peers")
+torch_networks = pytest.importorskip("benchmarks.torch_networks")
 
 
 def test_network_agrees_on_copied_weights() -> None:
     policy = subjects.flow_policy()
     params = subjects.init_state(policy, subjects.default_bc(8), subjects.windows(50)).params
-    field = subjects.torch_field(policy, params)
+    field = subjects.torch_flow(policy, params).network
     rng = np.random.default_rng(0)
     x, t, obs = rng.normal(size=(5, 8, 2)), rng.uniform(size=5), rng.uniform(-1, 1, size=(5, 4))
     x, t, obs = (a.astype(np.float32) for a in (x, t, obs))
@@ -32,10 +33,9 @@ def test_network_agrees_on_copied_weights() -> None:
 def test_agreement_fails_on_other_weights() -> None:
     policy = subjects.flow_policy()
     params = subjects.init_state(policy, subjects.default_bc(8), subjects.windows(50)).params
-    field = subjects.torch_field(policy, params)
-    peers.copy_weights(subjects.randomise(params, seed=5), field)
-    obs, x0, times = torch.ones(3, 4), torch.ones(3, 8, 2), torch.linspace(0, 1, 6)
-    other = peers.euler(field, obs, x0, times).detach().numpy()
+    flow = subjects.torch_flow(policy, params)
+    torch_networks.copy_weights(subjects.randomise(params, seed=5), flow.network)
+    other = flow.sample(torch.ones(3, 4), torch.ones(3, 8, 2)).detach().numpy()
     variables = subjects.sampling_variables(params)
     ours = np.asarray(policy.transport(variables, jnp.ones((3, 4)), jnp.ones((3, 8, 2))))
     assert np.abs(other - ours).max() > 1e-2
@@ -60,8 +60,8 @@ def test_sampler_agrees() -> None:
 def test_learning_rate_agrees(step: int) -> None:
     cfg = subjects.default_bc(8)
     policy, data = subjects.flow_policy(), subjects.windows(50)
-    field = subjects.torch_field(policy, subjects.init_state(policy, cfg, data).params)
-    cloner = peers.TorchCloner(field, subjects.as_torch(data), cfg, "eager")
+    flow = subjects.torch_flow(policy, subjects.init_state(policy, cfg, data).params)
+    cloner = peers.TorchCloner(flow, subjects.as_torch(data), cfg, "eager")
     cloner.step_index = step
     unit = warmup_cosine(jnp.asarray(step), cfg.steps, cfg.warmup_steps, cfg.final_lr_fraction)
     assert cloner.learning_rate() == pytest.approx(float(unit) * cfg.learning_rate, rel=1e-5)
@@ -70,10 +70,10 @@ def test_learning_rate_agrees(step: int) -> None:
 def test_torch_step_trains() -> None:
     cfg = subjects.default_bc(64, learning_rate=1e-2, warmup_steps=0)
     policy, data = subjects.flow_policy(), subjects.windows(50)
-    field = subjects.torch_field(policy, subjects.init_state(policy, cfg, data).params)
+    flow = subjects.torch_flow(policy, subjects.init_state(policy, cfg, data).params)
     torch.manual_seed(0)
     for kind in ("eager", "fused"):
-        cloner = peers.TorchCloner(field, subjects.as_torch(data), cfg, kind)
+        cloner = peers.TorchCloner(flow, subjects.as_torch(data), cfg, kind)
         before = cloner.ema[0].clone()
         losses = [cloner.step().item() for _ in range(60)]
         assert np.mean(losses[-10:]) < np.mean(losses[:10])

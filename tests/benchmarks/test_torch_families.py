@@ -71,6 +71,7 @@ def check(ours, theirs) -> None:
     [
         ChunkMLP(SPEC.chunk_shape, (16, 16, 8), "relu", residual=True, fourier_octaves=0, time_dim=6),
         ChunkMLP(SPEC.chunk_shape, (8, 16), fourier_octaves=0),
+        ChunkMLP(SPEC.chunk_shape, (16, 8), fourier_octaves=3),
         ChunkUNet(SPEC.chunk_shape, (8, 16, 24), width=12, fourier_octaves=0, time_dim=6),
     ],
 )
@@ -102,6 +103,11 @@ def test_encoder_agrees() -> None:
     module = torch_subjects.make_network(network, SPEC)
     torch_networks.copy_weights(torch_transformer.in_blocks(params), module)
     check(apply(network, params, chunk, obs), module(torch.tensor(chunk), torch.tensor(obs)))
+
+
+def test_features_in_front_of_other_networks_are_refused() -> None:
+    with pytest.raises(ValueError, match="only the MLP"):
+        torch_subjects.make_network(ChunkUNet(SPEC.chunk_shape, (8, 16), width=12, fourier_octaves=1), SPEC)
 
 
 def test_weights_that_do_not_fit_are_refused() -> None:
