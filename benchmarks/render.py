@@ -108,23 +108,26 @@ def families(result: Record) -> list[str]:
     rows = []
     for run in result["runs"]:
         for name, fact in run["facts"].items():
-            cells = [milliseconds(case["seconds"][name]) for case in run["cases"]]
-            to_flow = run["cases"][0]["ratio"].get(name)
+            cases = [case for case in run["cases"] if case["subject"] == name]
+            cells = [milliseconds(case["seconds"][name]) for case in cases]
+            to_flow = cases[0]["ratio"].get(name)
             rows.append(
                 [
                     str(run["cores"]),
                     name,
                     f"{fact['parameters'] / 1e6:.2f}",
+                    str(fact["train_batch"]),
                     *cells,
                     ratio(to_flow) if to_flow else "",
-                    f"{fact['compile_seconds']:.1f}",
+                    f"{fact['compile_seconds']['train']:.1f}",
                 ]
             )
     header = [
         "cores",
         "family / backbone",
         "parameters [M]",
-        "train step [ms]",
+        "timed on",
+        "train step of 256 [ms]",
         "sample 1 [ms]",
         "sample 64 [ms]",
     ]

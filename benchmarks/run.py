@@ -3,7 +3,9 @@
     python -m benchmarks.run [--only NAME] [--cores 1 2] [--out DIR] [--quick]
 
 Each benchmark runs once per number of cores, in a fresh process held to those cores. What is compared is
-timed in turn inside that one process.
+timed in turn inside that one process. `families` keeps each subject in `DIR/families.CORES.part.jsonl` until it is
+through with all: started again with the same versions, it goes on where it was stopped. Remove that file after a
+change of the code.
 """
 
 from __future__ import annotations
@@ -23,10 +25,16 @@ from typing import Any
 from benchmarks import render
 
 NAMES = ("cloning", "sampling", "finetuning", "families", "torch_families")
+KEEPING = ("families",)  # those that can go on where they were stopped
 FORMAT = 1
 
 
-def run_worker(name: str, cores: int, quick: bool, patience: float) -> dict[str, Any]:
+def kept(name: str, cores: int, out: Path) -> list[Path]:
+    """The file in which a benchmark keeps what it has measured, if it does."""
+    return [out / f"{name}.{cores}.part.jsonl"] if name in KEEPING else []
+
+
+def run_worker(name: str, cores: int, args: argparse.Namespace) -> dict[str, Any]:
     """The record of one benchmark on a number of cores, measured in a fresh process.
 
     Raises:
@@ -35,7 +43,8 @@ def run_worker(name: str, cores: int, quick: bool, patience: float) -> dict[str,
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "record.json"
         command = [sys.executable, "-m", "benchmarks.worker", name, "--cores", str(cores)]
-        command += ["--patience", str(patience), "--out", str(out), *(["--quick"] if quick else [])]
+        command += ["--patience", str(args.patience), "--out", str(out), *(["--quick"] if args.quick else [])]
+        command += [word for path in kept(name, cores, args.out) for word in ("--kept", str(path))]
         environment = {**os.environ, "JAX_PLATFORMS": "cpu", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
         subprocess.run(command, check=True, env=environment)
         return json.loads(out.read_text(encoding="utf-8"))
@@ -79,13 +88,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse(argv)
     args.out.mkdir(parents=True, exist_ok=True)
     for name in [args.only] if args.only else NAMES:
-        records = [run_worker(name, cores, args.quick, args.patience) for cores in args.cores]
+        records = [run_worker(name, cores, args) for cores in args.cores]
         from mmbc_jax.core.files import write_json
 
         result = describe(args, name, records)
         write_json(args.out / f"{name}.json", result)
         text = render.render(result)
         (args.out / f"{name}.md").write_text(text, encoding="utf-8")
+        for path in (path for cores in args.cores for path in kept(name, cores, args.out)):
+            path.unlink(missing_ok=True)
         print(text)
 
 

@@ -21,12 +21,12 @@ class Contender:
     Attributes:
       name: as shown.
       block: does `units` units of work and returns when all of it is done.
-      units: per block.
+      units: per block; a fraction where a block does less than what is reported.
     """
 
     name: str
     block: Callable[[], Any]
-    units: int
+    units: float
 
 
 @dataclasses.dataclass

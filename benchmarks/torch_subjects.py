@@ -28,9 +28,10 @@ from torch import Tensor, nn
 from benchmarks.torch_networks import MLP, ChunkMLP, ChunkUNet, copy_weights
 from benchmarks.torch_policies import CVAE, VQ, Diffusion, Flow
 from benchmarks.torch_transformer import ChunkTransformer, TransformerEncoder, in_blocks
+from benchmarks.weights import random_like
 from mmbc_jax.core import registry
 from mmbc_jax.core.config import plugin
-from mmbc_jax.core.types import Array, Batch, Key, PolicySpec, PyTree, Variables
+from mmbc_jax.core.types import Batch, Key, PolicySpec, PyTree, Variables
 from mmbc_jax.policies._codebook import init_codebook
 from mmbc_jax.policies._latent import diagonal_gaussian
 
@@ -135,10 +136,7 @@ def make_ours(subject: Subject, sampler: tuple[str, int]) -> tuple[Any, dict[str
 
 @functools.cache
 def random_variables(subject: Subject) -> Variables:
-    """Variables with every parameter random, so that no layer is zero; codes where k-means puts them.
-
-    Only shapes are asked of the policy's own initialisation: compiling it takes longer than measuring.
-    """
+    """Variables with every parameter random, so that no layer is zero; codes where k-means puts them."""
     policy, _ = make_ours(subject, subject.samplers[0])
     rng = np.random.default_rng(0)
     draw = functools.partial(rng.uniform, -1.0, 1.0)
@@ -148,12 +146,7 @@ def random_variables(subject: Subject) -> Variables:
     )
     shapes = jax.eval_shape(policy.init, jax.random.key(0), batch)
 
-    def fill(path: Any, leaf: Any) -> Array:
-        scale = leaf.shape[0] ** -0.5 if len(leaf.shape) > 1 else 0.1
-        centre = 1.0 if path[-1].key == "scale" else 0.0
-        return jnp.asarray(centre + scale * rng.standard_normal(leaf.shape), jnp.float32)
-
-    params = jax.tree_util.tree_map_with_path(fill, shapes.params)
+    params = random_like(shapes.params)
     if "codebook" not in shapes.stats:
         return Variables(params, {"prior": {}} if "prior" in shapes.stats else {})
     z = jax.jit(policy.encode)(params, batch.obs, batch.chunk)

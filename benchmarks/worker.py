@@ -22,10 +22,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--patience", type=float, default=0.0, help="seconds to wait for an idle machine")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--kept", type=Path, help="what it measured before and adds to; of those that can")
     args = parser.parse_args(argv)
     host.pin(args.cores)
     before = host.wait_for_quiet(args.patience)
-    record = importlib.import_module(f"benchmarks.{args.name}").measure(args.cores, args.quick)
+    options = {"kept": args.kept} if args.kept else {}
+    record = importlib.import_module(f"benchmarks.{args.name}").measure(args.cores, args.quick, **options)
     from mmbc_jax.core.files import plain
     from mmbc_jax.report.summary import device
 
