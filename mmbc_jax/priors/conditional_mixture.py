@@ -69,7 +69,8 @@ class ConditionalMixturePrior:
         """{"network", "centres" [K, n]}, n the size of an event."""
         key_network, key_centres = jax.random.split(key)
         centres = jax.random.normal(key_centres, (self.num_components, math.prod(self.event_shape)))
-        return {"network": self._network().init(key_network, jnp.zeros((1, self.obs_dim)))["params"], "centres": centres}
+        network = self._network().init(key_network, jnp.zeros((1, self.obs_dim)))["params"]
+        return {"network": network, "centres": centres}
 
     def distribution(self, params: PyTree, obs: Array, posterior: Any = None) -> distrax.Distribution:
         """The mixture with batch shape obs.shape[:-1]."""
