@@ -39,26 +39,27 @@ class Family:
 
 # Fields regress noise, most of which no network can predict: they need whitened coordinates, and many steps on large
 # batches to leave the plateau where they model one Gaussian; a narrow network gets there in less time.
-_FIELD: dict[str, Any] = {"coordinates": "whitened", "steps": 12000, "learning_rate": 3e-3}
-_SKIP = {"skip": True, "hidden": (128, 128, 128)}
+_FIELD: dict[str, Any] = {"coordinates": "whitened", "steps": 10000, "learning_rate": 3e-3}
+_NARROW = {"hidden": (128, 128, 128)}
+_SKIP = {"skip": True, **_NARROW}
 _MIXTURE = {"hidden": (128, 128), "fourier_octaves": 2}
 # Ten Euler steps, the published number, by themselves leave 3 % of bridges on corridor at K = 2; fifty leave .4 %.
 _FIFTY, _HUNDRED, _HEUN = {"steps": 50}, {"steps": 100}, {"steps": 4}
 FAMILIES: dict[str, Family] = {
-    "deterministic": Family("mse"),
-    "gaussian": Family("gaussian"),
+    "deterministic": Family("mse", _NARROW),
+    "gaussian": Family("gaussian", _NARROW),
     "mdn": Family("mdn", {"num_components": 32, "hidden": (128, 128)}, steps=1000),
-    "bet": Family("bet", {"num_bins": 64}),
-    "vq": Family("vq", {"code_prior": "learned"}),
-    "cvae": Family("cvae", {"beta": 0.01}),
-    "wae": Family("wae"),
-    "wae learned prior": Family("wae", prior="latent_flow"),
-    "latent flow": Family("latent_flow"),
-    "ibc": Family("ibc"),
+    "bet": Family("bet", {**_NARROW, "num_bins": 64}),
+    "vq": Family("vq", {**_NARROW, "code_prior": "learned"}),
+    "cvae": Family("cvae", {**_NARROW, "beta": 0.01}),
+    "wae": Family("wae", _NARROW),
+    "wae learned prior": Family("wae", _NARROW, "latent_flow"),
+    "latent flow": Family("latent_flow", _NARROW),
+    "ibc": Family("ibc", _NARROW),
     "diffusion": Family("diffusion", {**_SKIP, "train_steps": 100}, "normal", "ddim", _HUNDRED, **_FIELD),
     "flow": Family("flow", _SKIP, "normal", "euler", _FIFTY, **_FIELD),
     "flow OT": Family("flow", {**_SKIP, "coupling": "ot"}, "normal", "euler", _FIFTY, **_FIELD),
-    "mean flow": Family("mean_flow", {"steps": 2, "hidden": (128, 128, 128)}, **_FIELD),
+    "mean flow": Family("mean_flow", {**_NARROW, "steps": 2}, **_FIELD),
     "mixture flow": Family("mixture_flow", _MIXTURE, "normal", "heun", _HEUN, steps=1500),
     "mixture flow .6": Family(
         "mixture_flow", {**_MIXTURE, "temperature": 0.6}, "normal", "heun", _HEUN, steps=1500
