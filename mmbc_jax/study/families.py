@@ -53,7 +53,7 @@ FAMILIES: dict[str, Family] = {
     "vq": Family("vq", {**_NARROW, "code_prior": "learned"}),
     "cvae": Family("cvae", {**_NARROW, "beta": 0.01}),
     "wae": Family("wae", _NARROW),
-    "wae learned prior": Family("wae", _NARROW, "latent_flow"),
+    "wae learned prior": Family("wae", _NARROW, "conditional_mixture"),
     "latent flow": Family("latent_flow", _NARROW),
     "ibc": Family("ibc", _NARROW),
     "diffusion": Family("diffusion", {**_SKIP, "train_steps": 100}, "normal", "ddim", _HUNDRED, **_FIELD),
