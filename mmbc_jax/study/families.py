@@ -40,6 +40,10 @@ class Family:
 # Fields regress noise, most of which no network can predict: they need whitened coordinates, and many steps on large
 # batches to leave the plateau where they model one Gaussian; a narrow network gets there in less time.
 _FIELD: dict[str, Any] = {"coordinates": "whitened", "steps": 10000, "learning_rate": 3e-3}
+_LONGER = {
+    **_FIELD,
+    "steps": 14000,
+}  # the noise of small t weighs most in a diffusion's loss; it takes longer
 _NARROW = {"hidden": (128, 128, 128)}
 _SKIP = {"skip": True, **_NARROW}
 _MIXTURE = {"hidden": (128, 128), "fourier_octaves": 2}
@@ -56,7 +60,7 @@ FAMILIES: dict[str, Family] = {
     "wae learned prior": Family("wae", _NARROW, "conditional_mixture"),
     "latent flow": Family("latent_flow", _NARROW),
     "ibc": Family("ibc", _NARROW),
-    "diffusion": Family("diffusion", {**_SKIP, "train_steps": 100}, "normal", "ddim", _HUNDRED, **_FIELD),
+    "diffusion": Family("diffusion", {**_SKIP, "train_steps": 100}, "normal", "ddim", _HUNDRED, **_LONGER),
     "flow": Family("flow", _SKIP, "normal", "euler", _FIFTY, **_FIELD),
     "flow OT": Family("flow", {**_SKIP, "coupling": "ot"}, "normal", "euler", _FIFTY, **_FIELD),
     "mean flow": Family("mean_flow", {**_NARROW, "steps": 2}, **_FIELD),
