@@ -55,25 +55,23 @@ def get_studies(scale: str) -> list[Study]:
         for steps in (1, 100) if small else (1, 2, 5, 10, 20, 50, 100):
             config = open_loop("radial", k, "flow")
             config.sampler.steps = steps
-            variants.append(make(f"nfe{steps}", k, "NFE", config, value=steps))
+            variants.append(make(f"nfe{steps}", k, "NFE", config, NFE=steps))
         for width in (64,) if small else (32, 64, 128, 256, 512, 1024):
             config = open_loop("radial", k, "flow", hidden=(width,) * 3)
-            variants.append(make(f"width{width}", k, "width", config, value=width))
+            variants.append(make(f"width{width}", k, "width", config, width=width))
         config = open_loop("radial", k, "flow")
         config.sweep.grid = f"bc.weight_decay={'1' if small else '0,0.0001,0.01,0.1,1,10'}"
         variants.append(make("decay", k, "weight decay", config))
         for limit in (2.0,) if small else (1.0, 2.0, 4.0, 8.0):
             config = open_loop("radial", k, "flow", spectral_norm=limit)
-            variants.append(make(f"spectral{limit:g}", k, "layer norm bound", config, value=limit))
+            variants.append(make(f"spectral{limit:g}", k, "layer norm bound", config, layer_bound=limit))
     nfe = {"change": "NFE", "K": 16}
     claims = [
-        trend(
-            "more integration steps leave fewer bridges", "bridge_fraction", "value", -1, slack=0.02, **nfe
-        ),
+        trend("more integration steps leave fewer bridges", "bridge_fraction", "NFE", -1, slack=0.02, **nfe),
         trend(
             "more integration steps make the transport steeper",
             "capacity/lipschitz_global",
-            "value",
+            "NFE",
             1,
             slack=1.0,
             **nfe,
@@ -81,8 +79,8 @@ def get_studies(scale: str) -> list[Study]:
         custom("no run has modes that require more than the steepest slope sampled", required),
         custom("where the sampled L is below what 5 % of bridges needs, there are more than 5 %", starved),
     ]
-    plots = [Plot("bridge_fraction", "value", "K", "share of bridges", True, {"change": "NFE"}),
-             Plot("capacity/lipschitz_global", "value", "K", "L sampled", True, {"change": "NFE"})]  # fmt: skip
+    plots = [Plot("bridge_fraction", "NFE", "K", "share of bridges", True, {"change": "NFE"}),
+             Plot("capacity/lipschitz_global", "NFE", "K", "L sampled", True, {"change": "NFE"})]  # fmt: skip
     question = (
         "Flow matching from N(0, I) on radial. Sampled Lipschitz constants are lower bounds and certify nothing; "
         "what the isoperimetric bound says is how large L must be for the masses that the modes were seen to have (L "

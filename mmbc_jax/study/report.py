@@ -64,7 +64,7 @@ def figure(plot: Plot, results: Results, title: str) -> Any:
         means = np.array([v.mean() for v in values])
         spans = [t_interval(v) if len(v) > 1 else (m, m) for v, m in zip(values, means, strict=True)]
         low, high = (np.array(side) for side in zip(*spans, strict=True))
-        axes.plot(xs, means, marker="o", markersize=3.5, color=colour, label=_legend(name, own, plot.x))
+        axes.plot(xs, means, marker="o", markersize=3.5, color=colour, label=_legend(plot, name, own))
         if len(xs) > 1:
             axes.fill_between(xs, low, high, color=colour, alpha=0.15, linewidth=0)
     for label, value in plot.reference.items():
@@ -81,13 +81,13 @@ def figure(plot: Plot, results: Results, title: str) -> Any:
     return drawing
 
 
-def _legend(name: Any, own: Results, x: str) -> str:
-    """The name of a line, with the range of its sampled Lipschitz constants (median over draws) and its beta."""
-    parts = [tag_text(name)]
+def _legend(plot: Plot, name: Any, own: Results) -> str:
+    """The name of a line, with the range of its sampled Lipschitz constants (over K and seeds) and its beta."""
+    parts = [name if isinstance(name, str) else f"{plot.lines} = {tag_text(name)}"]
     steep = own.values("capacity/lipschitz")
     if steep.size:
         parts.append(f"L {steep.min():.2g} to {steep.max():.2g}")
-    betas = [tag_text(beta) for beta in own.tag("beta")] if x != "beta" else []
+    betas = [tag_text(beta) for beta in own.tag("beta")] if plot.x != "beta" else []
     if betas:
         parts.append("beta " + ", ".join(betas))
     return "; ".join(parts)
