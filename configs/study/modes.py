@@ -19,9 +19,9 @@ COLUMNS = (
     ("separation/path_delta", "Delta", 3),
 )
 NOTES = {
-    "corridor": " At K = 16 the wall between two gaps is .029 high and the starts scatter by .005; 1000 demonstrations "
-    "whose modes scatter by .27 tell a regression its slope in the start to .27 / sqrt(1000) = .009 per deviation. So "
-    "some of its paths slip off the middle wall into a neighbouring gap.",
+    "corridor": " At K = 16 the wall between two gaps is .029 high and the starts scatter by .005; 1000 "
+    "demonstrations whose modes scatter by .27 tell a regression its slope in the start to .27 / sqrt(1000) = .009 "
+    "per deviation. So some of its paths slip off the middle wall into a neighbouring gap.",
 }
 PAPER = {"paper A, K = 16": 0.51}
 
