@@ -111,7 +111,8 @@ def makers(subject: Subject, case: Case) -> tuple[dict[str, Callable[[], Any]], 
     """(functions that build each contender's block, units of work in a block)."""
     built = build(subject, case.batch_size, case.sampler)
     if case.work == "train":
-        steps = subject.steps if case.batch_size == COMPILE_BATCH else max(1, subject.steps // 2)
+        # several steps in one program, as in training: XLA allocates its scratch memory anew for every call
+        steps = subject.steps
         found = {
             OURS: lambda: our_steps(built, steps),
             "torch eager": lambda: their_steps(built, steps, compiled=False),

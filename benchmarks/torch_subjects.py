@@ -54,7 +54,7 @@ class Subject:
     spec: PolicySpec
     options: dict[str, Any]
     samplers: tuple[tuple[str, int], ...] = (("one pass", 1),)
-    steps: int = 2
+    steps: int = 4
 
 
 PUSHT = PolicySpec(obs_dim=20, action_dim=2, chunk_len=16)
