@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ import optax
 
 from benchmarks import host
 from benchmarks.kept import Kept
-from benchmarks.timing import Contender, interleave, summarise
+from benchmarks.timing import Contender, interleave, repeated, summarise
 from benchmarks.weights import random_like
 from mmbc_jax.core import registry
 from mmbc_jax.core.config import plugin
@@ -141,15 +140,7 @@ def contender(name: str, program: Program, arguments: Any, units: float) -> tupl
     once()
     seconds = time.perf_counter() - start
     repeats = max(1, round(_BLOCK_SECONDS / seconds))
-    return Contender(name, _repeat(once, repeats), repeats * units), repeats * seconds
-
-
-def _repeat(block: Callable[[], Any], repeats: int) -> Callable[[], None]:
-    def run() -> None:
-        for _ in range(repeats):
-            block()
-
-    return run
+    return Contender(name, repeated(once, repeats), repeats * units), repeats * seconds
 
 
 def measure_subject(subject: tuple[str, str], beside: Programs, quick: bool) -> dict[str, Any]:

@@ -29,6 +29,16 @@ class Contender:
     units: float
 
 
+def repeated(block: Callable[[], Any], repeats: int) -> Callable[[], None]:
+    """A block that runs a short one `repeats` times."""
+
+    def run() -> None:
+        for _ in range(repeats):
+            block()
+
+    return run
+
+
 @dataclasses.dataclass
 class Samples:
     """Seconds per unit, one entry per round.

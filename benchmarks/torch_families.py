@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from benchmarks import host
-from benchmarks.timing import Contender, interleave, summarise
+from benchmarks.timing import Contender, interleave, repeated, summarise
 from benchmarks.torch_contenders import our_sampler, our_steps, their_sampler, their_steps
 from benchmarks.torch_networks import copy_weights
 from benchmarks.torch_subjects import (
@@ -155,7 +155,7 @@ def measure_case(subject: Subject, case: Case, quick: bool) -> dict[str, Any]:
         block()
         block_seconds = time.perf_counter() - middle
         repeats = max(1, round(_BLOCK_SECONDS / block_seconds))
-        contenders.append(Contender(name, _repeat(block, repeats), repeats * units))
+        contenders.append(Contender(name, repeated(block, repeats), repeats * units))
         round_seconds += repeats * block_seconds
     rounds = 3 if quick else int(np.clip(CASE_SECONDS / round_seconds, 5, ROUNDS))
     timed = summarise(interleave(contenders, rounds), OURS)
@@ -170,14 +170,6 @@ def measure_case(subject: Subject, case: Case, quick: bool) -> dict[str, Any]:
         "first_block_seconds": first,
         "left_out": left_out,
     }
-
-
-def _repeat(block: Callable[[], Any], repeats: int) -> Callable[[], None]:
-    def run() -> None:
-        for _ in range(repeats):
-            block()
-
-    return run
 
 
 def cases_of(subject: Subject) -> list[Case]:

@@ -5,13 +5,14 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from mmbc_jax.core import registry
 from mmbc_jax.core.config import plugin
 from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.core.types import PolicySpec
+
+from ._fit import fit
 
 ALL = jnp.asarray(list(itertools.product(range(3), repeat=2)), jnp.int32)
 
@@ -25,19 +26,6 @@ def moved(prior, scale=0.5):
     rng = np.random.default_rng(0)
     fresh = jax.jit(prior.init)(jax.random.key(0))
     return jax.tree.map(lambda p: p + scale * rng.standard_normal(p.shape, np.float32), fresh)
-
-
-def train(prior, obs, codes, steps=150):
-    optimiser = optax.adam(3e-2)
-
-    def step(carry, _):
-        params, state = carry
-        gradient = jax.grad(lambda p: prior.loss(p, jax.random.key(0), obs, codes).mean())(params)
-        update, state = optimiser.update(gradient, state)
-        return (optax.apply_updates(params, update), state), None
-
-    start = jax.jit(prior.init)(jax.random.key(0))
-    return jax.jit(lambda p: jax.lax.scan(step, (p, optimiser.init(p)), None, length=steps)[0][0])(start)
 
 
 def test_uniform_has_no_parameters_and_equal_probabilities():
@@ -96,7 +84,7 @@ def test_learns_codes_that_depend_on_each_other_and_on_the_state():
     prior = make()
     obs = jnp.array([[1.0], [1.0], [-1.0], [-1.0]])
     codes = jnp.array([[0, 0], [1, 1], [2, 0], [2, 0]], jnp.int32)
-    params = train(prior, obs, codes)
+    params = fit(prior, obs, codes, steps=150, rate=3e-2)
     mass = jnp.exp(prior.distribution(params, obs).log_prob(codes))
     np.testing.assert_allclose(mass, [0.5, 0.5, 1.0, 1.0], atol=0.03)
 

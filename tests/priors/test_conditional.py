@@ -3,7 +3,6 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from scipy import stats
 
@@ -11,6 +10,8 @@ from mmbc_jax.core import registry
 from mmbc_jax.core.config import plugin
 from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.core.types import PolicySpec
+
+from ._fit import fit
 
 
 def make(event_shape=(2,), **fields):
@@ -58,16 +59,7 @@ def test_learns_the_mean_and_spread_of_each_state():
     obs = jnp.where(jax.random.bernoulli(key_obs, 0.5, (n, 1)), 0.5, -0.5)
     noise = jax.random.normal(key_noise, (n, 2))
     z = 4.0 * obs + jnp.where(obs > 0, 0.3, 1.0) * noise
-    optimiser = optax.adam(3e-2)
-
-    def step(carry, _):
-        params, state = carry
-        gradient = jax.grad(lambda p: prior.loss(p, jax.random.key(3), obs, z).mean())(params)
-        update, state = optimiser.update(gradient, state)
-        return (optax.apply_updates(params, update), state), None
-
-    start = jax.jit(prior.init)(jax.random.key(0))
-    params = jax.jit(lambda p: jax.lax.scan(step, (p, optimiser.init(p)), None, length=400)[0][0])(start)
+    params = fit(prior, obs, z, steps=400, rate=3e-2, key=3)
     learned = prior.distribution(params, jnp.array([[0.5], [-0.5]])).distribution
     group = [np.asarray(z)[np.asarray(obs[:, 0]) > 0], np.asarray(z)[np.asarray(obs[:, 0]) < 0]]
     # the maximum of the likelihood is the sample mean and deviation of each state

@@ -3,7 +3,6 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from scipy import special, stats
 
@@ -11,6 +10,8 @@ from mmbc_jax.core import registry
 from mmbc_jax.core.config import plugin
 from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.core.types import PolicySpec
+
+from ._fit import fit
 
 
 def make(event_shape=(2,), **fields):
@@ -63,16 +64,7 @@ def test_learns_the_pieces_of_each_state():
     obs = jnp.where(jax.random.bernoulli(key_obs, 0.5, (n, 1)), 0.5, -0.5)
     side = jnp.where(jax.random.bernoulli(key_side, 0.5, (n, 1)), 1.0, -1.0)
     z = (1.5 + obs) * side + 0.1 * jax.random.normal(key_noise, (n, 1))
-    optimiser = optax.adam(1e-2)
-
-    def step(carry, _):
-        params, state = carry
-        gradient = jax.grad(lambda p: prior.loss(p, jax.random.key(3), obs, z).mean())(params)
-        update, state = optimiser.update(gradient, state)
-        return (optax.apply_updates(params, update), state), None
-
-    start = jax.jit(prior.init)(jax.random.key(0))
-    params = jax.jit(lambda p: jax.lax.scan(step, (p, optimiser.init(p)), None, length=600)[0][0])(start)
+    params = fit(prior, obs, z, steps=600, rate=1e-2, key=3)
     states = jnp.array([[0.5], [-0.5]])
     drawn = np.abs(prior.distribution(params, states).sample(seed=jax.random.key(4), sample_shape=(2000,)))[
         ..., 0

@@ -3,7 +3,6 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from scipy import stats
 
@@ -11,6 +10,8 @@ from mmbc_jax.core import registry
 from mmbc_jax.core.config import plugin
 from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.core.types import PolicySpec
+
+from ._fit import fit
 
 
 def make(event_shape=(2,), **fields):
@@ -77,17 +78,8 @@ def test_learns_two_clusters_that_depend_on_each_other():
     key_sign, key_noise = jax.random.split(jax.random.key(3))
     sign = jnp.where(jax.random.bernoulli(key_sign, 0.5, (n, 1)), 1.0, -1.0)
     z, obs = sign + 0.3 * jax.random.normal(key_noise, (n, 2)), jnp.zeros((n, 1))
-    optimiser = optax.adam(2e-2)
-
-    def step(carry, _):
-        params, state = carry
-        gradient = jax.grad(lambda p: prior.loss(p, jax.random.key(0), obs, z).mean())(params)
-        update, state = optimiser.update(gradient, state)
-        return (optax.apply_updates(params, update), state), None
-
-    start = jax.jit(prior.init)(jax.random.key(0))
-    train = jax.jit(lambda p: jax.lax.scan(step, (p, optimiser.init(p)), None, length=200)[0][0])
-    drawn = jax.jit(lambda p: prior.distribution(p, obs).sample(seed=jax.random.key(4)))(train(start))
+    params = fit(prior, obs, z, steps=200, rate=2e-2)
+    drawn = jax.jit(lambda p: prior.distribution(p, obs).sample(seed=jax.random.key(4)))(params)
     own = jnp.sign(drawn[:, :1])
     assert np.mean(np.abs(drawn - own).max(-1) < 1.2) > 0.95  # four standard deviations of either cluster
     assert 0.35 < np.mean(own > 0) < 0.65
