@@ -1,6 +1,6 @@
 """The behavioural-cloning step: data indexing, loss, gradient, clipping, AdamW and moving average.
 
-Ours is the program that a run executes: `training.epoch.make_epoch` over one run, `sweep.mode` vmap, state
+Ours is the program that a run executes: `runs.epoch.make_epoch` over one run, `study.__main__.mode` vmap, state
 donated. It also carries the non-finite guard and the logged metrics, which the PyTorch loops leave out.
 """
 
@@ -20,8 +20,8 @@ from benchmarks.peers import TorchCloner
 from benchmarks.timing import Contender, interleave, summarise
 from mmbc_jax.core.types import Variables
 from mmbc_jax.data.windows import Windows
-from mmbc_jax.training import bc
-from mmbc_jax.training.epoch import compile_program, make_epoch, stack_runs
+from mmbc_jax.learners import bc
+from mmbc_jax.runs.epoch import compile_program, make_epoch, stack_runs
 
 BATCHES = (256, 512)
 OURS = "mmbc_jax"

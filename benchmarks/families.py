@@ -28,7 +28,7 @@ from mmbc_jax.core import registry
 from mmbc_jax.core.config import plugin
 from mmbc_jax.core.types import Batch, PolicySpec, Variables
 from mmbc_jax.report.summary import versions
-from mmbc_jax.training.epoch import Program, compile_program
+from mmbc_jax.runs.epoch import Program, compile_program
 
 SPEC = PolicySpec(obs_dim=20, action_dim=2, chunk_len=16)
 BATCH = 256

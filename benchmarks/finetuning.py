@@ -1,6 +1,6 @@
 """The fine-tuning iteration of the default Avoiding job, whole and in parts, in control steps per second.
 
-The whole is the program that a run executes (`training.epoch.make_epoch` over one run). Each part is the same
+The whole is the program that a run executes (`runs.epoch.make_epoch` over one run). Each part is the same
 code compiled on its own on inputs of the same size, so that the parts need not add up to the whole exactly:
 
 - simulate: T chunks in B environments with automatic resets, fixed chunks.
@@ -20,12 +20,13 @@ from ml_collections import ConfigDict
 
 from benchmarks import host, subjects
 from benchmarks.timing import Contender, interleave, summarise
+from mmbc_jax.core.state import TrainState
 from mmbc_jax.core.types import PyTree
-from mmbc_jax.training import rl, setup
-from mmbc_jax.training.defaults import base_config
-from mmbc_jax.training.epoch import Program, compile_program, make_epoch, stack_runs
-from mmbc_jax.training.rl import Learner
-from mmbc_jax.training.state import TrainState
+from mmbc_jax.learners import ppo as rl
+from mmbc_jax.learners.ppo import Learner
+from mmbc_jax.runs import setup
+from mmbc_jax.runs.defaults import base_config
+from mmbc_jax.runs.epoch import Program, compile_program, make_epoch, stack_runs
 
 MODES = (32, 1)  # |Z| of the default fine-tuning and of the conventional one
 WHOLE = "iteration"

@@ -19,7 +19,7 @@ Data = tuple[Tensor, Tensor, Tensor]
 
 
 class TorchCloner:
-    """The cloning step of `training.bc` in PyTorch.
+    """The cloning step of `learners.bc` in PyTorch.
 
     Args:
       flow: what is trained, a policy whose forward pass is its loss.
@@ -43,7 +43,7 @@ class TorchCloner:
         self.step_index = 0
 
     def learning_rate(self) -> float:
-        """Linear warm-up, then a cosine (see `training.optim.warmup_cosine`)."""
+        """Linear warm-up, then a cosine (see `learners._optim.warmup_cosine`)."""
         cfg, step = self.cfg, self.step_index
         if step < cfg.warmup_steps:
             return cfg.learning_rate * (step + 1.0) / cfg.warmup_steps

@@ -17,12 +17,12 @@ from benchmarks.torch_policies import Flow
 from benchmarks.torch_subjects import make_policy
 from mmbc_jax.core import registry
 from mmbc_jax.core.config import plugin
+from mmbc_jax.core.state import TrainState
 from mmbc_jax.core.types import Batch, PolicySpec, PyTree, Variables
 from mmbc_jax.data.windows import Windows
+from mmbc_jax.learners import bc
 from mmbc_jax.ops.normalisation import Normalizer
 from mmbc_jax.policies.flow import FlowPolicy
-from mmbc_jax.training import bc
-from mmbc_jax.training.state import TrainState
 
 SPEC = PolicySpec(obs_dim=4, action_dim=2, chunk_len=8)  # the Avoiding task
 WINDOWS = 200_000  # about as many as the default job's 2,400 episodes make

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from rich.console import Console
 
+from mmbc_jax import cli
 from mmbc_jax.core import config as config_lib
 from mmbc_jax.core.errors import UserError
 from mmbc_jax.core.files import plain, write_json
-from mmbc_jax.training import cli
 
 
 def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, str]]]:
@@ -63,7 +63,7 @@ def main(argv: Sequence[str]) -> int:
     args, overrides = parse(argv)
     cli.compilation_cache()
     from mmbc_jax.report import run_report
-    from mmbc_jax.training.restored import restore
+    from mmbc_jax.runs.restored import restore
 
     if args.episodes:
         overrides.append(("evaluation.episodes", str(args.episodes)))

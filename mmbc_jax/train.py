@@ -14,9 +14,9 @@ from pathlib import Path
 from ml_collections import ConfigDict
 from rich.console import Console
 
+from mmbc_jax import cli
 from mmbc_jax.core import config as config_lib
 from mmbc_jax.core.errors import UserError
-from mmbc_jax.training import cli
 
 DEFAULT_CONFIG = "configs/finetune/avoiding_bmd.py"
 
@@ -63,8 +63,8 @@ def train(config: ConfigDict, workdir: Path, argv: Sequence[str], start: float |
     start = time.perf_counter() if start is None else start
     cli.compilation_cache()
     from mmbc_jax.report import run_report
-    from mmbc_jax.training.loop import Interrupted
-    from mmbc_jax.training.pipeline import make_pipeline
+    from mmbc_jax.runs.loop import Interrupted
+    from mmbc_jax.runs.pipeline import make_pipeline
 
     console = Console(width=None if os.isatty(1) else 120)
     pipeline = make_pipeline(config, workdir, console)

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmbc_jax import evaluate, train
+from mmbc_jax import cli, evaluate, train
 from mmbc_jax.core.registry import register
 from mmbc_jax.envs.synthetic import landscape
 from mmbc_jax.envs.wrappers import Wrapper
-from mmbc_jax.training import cli, setup
-from mmbc_jax.training.programs import Programs
+from mmbc_jax.runs import setup
+from mmbc_jax.runs.programs import Programs
 
 ROOT = Path(__file__).parents[1]
 SMOKE = str(ROOT / "configs" / "smoke.py")
@@ -228,7 +228,7 @@ def test_a_damaged_file_of_demonstrations(refused, tmp_path, damage):
 def test_a_config_file_that_cannot_be_used(call, tmp_path, text, found):
     if text.startswith(("config.", "del ")):
         text = (
-            "from ml_collections import ConfigDict\nfrom mmbc_jax.training.defaults import base_config\n"
+            "from ml_collections import ConfigDict\nfrom mmbc_jax.runs.defaults import base_config\n"
             f"def get_config():\n    config = base_config()\n    {text}\n    return config"
         )
     (tmp_path / "mine.py").write_text(text)

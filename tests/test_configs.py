@@ -9,7 +9,7 @@ import pytest
 
 from mmbc_jax import train
 from mmbc_jax.core.config import apply_overrides
-from mmbc_jax.training import setup as setup_lib
+from mmbc_jax.runs import setup as setup_lib
 
 from .training._landscape import toy_run
 

@@ -7,9 +7,8 @@ import sys
 
 import pytest
 
-from mmbc_jax import evaluate
+from mmbc_jax import cli, evaluate
 from mmbc_jax.core.errors import UserError
-from mmbc_jax.training import cli
 
 from .training._landscape import finished_run, unchecked
 

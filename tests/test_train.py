@@ -7,9 +7,8 @@ import sys
 
 import pytest
 
-from mmbc_jax import train
-from mmbc_jax.training import cli
-from mmbc_jax.training.loop import StageLoop
+from mmbc_jax import cli, train
+from mmbc_jax.runs.loop import StageLoop
 
 from .training._landscape import config_file, finished_run, results_json, rows, unchecked
 

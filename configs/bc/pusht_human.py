@@ -7,7 +7,7 @@ Run:     python -m mmbc_jax.train --config configs/bc/pusht_human.py --workdir r
 from ml_collections import ConfigDict
 
 from mmbc_jax.core.config import plugin
-from mmbc_jax.training.defaults import base_config
+from mmbc_jax.runs.defaults import base_config
 
 
 def get_config() -> ConfigDict:

@@ -5,7 +5,7 @@ Run:     python -m mmbc_jax.train --config configs/finetune/avoiding_bmd.py --wo
 
 from ml_collections import ConfigDict
 
-from mmbc_jax.training.defaults import base_config
+from mmbc_jax.runs.defaults import base_config
 
 
 def get_config() -> ConfigDict:

@@ -6,7 +6,7 @@ Run:     python -m mmbc_jax.train --config configs/finetune/landscape_bmd.py --w
 from ml_collections import ConfigDict
 
 from mmbc_jax.core.config import plugin
-from mmbc_jax.training.defaults import base_config
+from mmbc_jax.runs.defaults import base_config
 
 
 def get_config() -> ConfigDict:

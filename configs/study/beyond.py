@@ -7,7 +7,7 @@ Another: --config.env.name=corridor --config.env.num_modes=16 --config.env.noise
 from ml_collections import ConfigDict
 
 from mmbc_jax.core.config import plugin
-from mmbc_jax.training.defaults import base_config
+from mmbc_jax.runs.defaults import base_config
 
 
 def get_config() -> ConfigDict:

@@ -1,11 +1,11 @@
 """The blog's five experiments as closed-loop behaviour over 8 seeds: drift, chunks, averaging, capacity; and DAgger.
 
-Run:     python -m mmbc_jax.sweep --config configs/study/blog.py --workdir runs/blog
+Run:     python -m mmbc_jax.study --config configs/study/blog.py --workdir runs/blog
 """
 
 from mmbc_jax.study.claims import bound, gap, interval_bound, mean_bound
 from mmbc_jax.study.drawings import episodes, errors_over_time
-from mmbc_jax.study.families import closed_loop
+from mmbc_jax.study.family_settings import closed_loop
 from mmbc_jax.study.plan import Drawing, Study, Variant
 
 NETS = {"small": (64, 64), "deep": (128, 128, 128, 128)}

@@ -1,6 +1,6 @@
 """The whole failure study: every question of paper A and the blog, one report.
 
-Run:     python -m mmbc_jax.sweep --config configs/study/failure.py --config.scale=small --workdir runs/failure
+Run:     python -m mmbc_jax.study --config configs/study/failure.py --config.scale=small --workdir runs/failure
 """
 
 from pathlib import Path

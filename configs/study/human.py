@@ -1,14 +1,14 @@
 """Human data: the families side by side on Push-T episodes and on hand-drawn paths, without a simulator.
 
 Needs:   $MMBC_DATA/pusht/pusht_human_164.npz and $MMBC_DATA/lair (see docs/data.md)
-Run:     python -m mmbc_jax.sweep --config configs/study/human.py --config.scale=small --workdir runs/human
+Run:     python -m mmbc_jax.study --config configs/study/human.py --config.scale=small --workdir runs/human
 """
 
 from ml_collections import ConfigDict
 
 from mmbc_jax.core.config import plugin
 from mmbc_jax.study.claims import against_the_rest
-from mmbc_jax.study.families import FAMILIES, LATENT, clone
+from mmbc_jax.study.family_settings import FAMILIES, LATENT, clone
 from mmbc_jax.study.plan import Study, Variant
 
 COLUMNS = (

@@ -1,10 +1,10 @@
 """K modes x policy family on radial and corridor: bridges, coverage, and who needs no bridge.
 
-Run:     python -m mmbc_jax.sweep --config configs/study/modes.py --config.scale=small --workdir runs/modes
+Run:     python -m mmbc_jax.study --config configs/study/modes.py --config.scale=small --workdir runs/modes
 """
 
 from mmbc_jax.study.claims import bound, mean_bound, trend
-from mmbc_jax.study.families import FAMILIES, open_loop
+from mmbc_jax.study.family_settings import FAMILIES, open_loop
 from mmbc_jax.study.plan import Plot, Study, Variant
 
 COLUMNS = (

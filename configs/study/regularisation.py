@@ -1,6 +1,6 @@
 """The weight of posterior-prior regularisation x prior: information, its floor and ceiling, and coverage.
 
-Run:     python -m mmbc_jax.sweep --config configs/study/regularisation.py --config.scale=small --workdir runs/beta
+Run:     python -m mmbc_jax.study --config configs/study/regularisation.py --config.scale=small --workdir runs/beta
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import numpy as np
 from mmbc_jax.core.config import plugin
 from mmbc_jax.ops.intervals import t_interval
 from mmbc_jax.study.claims import custom, trend
-from mmbc_jax.study.families import open_loop
+from mmbc_jax.study.family_settings import open_loop
 from mmbc_jax.study.plan import Check, Plot, Results, Study, Variant, interval
 
 K = 8

@@ -1,10 +1,10 @@
 """The paper's other tasks: one choice, the same choice shown in the observation, two choices in a row.
 
-Run:     python -m mmbc_jax.sweep --config configs/study/tasks.py --config.scale=small --workdir runs/tasks
+Run:     python -m mmbc_jax.study --config configs/study/tasks.py --config.scale=small --workdir runs/tasks
 """
 
 from mmbc_jax.study.claims import against_the_rest, bound, gap, mean_bound
-from mmbc_jax.study.families import FAMILIES, open_loop
+from mmbc_jax.study.family_settings import FAMILIES, open_loop
 from mmbc_jax.study.plan import Study, Variant
 
 TASKS = {"circle": 2, "conditional_circle": 2, "sequential": 4}  # and their modes

@@ -1,12 +1,12 @@
 """How steep is a learned transport, and what makes it steeper: size, weight decay, integration steps.
 
-Run:     python -m mmbc_jax.sweep --config configs/study/transport.py --config.scale=small --workdir runs/transport
+Run:     python -m mmbc_jax.study --config configs/study/transport.py --config.scale=small --workdir runs/transport
 """
 
 from ml_collections import ConfigDict
 
 from mmbc_jax.study.claims import custom, trend
-from mmbc_jax.study.families import open_loop
+from mmbc_jax.study.family_settings import open_loop
 from mmbc_jax.study.plan import Check, Plot, Results, Study, Variant
 
 COLUMNS = (

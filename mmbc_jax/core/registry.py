@@ -2,7 +2,9 @@
 
 `find("policy", "flow")` imports `mmbc_jax/policies/flow.py` and returns its `build`.
 A name of the form `package.module:attribute` is imported from outside the package.
-A known name may carry an argument after a colon (`brax:reacher`); the plug-in reads it from `cfg.name`.
+Where two kinds have a plug-in of one name, the file of one says its kind: `priors/latent_flow_prior.py` is the
+prior `latent_flow`. A known name may carry an argument after a colon (`brax:reacher`); the plug-in reads it from
+`cfg.name`.
 """
 
 from __future__ import annotations
@@ -22,8 +24,8 @@ FOLDERS: dict[str, tuple[str, ...]] = {
     "prior": ("mmbc_jax.priors",),
     "sampler": ("mmbc_jax.samplers",),
     "env": ("mmbc_jax.envs.synthetic", "mmbc_jax.envs.mjx", "mmbc_jax.envs.adapters"),
-    "actor": ("mmbc_jax.finetune.actors",),
-    "discriminator": ("mmbc_jax.finetune.discriminators",),
+    "actor": ("mmbc_jax.actors",),
+    "discriminator": ("mmbc_jax.discriminators",),
     "diagnostic": ("mmbc_jax.diagnostics.instruments",),
 }
 
@@ -68,7 +70,7 @@ def available(kind: str) -> dict[str, str]:
         package = importlib.import_module(folder)
         for module in pkgutil.iter_modules(package.__path__):
             if not module.name.startswith("_") and not module.ispkg:
-                found[module.name] = f"{folder}.{module.name}"
+                found[module.name.removesuffix(f"_{kind}")] = f"{folder}.{module.name}"
     return dict(sorted(found.items()))
 
 

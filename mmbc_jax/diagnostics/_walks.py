@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmbc_jax.core.types import Array, PyTree
-from mmbc_jax.diagnostics._paths import Anchor, path_points
+from mmbc_jax.diagnostics._path_metric import Anchor, path_points
 from mmbc_jax.diagnostics.case import Case, float_leaves
 
 _TOLERANCE = 1e-3  # of log-densities, per entry of w

@@ -32,7 +32,8 @@ from typing import Any
 import numpy as np
 
 from mmbc_jax.core.types import Rollouts
-from mmbc_jax.ops import information, intervals
+from mmbc_jax.ops import intervals
+from mmbc_jax.ops import mutual_information as information
 
 KEPT_SHARE = 0.01
 PURITY = 0.8

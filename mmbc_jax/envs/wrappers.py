@@ -1,6 +1,6 @@
 """Functional wrappers: episodes, chunks, batches and automatic resets over the `Env` protocol.
 
-`make` stacks them as `AutoReset(Batch(Chunk(Episode(env))))`. Every key exists from reset on, so a state can
+`make` stacks them as `AutoReset(Vectorised(Chunk(Episode(env))))`. Every key exists from reset on, so a state can
 be carried through `lax.scan`. Keys of `State.info`, with the wrapper that owns them:
 
   key            shape      owner      meaning
@@ -180,7 +180,7 @@ class Chunk(Wrapper):
         )
 
 
-class Batch(Wrapper):
+class Vectorised(Wrapper):
     """vmaps an environment over B instances."""
 
     def reset(self, key: Key, params: PyTree | None = None, horizon: Array | int | None = None) -> State:
@@ -212,19 +212,19 @@ class AutoReset(Wrapper):
     """Starts a new episode wherever one has ended; see the module docstring for what stays visible.
 
     Args:
-      env: a `Batch`.
+      env: a `Vectorised`.
       mode: "full" draws a new initial state at every end; "cached" returns to the instance's first one.
     """
 
     KEEP = ("truncation", "discount", "path", "final_obs", "final_mode", "final_steps")
 
-    def __init__(self, env: Batch, mode: Literal["full", "cached"] = "full"):
+    def __init__(self, env: Vectorised, mode: Literal["full", "cached"] = "full"):
         check_choice("env.autoreset", mode, AUTORESET)
         super().__init__(env)
         self.mode = mode
 
     def reset(self, key: Key, params: PyTree | None = None, horizon: Array | int | None = None) -> State:
-        """As `Batch.reset`, with info["first"] where the mode is "cached"."""
+        """As `Vectorised.reset`, with info["first"] where the mode is "cached"."""
         state = self.env.reset(key, params, horizon)
         if self.mode == "full":
             return state
@@ -291,5 +291,5 @@ def make(
       the latter with `key` and `horizon` where it resets.
     """
     episode = Episode(env, env.spec.episode_length if length is None else length)
-    batched = Batch(Chunk(episode, exec_len, gamma))
+    batched = Vectorised(Chunk(episode, exec_len, gamma))
     return batched if autoreset is None else AutoReset(batched, autoreset)

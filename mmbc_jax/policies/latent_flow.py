@@ -33,7 +33,7 @@ from mmbc_jax.policies._latent import (
     geometry_penalty,
     latent_config,
 )
-from mmbc_jax.priors.latent_flow import LatentFlowPrior
+from mmbc_jax.priors.latent_flow_prior import LatentFlowPrior
 
 
 def default_config() -> ConfigDict:

@@ -1,7 +1,7 @@
 r"""Flow matching from a learned, observation-conditioned mixture: modes need no sharp transport.
 
 One Gaussian pushed through a map of bounded slope cannot reach many separated modes without mass on the
-bridges between them (Gaussian isoperimetry, see `ops.capacity`). Here the base itself has the modes:
+bridges between them (Gaussian isoperimetry, see `ops.capacity_bounds`). Here the base itself has the modes:
 
   k ~ Categorical(pi(s)),  x0 ~ N(0, temperature^2 I),  y = m_k(s) + sigma * psi(x0; s, k),  chunk = c y.
 

@@ -11,13 +11,13 @@ from typing import Any
 from rich.console import Console
 
 from mmbc_jax.core.files import write_json
+from mmbc_jax.evaluation.results import StageResult
 from mmbc_jax.report import curves, figures, offline_table, style, summary, table, trajectories
-from mmbc_jax.training.grid import Grid
-from mmbc_jax.training.logs import read_rows
-from mmbc_jax.training.pipeline import Pipeline
-from mmbc_jax.training.restored import Restored
-from mmbc_jax.training.results import StageResult
-from mmbc_jax.training.setup import Setup
+from mmbc_jax.runs.grid import Grid
+from mmbc_jax.runs.logs import read_rows
+from mmbc_jax.runs.pipeline import Pipeline
+from mmbc_jax.runs.restored import Restored
+from mmbc_jax.runs.setup import Setup
 
 Results = dict[str, StageResult]
 

@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 
 from mmbc_jax.core import registry
 from mmbc_jax.diagnostics.instruments.drift import clocked, deviation
+from mmbc_jax.evaluation.results import StageResult, load_result
 from mmbc_jax.ops.intervals import t_interval
 from mmbc_jax.report import style
 from mmbc_jax.report.trajectories import paths_of
 from mmbc_jax.study.plan import Variant
-from mmbc_jax.training.results import StageResult, load_result
 
 Draw = Callable[[Mapping[str, Path]], Figure | None]
 COLUMNS = 4  # of panels in a row

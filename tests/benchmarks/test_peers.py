@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmbc_jax.training.optim import warmup_cosine
+from mmbc_jax.learners._optim import warmup_cosine
 
 torch = pytest.importorskip("torch", reason="the benchmarks' optional dependency")
 cloning = pytest.importorskip("benchmarks.cloning")

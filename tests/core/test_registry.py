@@ -16,8 +16,8 @@ from mmbc_jax.core.config import plugin
 from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.core.types import PolicySpec
 from mmbc_jax.data.windows import Windows
+from mmbc_jax.learners import bc
 from mmbc_jax.ops.normalisation import Normalizer
-from mmbc_jax.training import bc
 
 OUTSIDE = "outside_policy_for_tests"
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mmbc_jax.nn.mlp import MLP
-from mmbc_jax.ops.capacity import bridge_mass_bound, enlargement_sum, mode_bound, required_lipschitz
+from mmbc_jax.ops.capacity_bounds import bridge_mass_bound, enlargement_sum, mode_bound, required_lipschitz
 
 N = 200_000
 

@@ -9,7 +9,7 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 from mmbc_jax.core import registry
-from mmbc_jax.diagnostics import _paths
+from mmbc_jax.diagnostics import _path_metric as _paths
 from mmbc_jax.ops.normalisation import Normalizer
 
 from . import _line, _toy

@@ -12,7 +12,8 @@ import pytest
 from mmbc_jax.core import config, registry
 from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.envs import wrappers
-from mmbc_jax.envs.mjx import _tracking, avoiding
+from mmbc_jax.envs.mjx import _rod as _tracking
+from mmbc_jax.envs.mjx import avoiding
 
 XML = Path(avoiding.__file__).with_name("avoiding.xml")
 CENTRES = [(0.5, -0.1), (0.425, 0.08), (0.575, 0.08), (0.35, 0.26), (0.5, 0.26), (0.65, 0.26)]

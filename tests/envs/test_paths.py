@@ -10,7 +10,7 @@ import pytest
 from mmbc_jax.core import config, registry
 from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.data.collect import record
-from mmbc_jax.envs.synthetic._paths import PathTask
+from mmbc_jax.envs.synthetic._path_task import PathTask
 from mmbc_jax.envs.synthetic._statistics import RAYLEIGH_MEAN, RAYLEIGH_STD, rice_mean
 
 from . import _path_tools as tools

@@ -7,10 +7,10 @@ import pytest
 
 from mmbc_jax.core import registry
 from mmbc_jax.core.types import Rollouts
+from mmbc_jax.evaluation.results import StageResult, save_result
 from mmbc_jax.study.drawings import episodes, errors_over_time
-from mmbc_jax.study.families import closed_loop
+from mmbc_jax.study.family_settings import closed_loop
 from mmbc_jax.study.plan import Variant
-from mmbc_jax.training.results import StageResult, save_result
 
 SEEDS, EPISODES = 2, 3
 

@@ -1,6 +1,6 @@
 r"""Instrument: what a policy puts between the modes, and where in its base that comes from.
 
-At anchors with labels (tubes, sets and groups as in `diagnostics._paths`):
+At anchors with labels (tubes, sets and groups as in `diagnostics._path_metric`):
 
   bridges/modes               G, modes demonstrated at the anchor
   bridges/off_support         share of samples outside every tube
@@ -19,7 +19,7 @@ Without labels a sample is off-support where its nearest demonstration is farthe
 demonstrations' distances to their own nearest (leave one out), and only `off_support`, `off_support_demos`,
 `spread`, `middle` and the base norms exist.
 
-Hypotheses: those of `diagnostics._paths`; the unlabelled rule also needs demonstrations dense enough that a
+Hypotheses: those of `diagnostics._path_metric`; the unlabelled rule also needs demonstrations dense enough that a
 gap between modes is wider than the gaps within one. Walks need a base without integer leaves: between codes
 there is no path to walk. Bridge mass and sharpness: arXiv 2605.22493.
 """
@@ -36,7 +36,7 @@ from scipy.spatial.distance import cdist
 from mmbc_jax.core.config import check_range
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Key
-from mmbc_jax.diagnostics._paths import (
+from mmbc_jax.diagnostics._path_metric import (
     OFF,
     TUBE_QUANTILE,
     Anchor,

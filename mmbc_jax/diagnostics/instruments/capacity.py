@@ -1,8 +1,8 @@
 r"""Instrument: is the transport steep enough for the modes?
 
-With L the Lipschitz constant from the float leaves of the base to paths (metric of `diagnostics._paths`) at one
+With L the Lipschitz constant from the float leaves of the base to paths (metric of `diagnostics._path_metric`) at one
 observation, Delta the smallest distance of the sets that hold 95 % of each demonstrated mode, and p_i the mass
-that the policy's samples give to each set (`ops.capacity` has the bounds and their proof):
+that the policy's samples give to each set (`ops.capacity_bounds` has the bounds and their proof):
 
   capacity/delta, capacity/centre_delta   between sets and between centres
   capacity/lipschitz         L as sampled: the largest of local norms (power iteration at base samples),
@@ -22,7 +22,7 @@ Hypotheses: the bounds need a base that is exactly N(0, I), read from its log-de
 others. For a base with integer leaves L is per component and limits nothing across components. Sampled
 slopes bound L from below, so `bound` and `bridge_bound` certify nothing; `required_lipschitz` does not depend on
 them. For it the mass outside the sets is raised to the upper end of its 95 % Wilson interval, as an
-empty gap would ask for an infinite slope. Tubes, sets and anchors as in `diagnostics._paths`.
+empty gap would ask for an infinite slope. Tubes, sets and anchors as in `diagnostics._path_metric`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from ml_collections import ConfigDict
 from mmbc_jax.core.config import check_range
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Key, PyTree
-from mmbc_jax.diagnostics._paths import (
+from mmbc_jax.diagnostics._path_metric import (
     OFF,
     Anchor,
     AnchorRule,
@@ -51,7 +51,8 @@ from mmbc_jax.diagnostics._paths import (
 )
 from mmbc_jax.diagnostics._walks import base_kind, flat_leaves, walk_between
 from mmbc_jax.diagnostics.case import Case
-from mmbc_jax.ops import capacity, intervals, lipschitz
+from mmbc_jax.ops import capacity_bounds as capacity
+from mmbc_jax.ops import intervals, lipschitz
 
 _ITERATIONS = 10
 _WALKS, _STEPS = 16, 64

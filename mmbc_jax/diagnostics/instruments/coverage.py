@@ -1,6 +1,6 @@
 r"""Instrument: does the prior of a latent policy cover the latent regions that carry the modes?
 
-With U_k the latents that decode into the tube of mode k (see `diagnostics._paths`) and U_0 the rest,
+With U_k the latents that decode into the tube of mode k (see `diagnostics._path_metric`) and U_0 the rest,
 
   prior_k = P(z in U_k), z ~ p(z|s);   aggregate_k = P(z in U_k), z ~ q(z|a, s), a demonstrated at s.
 
@@ -34,7 +34,7 @@ from mmbc_jax.core.config import check_range
 from mmbc_jax.core.protocols import HasPosterior
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Key, PyTree
-from mmbc_jax.diagnostics._paths import (
+from mmbc_jax.diagnostics._path_metric import (
     Anchor,
     AnchorRule,
     anchor_config,

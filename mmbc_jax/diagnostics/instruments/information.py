@@ -20,7 +20,7 @@ At anchor observations s with n demonstrated chunks a_i, latents z_i ~ q(z|a_i, 
 
 Hypotheses: a posterior in the space of the base; densities of both (without them `rate`, `mutual` and what
 follows from them are left out, as for a deterministic encoder, whose rate is infinite). H(M|S) counts
-labels at nearly equal observations (`diagnostics._paths`). C / beta speaks of minimisers of mean absolute error
+labels at nearly equal observations (`diagnostics._path_metric`). C / beta speaks of minimisers of mean absolute error
 per entry plus beta times the KL summed over dimensions; with other reductions beta has other units. It is one-sided:
 real encoders collapse at a smaller beta. The collapsed error is that of the data's own medians, so C is a
 little too large for few demonstrations, and too small where the best policy beats both candidates.
@@ -42,7 +42,7 @@ from mmbc_jax.core.protocols import HasPosterior
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Key, PyTree
 from mmbc_jax.diagnostics._classifier import held_out_log_probs
-from mmbc_jax.diagnostics._paths import (
+from mmbc_jax.diagnostics._path_metric import (
     Anchor,
     AnchorRule,
     LocalModes,
@@ -55,7 +55,8 @@ from mmbc_jax.diagnostics._paths import (
 )
 from mmbc_jax.diagnostics._walks import flat_leaves, log_prob
 from mmbc_jax.diagnostics.case import Case
-from mmbc_jax.ops import information, rate
+from mmbc_jax.ops import mutual_information as information
+from mmbc_jax.ops import rate
 
 _CLASSES = 8  # their number is rounded up to a multiple, to compile once for most anchors
 _CODES = 1024  # most values of an integer leaf that the classifier can tell apart

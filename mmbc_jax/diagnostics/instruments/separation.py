@@ -1,12 +1,12 @@
 r"""Instrument: how far apart the demonstrated modes lie.
 
-`separation/<name>`: everything of `diagnostics.separation.separation`, on raw chunks and in normalised units,
+`separation/<name>`: everything of `diagnostics.data_separation.separation`, on raw chunks and in normalised units,
 labelled and by clustering. `separation/path_*`: the same question in the metric of the other instruments,
 paths in physical units, at the anchors where most modes meet: `path_modes`, `path_delta` between centres,
 `path_set_delta` between the sets that hold 95 % of each mode, `path_radius` of these sets.
 
-Hypotheses: those of `diagnostics.separation` and `diagnostics._paths`. A deterministic regression can succeed
-where nothing is separated, so these figures belong next to every success rate.
+Hypotheses: those of `diagnostics.data_separation` and `diagnostics._path_metric`. A deterministic regression can
+succeed where nothing is separated, so these figures belong next to every success rate.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from mmbc_jax.core.config import check_range
 from mmbc_jax.core.errors import DataError
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Key
-from mmbc_jax.diagnostics._paths import AnchorRule, anchor_config, anchor_rule, average
+from mmbc_jax.diagnostics._path_metric import AnchorRule, anchor_config, anchor_rule, average
 from mmbc_jax.diagnostics.case import Case
-from mmbc_jax.diagnostics.separation import separation
+from mmbc_jax.diagnostics.data_separation import separation
 
 
 def default_config() -> ConfigDict:

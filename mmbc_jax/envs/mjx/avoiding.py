@@ -31,7 +31,7 @@ from ml_collections import ConfigDict
 from mmbc_jax.core.config import check_choice, check_range
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, EnvSpec, Key, PyTree, State
-from mmbc_jax.envs.mjx._tracking import TrackedRod
+from mmbc_jax.envs.mjx._rod import TrackedRod
 
 MAX_STEP = 0.01
 START = (0.52492845, -0.27973673)

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from mmbc_jax.core.config import check_range
 from mmbc_jax.core.types import Array, PyTree
-from mmbc_jax.envs.synthetic._paths import NoisyPath
+from mmbc_jax.envs.synthetic._path_task import NoisyPath
 
 NAMES = ("bottom", "top")
 

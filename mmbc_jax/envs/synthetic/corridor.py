@@ -16,7 +16,7 @@ from mmbc_jax.core.config import check_range
 from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, PyTree
-from mmbc_jax.envs.synthetic._paths import MAX_MODES, NoisyPath
+from mmbc_jax.envs.synthetic._path_task import MAX_MODES, NoisyPath
 from mmbc_jax.envs.synthetic._statistics import rice_mean
 
 START, WALL = 0.05, (0.48, 0.52)

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from mmbc_jax.core.config import check_range
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Key, PyTree, State
-from mmbc_jax.envs.synthetic._tracking import TrackedPath, tracking_config
+from mmbc_jax.envs.synthetic._tracking_task import TrackedPath, tracking_config
 
 COMMITTED = 0.03
 

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from mmbc_jax.core.config import check_range
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, PyTree
-from mmbc_jax.envs.synthetic._paths import MAX_MODES, NoisyPath
+from mmbc_jax.envs.synthetic._path_task import MAX_MODES, NoisyPath
 from mmbc_jax.envs.synthetic._statistics import rice_mean
 
 

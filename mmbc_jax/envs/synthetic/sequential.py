@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from mmbc_jax.core.config import check_range
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, PyTree
-from mmbc_jax.envs.synthetic._paths import NoisyPath
+from mmbc_jax.envs.synthetic._path_task import NoisyPath
 
 FORKS, TRANSITION = (0.4, 0.7), 0.05
 HALF_SIZE = (0.06, 0.05)

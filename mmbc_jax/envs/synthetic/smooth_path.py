@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from mmbc_jax.core.config import check_range
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, PyTree
-from mmbc_jax.envs.synthetic._tracking import TrackedPath, tracking_config
+from mmbc_jax.envs.synthetic._tracking_task import TrackedPath, tracking_config
 
 
 def default_config() -> ConfigDict:

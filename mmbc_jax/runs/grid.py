@@ -1,0 +1,123 @@
+"""The grid of a sweep: which runs exist, and which stages they share."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import itertools
+import zlib
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from mmbc_jax.core.errors import ConfigError, nearest
+from mmbc_jax.core.types import Key
+from mmbc_jax.core.state import Hparams
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """S points x N seeds.
+
+    Attributes:
+      paths: dotted config paths that are swept; empty for a single point.
+      points: S tuples of values, one value per path.
+      seeds: N seeds.
+    """
+
+    paths: tuple[str, ...]
+    points: tuple[tuple[float, ...], ...]
+    seeds: tuple[int, ...]
+
+    def values(self, point: int) -> dict[str, float]:
+        """{path: value} of one point."""
+        return dict(zip(self.paths, self.points[point], strict=True))
+
+
+@dataclasses.dataclass(frozen=True)
+class StageRuns:
+    """The distinct runs of one stage.
+
+    Attributes:
+      runs: R (point, seed index) pairs, the first point standing for all that share the run.
+      index: [S, N] run that each (point, seed) uses.
+    """
+
+    runs: tuple[tuple[int, int], ...]
+    index: np.ndarray
+
+
+def parse_grid(text: str, seeds: int, first_seed: int) -> Grid:
+    """Reads `"finetune.mi_coef=0,0.1,0.3; bc.learning_rate=1e-3,3e-4"` (a full product).
+
+    Raises:
+      ConfigError: not of that form, or a value that is no number.
+    """
+    paths, values = [], []
+    for part in filter(None, (piece.strip() for piece in text.split(";"))):
+        path, eq, listed = part.partition("=")
+        try:
+            numbers = [float(ast.literal_eval(item.strip())) for item in listed.split(",") if item.strip()]
+        except (ValueError, SyntaxError, TypeError):
+            numbers = []
+        if not eq or not numbers:
+            raise ConfigError("sweep.grid", text, 'of the form "section.field=1,2,3; section.field=4,5"')
+        paths.append(path.strip())
+        values.append(numbers)
+    points = tuple(itertools.product(*values))
+    return Grid(tuple(paths), points, tuple(range(first_seed, first_seed + seeds)))
+
+
+def check_grid(grid: Grid, traced: Sequence[str]) -> None:
+    """Raises ConfigError where a swept path is not a traced scalar (see `Hparams`)."""
+    for path in grid.paths:
+        if path not in traced:
+            raise ConfigError("sweep.grid", path, f"a traced scalar: {nearest(path, traced)}")
+
+
+def stage_runs(grid: Grid, traced: Sequence[str]) -> StageRuns:
+    """The distinct runs of a stage that depends on the scalars `traced` (its own and its ancestors').
+
+    Points that differ only in other scalars share one run.
+    """
+    columns = [i for i, path in enumerate(grid.paths) if path in traced]
+    runs: dict[tuple[tuple[float, ...], int], int] = {}
+    order: list[tuple[int, int]] = []
+    index = np.zeros((len(grid.points), len(grid.seeds)), np.int32)
+    for point, values in enumerate(grid.points):
+        for seed in range(len(grid.seeds)):
+            identity = (tuple(values[i] for i in columns), seed)
+            if identity not in runs:
+                runs[identity] = len(order)
+                order.append((point, seed))
+            index[point, seed] = runs[identity]
+    return StageRuns(tuple(order), index)
+
+
+def parent_index(parent: StageRuns, child: StageRuns) -> np.ndarray:
+    """[R_child] the run of `parent` that each run of `child` starts from."""
+    return np.array([parent.index[point, seed] for point, seed in child.runs], np.int32)
+
+
+def hparams(config: ConfigDict, grid: Grid, runs: StageRuns, traced: Sequence[str]) -> Hparams:
+    """[R] float32 values of the traced scalars: the config's, with the grid's on top."""
+    result = {}
+    for path in traced:
+        section, _, field = path.rpartition(".")
+        default = float(config[section][field])
+        column = grid.paths.index(path) if path in grid.paths else -1
+        values = [default if column < 0 else grid.points[point][column] for point, _ in runs.runs]
+        result[path] = jnp.asarray(values, jnp.float32)
+    return result
+
+
+def run_keys(label: str, seeds: Sequence[int]) -> Key:
+    """[R] keys, one per run: a function of the seed and of what they are for, the same for all points of a seed.
+
+    So sweep points differ in the swept scalar alone, and no two purposes share a key.
+    """
+    fold = zlib.crc32(label.encode())
+    return jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), fold))(np.array(seeds, np.uint32))

@@ -1,0 +1,207 @@
+"""The host loop of a stage: run compiled epochs, write metrics, evaluate, checkpoint, stop when asked."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.progress import TimeRemainingColumn as TimeRemaining
+from rich.text import Text
+
+from mmbc_jax.core.errors import DivergenceError
+from mmbc_jax.core.types import PyTree
+from mmbc_jax.runs.checkpoint import StageCheckpoints
+from mmbc_jax.runs.epoch import Program
+from mmbc_jax.runs.logs import MetricLog
+from mmbc_jax.core.state import TrainState
+
+
+class Interrupted(Exception):
+    """SIGTERM or SIGINT arrived; everything up to here is saved."""
+
+
+class StopSignal:
+    """Notes SIGTERM and SIGINT instead of dying, so that the loop can save first."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.received = number
+
+    @contextmanager
+    def installed(self) -> Iterator[StopSignal]:
+        """Handles both signals inside the context."""
+        numbers = (signal.SIGTERM, signal.SIGINT)
+        previous = {number: signal.signal(number, self._note) for number in numbers}
+        try:
+            yield self
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """How a stage is cut into epochs, in training steps.
+
+    Attributes:
+      epochs: in the stage.
+      rows: logged rows in an epoch.
+      steps_per_row: training steps averaged into a row.
+      eval_every: epochs between evaluations; 0 for none.
+      save_every: epochs between checkpoints; the last epoch is always saved.
+      nonfinite_limit: skipped updates in a row that stop the run.
+    """
+
+    epochs: int
+    rows: int
+    steps_per_row: int
+    eval_every: int
+    save_every: int
+    nonfinite_limit: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Training steps in an epoch."""
+        return self.rows * self.steps_per_row
+
+
+class _Rate(ProgressColumn):
+    """Training steps per second of this process, over the whole stage."""
+
+    def render(self, task: Task) -> Text:
+        steps = task.completed - task.fields["first"]
+        rate = f"{steps / task.elapsed:,.1f} steps/s" if steps and task.elapsed else ""
+        return Text(rate, style="cyan")
+
+
+def progress_bar(console: Console) -> Progress:
+    """A bar with count, rate, time left and a note."""
+    return Progress(
+        TextColumn("{task.description:<9}"),
+        BarColumn(bar_width=28),
+        MofNCompleteColumn(),
+        _Rate(),
+        TextColumn("left"),
+        TimeRemaining(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+    )
+
+
+@dataclasses.dataclass
+class StageLoop:
+    """Runs the epochs of one stage.
+
+    Attributes:
+      name: of the stage.
+      schedule: how it is cut into epochs.
+      runs: (point, seed) of each run, for the rows.
+      log: metric files.
+      checkpoints: of this stage.
+      meta: what every checkpoint says of itself.
+      stop: signals.
+      console: for the progress bar.
+      evaluate: metrics of each run at an epoch, or None.
+    """
+
+    name: str
+    schedule: Schedule
+    runs: Sequence[tuple[int, int]]
+    log: MetricLog
+    checkpoints: StageCheckpoints
+    meta: dict[str, Any]
+    stop: StopSignal
+    console: Console
+    evaluate: Callable[[TrainState, int], list[dict[str, float]]] | None
+
+    def run(self, program: Program, state: TrainState, shared: PyTree, first_epoch: int) -> TrainState:
+        """Runs from `first_epoch` to the end of the stage.
+
+        Args:
+          program: the compiled epoch; `state` is donated to it.
+          state: with leading axis R.
+          shared: what all runs read.
+          first_epoch: epochs that `state` has behind it.
+
+        Returns:
+          The final state, checkpointed.
+
+        Raises:
+          DivergenceError: a run stayed non-finite.
+          Interrupted: after saving.
+        """
+        schedule = self.schedule
+        start = time.perf_counter()
+        before = self.meta.get("seconds", 0.0)
+        with progress_bar(self.console) as bar:
+            total = schedule.epochs * schedule.steps_per_epoch
+            done = first_epoch * schedule.steps_per_epoch
+            task = bar.add_task(self.name, total=total, completed=done, note="", first=done)
+            for epoch in range(first_epoch, schedule.epochs):
+                state, metrics = program(state, shared)
+                note = self._log_epoch(epoch, jax.device_get(metrics))
+                last = epoch + 1 == schedule.epochs
+                if self.evaluate and schedule.eval_every and (epoch + 1) % schedule.eval_every == 0:
+                    self._log_evaluation(epoch, state)
+                self.meta["seconds"] = before + time.perf_counter() - start
+                if last or self.stop.received or (epoch + 1) % schedule.save_every == 0:
+                    self._save(epoch + 1, state)
+                bar.update(task, advance=schedule.steps_per_epoch, note=note)
+                if self.stop.received:
+                    self.checkpoints.wait()
+                    raise Interrupted
+        self.checkpoints.wait()
+        return state
+
+    def _save(self, epoch: int, state: TrainState) -> None:
+        size = self.log.sync()
+        self.checkpoints.save(epoch, state, {**self.meta, "epoch": epoch, "log_bytes": size})
+
+    def _log_epoch(self, epoch: int, metrics: dict[str, np.ndarray]) -> str:
+        rows = []
+        for i in range(self.schedule.rows):
+            step = epoch * self.schedule.steps_per_epoch + (i + 1) * self.schedule.steps_per_row
+            for run in range(len(self.runs)):
+                values = {name: float(array[run, i]) for name, array in metrics.items()}
+                rows.append(self._row(step, run, values))
+        self.log.write(rows)
+        self._check_finite(epoch, metrics)
+        shown = ("rollout/success_rate", "mode/mi", "bc/loss")
+        parts = [
+            f"{name.split('/')[1]} {metrics[name][:, -1].mean():.3f}" for name in shown if name in metrics
+        ]
+        return "  ".join(parts)
+
+    def _log_evaluation(self, epoch: int, state: TrainState) -> None:
+        assert self.evaluate is not None
+        step = (epoch + 1) * self.schedule.steps_per_epoch
+        found = self.evaluate(state, epoch)
+        self.log.write(self._row(step, run, values) for run, values in enumerate(found))
+
+    def _row(self, step: int, run: int, values: dict[str, float]) -> dict[str, Any]:
+        point, seed = self.runs[run]
+        return {"stage": self.name, "step": step, "point": point, "seed": seed, **values}
+
+    def _check_finite(self, epoch: int, metrics: dict[str, np.ndarray]) -> None:
+        in_a_row = metrics["train/skipped_in_a_row"]
+        bad = np.argwhere(in_a_row >= self.schedule.nonfinite_limit)
+        if len(bad):
+            run, i = (int(x) for x in bad[0])
+            step = epoch * self.schedule.steps_per_epoch + (i + 1) * self.schedule.steps_per_row
+            point, seed = self.runs[run]
+            raise DivergenceError(
+                f"stage {self.name}, seed {seed}, point {point}: gradients were not finite for the last "
+                f"{int(in_a_row[run, i])} updates up to step {step} (nonfinite_limit = "
+                f"{self.schedule.nonfinite_limit}); lower the learning rate, or look for extreme values in the data"
+            )

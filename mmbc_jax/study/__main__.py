@@ -1,0 +1,137 @@
+"""Runs studies: `python -m mmbc_jax.study --config configs/study/NAME.py --config.scale=small --workdir DIR`.
+
+A study is a set of variants of one configuration with a table, figures and claims (see `mmbc_jax.study.plan`).
+The same command continues where it stopped. Other `--config.KEY=VALUE` apply to every variant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from mmbc_jax import cli
+from mmbc_jax.core import config as config_lib
+from mmbc_jax.core.config import check_choice
+from mmbc_jax.core.errors import UserError, nearest
+from mmbc_jax.study.plan import SCALES, Study
+
+
+def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, str, list[tuple[str, str]]]:
+    """(arguments, scale, overrides of every variant).
+
+    Raises:
+      UserError: an argument that cannot work.
+    """
+    rest, overrides = config_lib.split_overrides(argv)
+    parser = cli.Parser("python -m mmbc_jax.study", __doc__)
+    parser.add_argument("--config", required=True, help="python file with get_studies(scale)")
+    parser.add_argument("--workdir", required=True, help="where every variant and the report are written")
+    parser.add_argument("--jobs", type=int, default=0, help="processes at a time; default: one per CPU core")
+    parser.add_argument("--report", default="", help="markdown file; default: <workdir>/report.md")
+    parser.add_argument("--only", default="", help="STUDY or STUDY/VARIANT: run this one alone")
+    args, unknown = parser.parse_known_args(rest)
+    if unknown:
+        raise UserError(f"unknown argument {unknown[0]!r}")
+    if args.jobs < 0:
+        raise UserError(f"--jobs {args.jobs} must not be negative")
+    scale = next((text for key, text in reversed(overrides) if key == "scale"), SCALES[-1])
+    check_choice("scale", scale, SCALES)
+    return args, scale, [(key, text) for key, text in overrides if key != "scale"]
+
+
+def load_studies(path: str, scale: str, overrides: list[tuple[str, str]]) -> list[Study]:
+    """The studies of a file, with the overrides applied to each variant.
+
+    Raises:
+      UserError: no such file, it has no `get_studies`, or an override does not fit.
+    """
+    module = config_lib.load_module(path)
+    if not hasattr(module, "get_studies"):
+        raise UserError(
+            f"--config {path} has no get_studies(scale); is it a configuration for mmbc_jax.train?"
+        )
+    studies = list(module.get_studies(scale))
+    for study in studies:
+        for variant in study.variants:
+            config_lib.apply_overrides(variant.config, overrides)
+    return studies
+
+
+def run_variant(studies: Sequence[Study], name: str, workdir: Path) -> int:
+    """Trains one variant, "STUDY/VARIANT", in this process."""
+    from mmbc_jax import train
+    from mmbc_jax.study.runner import variant_dir
+
+    known = {
+        f"{study.name}/{variant.name}": (study, variant) for study in studies for variant in study.variants
+    }
+    if name not in known:
+        raise UserError(f"--only {name}: {nearest(name, known)}")
+    study, variant = known[name]
+    folder = variant_dir(workdir, study, variant)
+    return train.train(variant.config, folder, [f"--workdir={name}"])
+
+
+def default_jobs() -> int:
+    """One process per CPU core; one alone where JAX finds an accelerator."""
+    if os.environ.get("JAX_PLATFORMS", "") != "cpu":
+        import jax
+
+        if jax.default_backend() != "cpu":
+            return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command line; returns the exit code: 0 unless a variant failed."""
+    cli.quiet()
+    args, scale, overrides = parse(argv)
+    studies, workdir = load_studies(args.config, scale, overrides), Path(args.workdir)
+    if "/" in args.only:
+        return run_variant(studies, args.only, workdir)
+    if args.only:
+        studies = [study for study in studies if study.name == args.only] or _unknown(args.only, studies)
+    from mmbc_jax.report.summary import command
+    from mmbc_jax.study import page as report
+    from mmbc_jax.study import runner
+
+    console = Console(width=None if os.isatty(1) else 120)
+    shared = [f"--config={args.config}", f"--workdir={workdir}", f"--config.scale={scale}"]
+    shared += [f"--config.{key}={text}" for key, text in overrides]
+    failed = runner.run_all(
+        workdir,
+        studies,
+        lambda study, variant: ["-m", "mmbc_jax.study", *shared, f"--only={study.name}/{variant.name}"],
+        args.jobs or default_jobs(),
+        lambda line: console.print(line, highlight=False),
+    )
+    path = Path(args.report or workdir / "report.md")
+    figures = path.parent / f"{path.stem}-figures"
+    sections = []
+    for study in studies:
+        results, missing = runner.collect(workdir, study)
+        runs = {
+            v.name: runner.variant_dir(workdir, study, v) for v in study.variants if v.name not in missing
+        }
+        sections.append(report.section(study, results, missing, figures, runs))
+        for statement, check in report.judge(study, results):
+            console.print(f"{study.name}: {report.MARK[check.holds]}: {statement}", highlight=False)
+    report.write(
+        path, f"{Path(args.config).stem} study, {scale} scale", command("mmbc_jax.study", argv), sections
+    )
+    console.print(f"{path} has the tables, figures and claims; every run is below {workdir}")
+    return 1 if failed else 0
+
+
+def _unknown(name: str, studies: Sequence[Study]) -> list[Study]:
+    raise UserError(f"--only {name}: {nearest(name, [study.name for study in studies])}")
+
+
+if __name__ == "__main__":
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    cli.run_main(main)

@@ -1,0 +1,202 @@
+"""Every actor and every discriminator of the package keeps its contract."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmbc_jax.core import registry
+from mmbc_jax.core.config import plugin
+from mmbc_jax.core.types import Batch, PolicySpec
+from mmbc_jax.ops.ppo import clipped_surrogate
+from tests.toys.noise_policy import NoisePolicy
+
+SPEC = PolicySpec(obs_dim=3, action_dim=1, chunk_len=2)
+MODES, HORIZON, ROWS = 3, 5, 4000
+ACTORS = sorted(registry.available("actor"))
+DISCRIMINATORS = sorted(registry.available("discriminator"))
+
+
+@functools.cache
+def policy():
+    return NoisePolicy(SPEC)
+
+
+@functools.cache
+def reference():
+    batch = Batch(jnp.zeros((2, 3)), jnp.zeros((2, 2, 1)), jnp.ones((2, 2)))
+    return jax.jit(policy().init)(jax.random.key(0), batch)
+
+
+@functools.cache
+def actor(name):
+    cfg = plugin("actor", name)
+    if "hidden" in cfg:
+        cfg.hidden = (8,)
+    return registry.build("actor", cfg, policy(), MODES)
+
+
+@functools.cache
+def discriminator(name):
+    cfg = plugin("discriminator", name)
+    if "hidden" in cfg:
+        cfg.hidden = (8,)
+    return registry.build("discriminator", cfg, 3, MODES, HORIZON)
+
+
+@functools.cache
+def acted(name):
+    """(params, obs, z, chunk, info) of ROWS decisions."""
+    key_init, key_obs, key_z, key_act = jax.random.split(jax.random.key(1), 4)
+    params = jax.jit(actor(name).init)(key_init, reference())
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda p: p + 0.02 * rng.standard_normal(p.shape, np.float32), params)
+    obs = jax.random.uniform(key_obs, (ROWS, 3), minval=-1, maxval=1)
+    z = jax.random.randint(key_z, (ROWS,), 0, MODES)
+    chunk, info = jax.jit(actor(name).act)(params, reference(), key_act, obs, z)
+    return params, obs, z, chunk, info
+
+
+@functools.cache
+def log_ratio(name):
+    return jax.jit(actor(name).log_ratio)
+
+
+@pytest.mark.parametrize("name", ACTORS)
+def test_actor_shapes(name):
+    params, obs, z, chunk, info = acted(name)
+    assert chunk.shape == (ROWS, 2, 1)
+    assert np.isfinite(chunk).all()
+    ratio = log_ratio(name)(params, reference(), obs, z, info)
+    assert ratio.shape[:-1] == (ROWS,)
+    assert ratio.ndim == 2
+    entropy = jax.jit(actor(name).entropy)(params, reference(), obs, z)
+    assert entropy.shape == (ROWS,)
+    assert np.isfinite(entropy).all()
+    assert jax.tree.leaves(info)
+    assert all(leaf.shape[0] == ROWS for leaf in jax.tree.leaves(info))
+
+
+@pytest.mark.parametrize("name", ACTORS)
+def test_log_ratio_is_zero_at_unchanged_parameters(name):
+    params, obs, z, _, info = acted(name)
+    np.testing.assert_allclose(log_ratio(name)(params, reference(), obs, z, info), 0.0, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", ACTORS)
+def test_acting_is_a_function_of_its_key(name):
+    params, obs, z, chunk, _ = acted(name)
+    act = jax.jit(actor(name).act)
+    key = jax.random.key(5)
+    first, _ = act(params, reference(), key, obs[:8], z[:8])
+    second, _ = act(params, reference(), jax.random.clone(key), obs[:8], z[:8])
+    np.testing.assert_array_equal(first, second)
+    assert not np.allclose(first, chunk[:8])
+
+
+@pytest.mark.parametrize("name", ACTORS)
+def test_ratios_are_ratios_of_densities(name):
+    """E_old[new / old] = 1 for any other parameters, within 5 standard errors of the samples."""
+    params, obs, z, _, info = acted(name)
+    rng = np.random.default_rng(1)
+    moved = jax.tree.map(lambda p: p + 0.02 * rng.standard_normal(p.shape, np.float32), params)
+    total = np.asarray(log_ratio(name)(moved, reference(), obs, z, info).sum(-1), np.float64)
+    weight = np.exp(total)
+    assert weight.std() > 1e-2  # the parameters do something
+    assert abs(weight.mean() - 1.0) < 5 * weight.std() / math.sqrt(ROWS)
+
+
+@pytest.mark.parametrize("name", ACTORS)
+def test_gradient_is_the_score_function_gradient_on_a_bandit(name):
+    """At unchanged parameters grad L = -E[A grad log pi], and a constant advantage has no direction.
+
+    The reward is the first action. The score has mean 0, so along the direction found a constant advantage
+    of 1 gives less than 5 standard errors of the per-sample products.
+    """
+    params, obs, z, chunk, info = acted(name)
+    factors = log_ratio(name)(params, reference(), obs, z, info).shape[-1]
+    reward = chunk[:, 0, 0]
+    advantage = reward - reward.mean()
+
+    def ratio(p):
+        return actor(name).log_ratio(p, reference(), obs, z, info)
+
+    def surrogate(p):
+        return clipped_surrogate(ratio(p), advantage, 0.2)[0].mean()
+
+    direction = jax.jit(jax.grad(surrogate))(params)
+    assert max(float(jnp.abs(g).max()) for g in jax.tree.leaves(direction)) > 1e-3
+    along = jax.jit(lambda d: jax.jvp(ratio, (params,), (d,))[1])(direction)
+    along = np.asarray(along.sum(-1), np.float64)  # d log pi of each decision along the gradient
+    slope = sum(float(jnp.vdot(g, g)) for g in jax.tree.leaves(direction))
+    np.testing.assert_allclose(-np.mean(np.asarray(advantage) * along) / factors, slope, rtol=1e-3)
+    assert abs(along.mean()) < 5 * along.std() / math.sqrt(ROWS)
+
+
+@pytest.mark.parametrize("name", ACTORS)
+def test_actor_under_vmap_over_parameters(name):
+    params, obs, z, _, info = acted(name)
+    rng = np.random.default_rng(2)
+    other = jax.tree.map(lambda p: p + 0.02 * rng.standard_normal(p.shape, np.float32), params)
+    both = jax.tree.map(lambda *leaves: jnp.stack(leaves), params, other)
+    part = (obs[:5], z[:5], jax.tree.map(lambda x: x[:5], info))
+    found = jax.jit(jax.vmap(actor(name).log_ratio, in_axes=(0, None, None, None, None)))(
+        both, reference(), *part
+    )
+    for i, p in enumerate((params, other)):
+        np.testing.assert_allclose(found[i], log_ratio(name)(p, reference(), *part), rtol=1e-3, atol=2e-5)
+
+
+@functools.cache
+def path(name):
+    """(features before and after each of HORIZON decisions) [HORIZON + 1, 4, F], by scan."""
+    q = discriminator(name)
+    obs = jax.random.uniform(jax.random.key(2), (HORIZON + 1, 4, 3), minval=-1, maxval=1)
+
+    def step(memory, now):
+        memory = q.remember(memory, now)
+        return memory, q.features(memory)
+
+    memory = q.init_memory(obs[0])
+    _, features = jax.lax.scan(step, memory, obs[1:])
+    return jnp.concatenate([q.features(memory)[None], features])
+
+
+@pytest.mark.parametrize("name", DISCRIMINATORS)
+def test_discriminator_sees_the_present(name):
+    features = path(name)
+    assert features.shape[:2] == (HORIZON + 1, 4)
+    assert np.isfinite(features).all()
+    assert (np.abs(np.diff(features, axis=0)).max(-1) > 0).all()
+
+
+@pytest.mark.parametrize("name", DISCRIMINATORS)
+def test_discriminator_is_a_distribution_and_its_loss_the_cross_entropy(name):
+    q, features = discriminator(name), path(name)
+    params = jax.jit(q.init)(jax.random.key(3))
+    rng = np.random.default_rng(3)
+    params = jax.tree.map(lambda p: p + 0.3 * rng.standard_normal(p.shape, np.float32), params)
+    key = jax.random.key(4)
+    log_q = jax.jit(q.log_prob)(params, key, features)
+    assert log_q.shape == (HORIZON + 1, 4, MODES)
+    np.testing.assert_allclose(np.exp(np.asarray(log_q, np.float64)).sum(-1), 1.0, rtol=1e-5)
+    z = jnp.asarray(rng.integers(0, MODES, (HORIZON + 1, 4)))
+    loss, metrics = jax.jit(q.loss)(params, jax.random.clone(key), features, z)
+    picked = np.take_along_axis(np.asarray(log_q), np.asarray(z)[..., None], -1)[..., 0]
+    np.testing.assert_allclose(loss, -picked, rtol=1e-5, atol=1e-6)
+    assert all("/" in key and value.shape == () for key, value in metrics.items())
+    gradient = jax.jit(jax.grad(lambda p: q.loss(p, jax.random.key(6), features, z)[0].mean()))(params)
+    assert max(float(jnp.abs(g).max()) for g in jax.tree.leaves(gradient)) > 0
+
+
+@pytest.mark.parametrize("name", DISCRIMINATORS)
+def test_untrained_discriminator_pays_nothing(name):
+    q, features = discriminator(name), path(name)
+    params = jax.jit(q.init)(jax.random.key(7))
+    log_q = jax.jit(q.log_prob)(params, jax.random.key(8), features)
+    np.testing.assert_allclose(log_q, -math.log(MODES), rtol=1e-5)

@@ -1,0 +1,250 @@
+"""Sweeps, what stages share, where they may start from, and runs that diverge."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmbc_jax.core.config import plugin
+from mmbc_jax.core.errors import CheckpointError, DivergenceError, WorkdirError
+from mmbc_jax.core.registry import register
+from mmbc_jax.policies import mse
+from mmbc_jax.runs import checkpoint as checkpoint_lib
+from mmbc_jax.runs.restored import restore
+from mmbc_jax.runs.workdir import changed_fields
+
+from tests.toys.landscape import events, finished_run, rows, toy_config, toy_pipeline, toy_run, unchecked
+
+GRID = "finetune.mi_coef=0,0.3"
+# Rows of one run among four against the same run among two: the batch is summed in another order, and
+# Adam's first steps enlarge rounding where a gradient is near zero.
+RTOL, ATOL = 2e-3, 2e-4
+
+
+def of(found, stage, point, seed):
+    """Training rows of one run, without its labels."""
+    own = [row for row in found if (row["stage"], row["point"], row["seed"]) == (stage, point, seed)]
+    own = [row for row in own if "train/skipped_updates" in row]
+    return [{k: v for k, v in row.items() if k not in ("point", "seed", "stage")} for row in own]
+
+
+def assert_close(ours, theirs, rtol=RTOL, atol=ATOL):
+    assert len(ours) == len(theirs) > 0
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.keys() == other.keys()
+        for name in one:
+            if one[name] is None or other[name] is None:
+                assert one[name] == other[name], name
+            else:
+                np.testing.assert_allclose(one[name], other[name], rtol=rtol, atol=atol, err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("sweep") / "run"
+    config = toy_config(sweep__grid=GRID, evaluation__every_epochs=0)
+    with unchecked():
+        pipeline = toy_pipeline(workdir, config)
+        return workdir, pipeline, pipeline.run()
+
+
+def test_stages_that_do_not_depend_on_the_grid_run_once(sweep):
+    _, pipeline, results = sweep
+    assert {name: len(result.metrics) for name, result in results.items()} == {
+        "bc": 2,
+        "discover": 2,
+        "finetune": 4,
+    }
+    assert results["bc"].index.tolist() == results["discover"].index.tolist() == [[0, 1], [0, 1]]
+    assert results["finetune"].index.tolist() == [[0, 1], [2, 3]]
+    trained = [(stage, what) for stage, what, _ in pipeline.programs.compiled if what == "train"]
+    assert trained == [("bc", "train"), ("discover", "train"), ("finetune", "train")]
+    for result in results.values():
+        assert result.facts["train_compilations"] == 1
+
+
+def test_stages_of_one_shape_share_a_program():
+    facts = [
+        json.loads((finished_run() / "stages" / name / "result.json").read_text())["facts"]
+        for name in ("bc", "discover", "finetune")
+    ]
+    assert [fact["train_compilations"] for fact in facts] == [1, 1, 0]
+
+
+def test_rows_say_point_and_seed(sweep):
+    found = rows(sweep[0])
+    runs = {name: sorted({(r["point"], r["seed"]) for r in found if r["stage"] == name}) for name in sweep[2]}
+    assert runs["bc"] == runs["discover"] == [(0, 3), (0, 4)]
+    assert runs["finetune"] == [(0, 3), (0, 4), (1, 3), (1, 4)]
+    assert len(of(found, "finetune", 1, 4)) == 4
+    assert of(found, "finetune", 0, 3)[-1] != of(found, "finetune", 1, 3)[-1]
+    assert {run for run, *_ in events(sweep[0])} >= {"bc/point0_seed3", "finetune/point1_seed4"}
+
+
+@pytest.mark.parametrize(("point", "coefficient"), [(0, 0.0), (1, 0.3)])
+def test_a_point_is_the_run_without_the_sweep(tmp_path, sweep, point, coefficient):
+    config = toy_config(finetune__mi_coef=coefficient, evaluation__every_epochs=0)
+    toy_run(tmp_path / "run", config)
+    ours, theirs = rows(sweep[0]), rows(tmp_path / "run")
+    for seed in (3, 4):
+        assert of(ours, "bc", 0, seed) == of(theirs, "bc", 0, seed)
+        assert of(ours, "discover", 0, seed) == of(theirs, "discover", 0, seed)
+        assert_close(of(ours, "finetune", point, seed), of(theirs, "finetune", 0, seed))
+
+
+@pytest.mark.slow
+def test_a_seed_does_not_know_of_the_others(tmp_path):
+    toy_run(tmp_path / "run", toy_config(seeds=1, first_seed=4))
+    for stage in ("bc", "discover", "finetune"):
+        assert_close(of(rows(tmp_path / "run"), stage, 0, 4), of(rows(finished_run()), stage, 0, 4))
+
+
+@pytest.mark.slow
+def test_one_after_another_and_with_keys_checked(tmp_path):
+    """`map` runs the same programs unbatched, where the check for reused keys sees through them."""
+    toy_pipeline(tmp_path / "run", toy_config(sweep__mode="map")).run()
+    for stage in ("bc", "discover", "finetune"):
+        assert_close(of(rows(tmp_path / "run"), stage, 0, 4), of(rows(finished_run()), stage, 0, 4))
+
+
+def test_start_from_takes_the_seeds_asked_for(tmp_path):
+    config = toy_config(stages="finetune", start_from=finished_run(), first_seed=4, seeds=1)
+    pipeline = toy_pipeline(tmp_path / "run", config)
+    stage = pipeline.stages["finetune"]
+    with unchecked():
+        found = pipeline._parent_state(stage, stage.runs(pipeline.grid)).params
+    expected = restore(finished_run(), "discover", []).state.params
+    assert stage.parent == "discover"
+    for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_array_equal(ours, theirs[1:])
+
+
+def test_start_from_misses_seeds(tmp_path):
+    config = toy_config(stages="finetune", start_from=finished_run(), first_seed=4)
+    with pytest.raises(CheckpointError, match=r"one point with seeds \[4, 5\] is needed"):
+        toy_pipeline(tmp_path / "more", config)
+
+
+@pytest.mark.slow
+def test_start_from_continues_as_the_same_run_does(tmp_path):
+    toy_run(tmp_path / "run", toy_config(stages="finetune", start_from=finished_run(), first_seed=4, seeds=1))
+    assert_close(of(rows(tmp_path / "run"), "finetune", 0, 4), of(rows(finished_run()), "finetune", 0, 4))
+
+
+@pytest.mark.parametrize(
+    ("override", "found"),
+    [
+        ({"policy__hidden": "(9,)"}, r"policy.hidden: \[8\] -> \[9\]"),
+        ({"policy__name": "diffusion"}, "policy."),
+        ({"env__start_std": 0.1}, "env.start_std: 0.05 -> 0.1"),
+        ({"env__name": "avoiding"}, "env."),
+        ({"sampler__steps": 3}, "sampler.steps: 2 -> 3"),
+        ({"chunk__execute": 2}, "chunk.execute: 4 -> 2"),
+        ({"actor__init_std": 0.5}, "actor.init_std: 0.3 -> 0.5"),
+        ({"finetune__num_modes": 3}, "finetune.num_modes = 2, not 3"),
+    ],
+)
+def test_start_from_another_configuration_names_the_field(tmp_path, override, found):
+    config = toy_config(stages="finetune", start_from=finished_run(), **override)
+    with pytest.raises(CheckpointError, match=found):
+        toy_pipeline(tmp_path / "run", config)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_damaged_checkpoint_stops_the_run_and_leaves_the_log_alone(tmp_path):
+    config = toy_config(stages="bc")
+    toy_run(tmp_path, config)
+    (tmp_path / "stages" / "bc" / "result.json").unlink()
+    before = (tmp_path / "metrics.jsonl").read_bytes()
+    state = tmp_path / "checkpoints" / "bc" / "4" / "state"
+    victim = max((path for path in state.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    victim.write_bytes(victim.read_bytes()[:-40])
+    with pytest.raises(CheckpointError, match="checkpoints/bc/4 cannot be restored"):
+        toy_run(tmp_path, config)
+    (state.parent / "meta" / "metadata").write_text("{")
+    with pytest.raises(CheckpointError, match="checkpoints/bc/4 is damaged"):
+        toy_run(tmp_path, config)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == before
+
+
+def test_another_configuration_is_refused_and_named(tmp_path):
+    config = toy_config(stages="bc")
+    toy_run(tmp_path, config)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(WorkdirError, match=r"another configuration \(bc.steps: 16 -> 32; seeds: 2 -> 1\)"):
+        toy_run(tmp_path, toy_config(stages="bc", bc__steps=32, seeds=1))
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_changed_fields():
+    assert changed_fields({"a": {"b": [1, 2]}, "c": 3}, {"a": {"b": (1, 2)}, "c": 3}) == []
+    assert changed_fields({"a": {"b": [1]}}, {"a": {"b": [2]}, "d": 0}) == ["a.b: [1] -> [2]", "d: None -> 0"]
+
+
+# Diverging policies: regression whose loss stops being finite at a chosen strength of the traced scalar.
+
+
+def fragile_config():
+    config = mse.default_config()
+    config.poison = 0.0
+    return config
+
+
+@dataclasses.dataclass(frozen=True)
+class Fragile(mse.MSEPolicy):
+    """A regression whose loss is NaN where `poison` > 0 and any weight has moved that far from zero."""
+
+    def loss(self, variables, key, batch, hp):
+        loss = super().loss(variables, key, batch, hp)
+        largest = jnp.stack([jnp.abs(x).max() for x in jax.tree.leaves(variables.params["from_obs"])]).max()
+        bad = (hp["poison"] > 0) & (largest > hp["poison"])
+        return loss.replace(per_example=loss.per_example * jnp.where(bad, jnp.nan, 1.0))
+
+
+@register("policy", fragile_config, hparams=("poison",))
+def fragile(cfg, spec, *, prior=None, sampler=None):
+    """A policy from outside the package."""
+    return Fragile(**vars(mse.build(cfg, spec)))
+
+
+def fragile_run(workdir, **overrides):
+    config = toy_config(stages="bc", seeds=1, evaluation__every_epochs=0, **overrides)
+    config.policy = plugin("policy", f"{__name__}:fragile", hidden=(8,))
+    return toy_run(workdir, config)
+
+
+def test_a_point_that_diverges_leaves_the_others_alone(tmp_path):
+    fragile_run(tmp_path / "swept", sweep__grid="policy.poison=0,1e-6")
+    fragile_run(tmp_path / "alone", sweep__grid="policy.poison=0,1e9")
+    healthy = of(rows(tmp_path / "swept"), "bc", 0, 3)
+    assert healthy == of(rows(tmp_path / "alone"), "bc", 0, 3)
+    assert all(row["train/skipped_updates"] == 0 for row in healthy)
+    sick = of(rows(tmp_path / "swept"), "bc", 1, 3)
+    assert [row["bc/loss"] for row in sick] == [None] * 8
+    assert sick[-1]["train/skipped_updates"] == 16  # steps 1 to 16
+    assert healthy[-1]["bc/loss"] < healthy[0]["bc/loss"]
+
+
+def test_a_run_that_stays_non_finite_stops(tmp_path):
+    with pytest.raises(
+        DivergenceError, match=r"stage bc, seed 3, point 1: .* up to step 6 \(nonfinite_limit = 5\)"
+    ):
+        fragile_run(tmp_path / "run", sweep__grid="policy.poison=0,1e-6", nonfinite_limit=5)
+    assert checkpoint_lib.checkpoint_steps(tmp_path / "run" / "checkpoints" / "bc") == [1]
+    with pytest.raises(DivergenceError, match="up to step 6"):  # and again from the checkpoint
+        fragile_run(tmp_path / "run", sweep__grid="policy.poison=0,1e-6", nonfinite_limit=5)
+
+
+def test_a_learning_rate_that_overflows_is_found(tmp_path):
+    with pytest.raises(DivergenceError, match="lower the learning rate"):
+        toy_run(
+            tmp_path / "run",
+            toy_config(stages="bc", bc__learning_rate=1e30, nonfinite_limit=4, evaluation__every_epochs=0),
+        )
+    skipped = [row["train/skipped_updates"] for row in rows(tmp_path / "run")]
+    assert skipped[-1] >= 4

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mmbc_jax.core.config import plugin
+from mmbc_jax.core.errors import ConfigError, DataError
+from mmbc_jax.data.episodes import Episodes
+from mmbc_jax.runs import defaults
+from mmbc_jax.runs import setup as setup_lib
+
+from tests.toys.landscape import toy_config
+
+
+@pytest.fixture
+def demos(tmp_path):
+    """A file of episodes of 5, 7 and 9 steps with 3 observed numbers and 2 actions."""
+    rng = np.random.default_rng(0)
+    episodes = Episodes(rng.normal(size=(21, 3)), rng.normal(size=(21, 2)), np.array([5, 12, 21]), None, "x")
+    return episodes.save_npz(tmp_path / "demos.npz")
+
+
+def clone_only(path, **overrides):
+    return toy_config(stages="bc,baseline", env__name="", data__path=path, **overrides)
+
+
+def test_sizes_come_from_the_environment():
+    setup = setup_lib.build(toy_config())
+    assert (setup.obs_dim, setup.action_dim, setup.horizon) == (2, 2, 4)
+    assert setup.policy_spec.chunk_shape == (4, 2)
+    assert setup_lib.build(toy_config(chunk__execute=3)).horizon == 6  # ceil(16 / 3)
+
+
+def test_sizes_come_from_the_file_without_one(demos):
+    setup = setup_lib.build(clone_only(demos))
+    assert (setup.obs_dim, setup.action_dim) == (3, 2)
+    assert setup_lib.load_episodes(setup) is setup.episodes  # read once
+    with pytest.raises(ConfigError, match=r"config.env.name = ''"):
+        setup.env_spec  # noqa: B018
+
+
+def test_sizes_come_from_a_checkpoint_without_either(demos):
+    setup = setup_lib.build(clone_only("/no/longer/there.npz"), (3, 2))
+    assert (setup.obs_dim, setup.action_dim) == (3, 2)
+
+
+def test_a_chunk_longer_than_every_episode(demos):
+    setup_lib.load_episodes(setup_lib.build(clone_only(demos, chunk__predict=9)))
+    with pytest.raises(ConfigError, match=r"config.chunk.predict = 10 .*at most 9.*demos.npz"):
+        setup_lib.load_episodes(setup_lib.build(clone_only(demos, chunk__predict=10)))
+
+
+def test_a_file_that_does_not_fit_the_environment(demos):
+    with pytest.raises(DataError, match="observations have size 3, environment 'landscape' has 2"):
+        setup_lib.load_episodes(setup_lib.build(toy_config(data__path=demos)))
+
+
+def test_recorded_demonstrations_are_balanced_and_named():
+    episodes = setup_lib.load_episodes(setup_lib.build(toy_config()))
+    assert np.bincount(episodes.mode).tolist() == [6, 6, 6, 6]
+    assert episodes.source == "expert of landscape (noise 0.1)"
+
+
+@pytest.mark.parametrize(("holdout", "held"), [(0.0, 0), (0.25, 0), (0.34, 1), (0.67, 2), (0.2, 0)])
+def test_held_out_episodes(demos, holdout, held):
+    setup = setup_lib.build(clone_only(demos, data__holdout=holdout))
+    train, rest = setup_lib.split_episodes(setup, setup_lib.load_episodes(setup))
+    assert len(train) == 3 - held
+    assert (0 if rest is None else len(rest)) == held
+
+
+def test_points_of_a_sweep_are_checked_one_by_one():
+    setup = setup_lib.build(toy_config())
+    setup_lib.check_point(setup, {"finetune.mi_coef": 0.0, "bc.learning_rate": 1e-3})
+    with pytest.raises(ConfigError, match=r"config.ppo.clip = 0.0"):
+        setup_lib.check_point(setup, {"ppo.clip": 0.0})
+    assert setup.config.ppo.clip == 0.2
+
+
+def test_errors_name_the_section_of_the_plugin():
+    with pytest.raises(ConfigError, match=r"config.baseline.hidden = \(\)"):
+        setup_lib.build(toy_config(stages="bc,baseline", baseline__hidden="()"))
+    with pytest.raises(ConfigError, match=r"config.policy.hidden = \(\)"):
+        setup_lib.build(toy_config(policy__hidden="()"))
+    with pytest.raises(ConfigError, match=r"config.baseline.name = 'msee'"):
+        defaults.check_config(with_baseline("msee"))
+    # what is not the plug-in's own keeps its name
+    with pytest.raises(ConfigError, match=r"config.sampler.name = 'ddpm'"):
+        setup_lib.build(toy_config(stages="bc,baseline", policy__name="mse", baseline__name="flow",
+                                   sampler__name="ddpm", prior__name="mixture"))  # fmt: skip
+
+
+def with_baseline(name):
+    config = toy_config()
+    config.baseline.name = name
+    return config
+
+
+def test_fields_that_a_config_file_made_up():
+    config = toy_config()
+    config.bc.stepz = 3
+    with pytest.raises(ConfigError, match=r"config.bc.stepz .*did you mean 'steps'"):
+        defaults.check_config(config)
+    config = toy_config()
+    config.policy = plugin("policy", "flow")
+    del config.policy["times"]
+    with pytest.raises(ConfigError, match=r"config.policy.times = None is not allowed: the field is missing"):
+        defaults.check_config(config)
+    config = toy_config()
+    config.policy.beta = (1.0, float("inf"))
+    with pytest.raises(ConfigError, match=r"config.policy.beta = \(1.0, inf\) is not allowed: finite"):
+        defaults.check_config(config)
+
+
+def test_every_default_passes():
+    defaults.check_config(defaults.base_config())

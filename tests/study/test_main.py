@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mmbc_jax.core.errors import ConfigError, UserError
+from mmbc_jax.runs import setup as setup_lib
+from mmbc_jax.study import __main__ as sweep
+
+ROOT = Path(__file__).parents[2]
+FILE = """
+from mmbc_jax.core.config import plugin
+from mmbc_jax.study.claims import bound
+from mmbc_jax.study.plan import Study, Variant
+from mmbc_jax.runs.defaults import base_config
+
+def get_studies(scale):
+    found = []
+    for width in (4, 8)[: 1 if scale == "small" else 2]:
+        config = base_config()
+        config.stages = ("bc",)
+        config.env = plugin("env", "landscape")
+        config.policy = plugin("policy", "mse", hidden=(width,))
+        config.chunk.update({"predict": 4, "execute": 4})
+        config.data.update({"episodes": 40, "noise": 0.1})
+        config.bc.update({"steps": 20, "steps_per_epoch": 20, "steps_per_row": 10})
+        config.bc.update({"batch_size": 16, "warmup_steps": 2})
+        config.evaluation.update({"episodes": 32, "samples": 2})
+        found.append(Variant(f"width{width}", {"width": width}, config))
+    claim = bound("all fail", "success_rate", "<=", 1.0)
+    return [Study("toy", "A question.", found, [("success_rate", "SR", 2)], [claim])]
+"""
+
+
+@pytest.fixture
+def path(tmp_path):
+    file = tmp_path / "toy.py"
+    file.write_text(FILE)
+    return str(file)
+
+
+def test_scale_and_overrides(path):
+    args, scale, overrides = sweep.parse(
+        ["--config", path, "--workdir", "d", "--config.scale=small", "--config.seeds=2"]
+    )
+    assert scale == "small"
+    (study,) = sweep.load_studies(args.config, scale, overrides)
+    assert [variant.config.seeds for variant in study.variants] == [2]
+    assert len(sweep.load_studies(path, "full", [])[0].variants) == 2
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--config.scale=tiny"], "small"),
+        (["--jobs=-1"], "--jobs"),
+        (["--what"], "--what"),
+        (["--only=else"], "toy"),
+        (["--only=toy/else"], "toy/width4"),
+        (["--config.seedz=2"], "seeds"),
+    ],
+)
+def test_mistakes_are_named(path, tmp_path, extra, message):
+    with pytest.raises((UserError, ConfigError), match=message):
+        sweep.main(["--config", path, "--workdir", str(tmp_path / "w"), *extra])
+    assert not (tmp_path / "w").exists()
+
+
+def test_a_training_config_is_not_a_study(tmp_path):
+    with pytest.raises(UserError, match="get_studies"):
+        sweep.main(["--config", str(ROOT / "configs/smoke.py"), "--workdir", str(tmp_path / "w")])
+
+
+@pytest.mark.slow
+def test_a_study_runs_to_its_report_and_continues(path, tmp_path):
+    arguments = ["--config", path, "--workdir", str(tmp_path / "w"), "--config.scale=small", "--jobs=1"]
+    assert sweep.main(arguments) == 0
+    text = (tmp_path / "w" / "report.md").read_text()
+    assert "- holds: all fail" in text
+    stamp = (tmp_path / "w" / "toy" / "width4" / "summary.json").stat().st_mtime_ns
+    assert sweep.main(arguments) == 0
+    assert (tmp_path / "w" / "toy" / "width4" / "summary.json").stat().st_mtime_ns == stamp
+
+
+STUDIES = sorted((ROOT / "configs" / "study").glob("*.py"))
+
+
+@pytest.mark.parametrize("scale", ["small", "full"])
+@pytest.mark.parametrize("file", [f for f in STUDIES if "get_studies" in f.read_text()], ids=lambda f: f.stem)
+def test_every_variant_of_every_study_builds(file, scale, request):
+    studies = sweep.load_studies(str(file), scale, [])
+    names = [f"{study.name}/{variant.name}" for study in studies for variant in study.variants]
+    assert len(names) == len(set(names)) > 0
+    chosen = {}
+    for study in studies:
+        for variant in study.variants:
+            chosen.setdefault((study.name, variant.config.policy.name, variant.config.prior.name), variant)
+    for variant in chosen.values():
+        if "$MMBC_DATA" in variant.config.data.path:
+            continue  # needs the files; configs/bc/*.py are tested with them
+        setup = setup_lib.build(variant.config)
+        assert setup.policy.spec.chunk_len == variant.config.chunk.predict
