@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
+from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.types import (
     Array,
     Batch,
     EnvSpec,
     Key,
     Loss,
-    Metrics,
     PolicySpec,
     PyTree,
     State,
@@ -48,22 +48,20 @@ class Prior(Protocol):
         """Parameters of the prior; an empty dict where it has none."""
         ...
 
-    def distribution(self, params: PyTree, obs: Array, posterior: Posterior | None = None) -> Any:
-        """Distribution with batch shape `obs.shape[:-1]` and the event shape the prior was built for.
+    def distribution(self, params: PyTree, obs: Obs, posterior: Posterior | None = None) -> Any:
+        """Distribution with the observations' leading axes as batch shape and the event shape it was built for.
 
         `posterior` is that of the policy, for priors that are made of it; others leave it alone.
         """
         ...
 
-    def loss(
-        self, params: PyTree, key: Key, obs: Array, w: Array, posterior: Posterior | None = None
-    ) -> Array:
+    def loss(self, params: PyTree, key: Key, obs: Obs, w: Array, posterior: Posterior | None = None) -> Array:
         """[...] what is minimised so that the prior follows samples w [..., *event]: -log p(w|obs), or a bound."""
         ...
 
 
-Posterior = Callable[[Array, Array], Any]
-"""(obs [..., D], chunk [..., H, A]) to the distribution q(w | obs, chunk)."""
+Posterior = Callable[[Obs, Array], Any]
+"""(obs, chunk [..., H, A]) to the distribution q(w | obs, chunk)."""
 
 MakePrior = Callable[[tuple[int, ...]], Prior]
 """The configured prior for an event shape: what a policy's builder gets, since it alone knows that shape."""
@@ -114,11 +112,11 @@ class Policy(Protocol):
         """The training loss; `hp` holds the traced scalars that the plug-in registered."""
         ...
 
-    def base_distribution(self, variables: Variables, obs: Array) -> Any:
-        """w ~ base(.|obs), batch shape obs.shape[:-1]; w may be a pytree."""
+    def base_distribution(self, variables: Variables, obs: Obs) -> Any:
+        """w ~ base(.|obs) with the observations' leading axes as batch shape; w may be a pytree."""
         ...
 
-    def transport(self, variables: Variables, obs: Array, w: PyTree) -> Array:
+    def transport(self, variables: Variables, obs: Obs, w: PyTree) -> Array:
         """Chunk [..., H, A]: deterministic given w, differentiable in its float leaves."""
         ...
 
@@ -160,78 +158,52 @@ class HasDraw(Protocol):
         ...
 
 
-class Actor(Protocol):
-    """What PPO trains on top of the reference policy.
-
-    `reference` holds the frozen variables of the pre-trained policy; it is an argument, not a
-    closure, so that every run of a sweep can have its own.
-    """
-
-    def init(self, key: Key, reference: Variables) -> PyTree:
-        """Fresh parameters; at these the actor behaves (nearly) as the reference."""
-        ...
-
-    def act(
-        self, params: PyTree, reference: Variables, key: Key, obs: Array, z: Array
-    ) -> tuple[Array, PyTree]:
-        """(chunk [..., H, A], info): info is whatever `log_ratio` needs to know later."""
-        ...
-
-    def log_ratio(self, params: PyTree, reference: Variables, obs: Array, z: Array, info: PyTree) -> Array:
-        """[..., R] log of new over old probability; 0 at unchanged parameters."""
-        ...
-
-    def entropy(self, params: PyTree, reference: Variables, obs: Array, z: Array) -> Array:
-        """[...] entropy of the action distribution in nats."""
-        ...
-
-
-class Discriminator(Protocol):
-    """q(z | what it sees of the path so far)."""
-
-    num_modes: int
-
-    def init(self, key: Key) -> PyTree:
-        """Fresh parameters."""
-        ...
-
-    def init_memory(self, obs: Array) -> PyTree:
-        """What is remembered of the path at the first observation [..., D]."""
-        ...
-
-    def remember(self, memory: PyTree, obs: Array) -> PyTree:
-        """Memory after the decision that led to `obs` [..., D]."""
-        ...
-
-    def features(self, memory: PyTree) -> Array:
-        """[..., F] the network's input."""
-        ...
-
-    def log_prob(self, params: PyTree, key: Key, features: Array) -> Array:
-        """[..., Z] log q(.|features); `key` draws the input noise."""
-        ...
-
-    def loss(self, params: PyTree, key: Key, features: Array, z: Array) -> tuple[Array, Metrics]:
-        """([...] cross-entropy with input noise, metrics)."""
-        ...
-
-
-@runtime_checkable
 class HasPosterior(Protocol):
-    """A policy with a latent: q(z | obs, chunk), of which `base_distribution` is the prior."""
+    """Capability `posterior`: a policy with a latent z; its `base_distribution` is the prior of z."""
 
-    def posterior(self, variables: Variables, obs: Array, chunk: Array) -> Any:
-        """Distribution over z for obs [..., D] and chunk [..., H, A]."""
+    def posterior(self, variables: Variables, obs: Obs, chunk: Array) -> Any:
+        """Distribution over z for an observation and chunk [..., H, A]."""
         ...
 
 
-@runtime_checkable
 class HasLogProb(Protocol):
-    """A policy whose density of a chunk is known in closed form."""
+    """Capability `log_prob`: a policy whose density of a chunk is known in closed form."""
 
-    def log_prob(self, variables: Variables, obs: Array, chunk: Array) -> Array:
+    def log_prob(self, variables: Variables, obs: Obs, chunk: Array) -> Array:
         """[...] log p(chunk | obs) in normalised units, summed over event dimensions."""
         ...
+
+
+class HasField(Protocol):
+    """Capability `field`: a policy that integrates a learned field from noise to a chunk."""
+
+    def field(self, variables: Variables, obs: Obs) -> Field:
+        """The field for observations, which are encoded once, here."""
+        ...
+
+
+class HasChain(Protocol):
+    """Capability `chain`: a policy whose transport visits a chain of points from noise to a chunk."""
+
+    def chain(self, variables: Variables, obs: Obs, w: PyTree) -> Array:
+        """[N + 1, ..., H, A] the points that the sampler visits, x0 first and the chunk last."""
+        ...
+
+
+CAPABILITIES = ("log_prob", "posterior", "field", "chain")
+
+
+def capabilities(policy: Any) -> frozenset[str]:
+    """What a policy can do besides its contract: its own `capabilities`, or those methods that it has.
+
+    A wrapper has every method and declares those that what it wraps can answer, so ask here.
+    """
+    declared = getattr(policy, "capabilities", None)
+    return (
+        frozenset(declared)
+        if declared is not None
+        else frozenset(name for name in CAPABILITIES if callable(getattr(policy, name, None)))
+    )
 
 
 @runtime_checkable

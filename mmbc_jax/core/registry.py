@@ -18,6 +18,7 @@ from typing import Any
 import ml_collections
 
 from mmbc_jax.core.errors import ConfigError, nearest
+from mmbc_jax.core.options import Options
 
 FOLDERS: dict[str, tuple[str, ...]] = {
     "policy": ("mmbc_jax.policies",),
@@ -26,6 +27,8 @@ FOLDERS: dict[str, tuple[str, ...]] = {
     "env": ("mmbc_jax.envs.synthetic", "mmbc_jax.envs.mjx", "mmbc_jax.envs.adapters"),
     "actor": ("mmbc_jax.actors",),
     "discriminator": ("mmbc_jax.discriminators",),
+    "reward": ("mmbc_jax.rewards",),
+    "learner": ("mmbc_jax.learners",),
     "diagnostic": ("mmbc_jax.diagnostics.instruments",),
 }
 
@@ -36,31 +39,57 @@ class Plugin:
 
     Attributes:
       kind: one of `FOLDERS`.
-      builder: the decorated function; called with the plug-in's section of the config first.
-      default_config: returns that section, without `name`.
+      builder: the decorated function. Called with its options first: an instance of `options`, or where that is
+        None the section of the config itself.
+      default_config: returns the section, without `name`.
       hparams: scalar fields of that section that are traced, so that a sweep over them never recompiles;
         the plug-in receives their values at run time in `hp`.
+      options: the class that states the section, or None where `default_config` is a function of its own.
     """
 
     kind: str
     builder: Callable[..., Any]
     default_config: Callable[[], ml_collections.ConfigDict]
     hparams: tuple[str, ...] = ()
+    options: type[Options] | None = None
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Calls the builder."""
-        return self.builder(*args, **kwargs)
+    def __call__(self, cfg: ml_collections.ConfigDict, *args: Any, section: str = "", **kwargs: Any) -> Any:
+        """Checks the section and builds.
+
+        Args:
+          cfg: the plug-in's section.
+          *args: what the kind is built from.
+          section: path of `cfg` in the configuration, for errors; the kind itself where empty.
+          **kwargs: as `args`.
+
+        Raises:
+          ConfigError: an option cannot work.
+        """
+        options: Any = cfg
+        if self.options is not None:
+            options = self.options.from_config(cfg, section or self.kind)
+        return self.builder(options, *args, **kwargs)
 
 
 def register(
     kind: str,
-    default_config: Callable[[], ml_collections.ConfigDict],
+    options: type[Options] | Callable[[], ml_collections.ConfigDict],
     hparams: tuple[str, ...] = (),
 ) -> Callable[[Callable[..., Any]], Plugin]:
-    """Decorator that turns a builder into a plug-in; the arguments are the fields of `Plugin`."""
+    """Decorator that turns a builder into a plug-in.
+
+    Args:
+      kind: one of `FOLDERS`.
+      options: an `Options` class, whose instance the builder gets; or a function that returns the section as a
+        ConfigDict, which the builder then gets unchecked.
+      hparams: traced scalars of the latter; an `Options` class says its own.
+    """
     if kind not in FOLDERS:
         raise KeyError(f"unknown plug-in kind {kind!r} {nearest(kind, FOLDERS)}")
-    return lambda builder: Plugin(kind, builder, default_config, hparams)
+    if isinstance(options, type) and issubclass(options, Options):
+        stated = options
+        return lambda builder: Plugin(kind, builder, stated.to_config, stated.traced(), stated)
+    return lambda builder: Plugin(kind, builder, options, hparams)
 
 
 def available(kind: str) -> dict[str, str]:
@@ -106,6 +135,6 @@ def find(kind: str, name: str, section: str = "") -> Plugin:
     return builder
 
 
-def build(kind: str, cfg: ml_collections.ConfigDict, *args: Any, **kwargs: Any) -> Any:
-    """Builds the plug-in named by `cfg.name` with `cfg` and whatever that kind is built from."""
-    return find(kind, cfg.name)(cfg, *args, **kwargs)
+def build(kind: str, cfg: ml_collections.ConfigDict, *args: Any, section: str = "", **kwargs: Any) -> Any:
+    """Builds the plug-in named by `cfg.name` with `cfg` and whatever that kind is built from; see `Plugin`."""
+    return find(kind, cfg.name, section)(cfg, *args, section=section, **kwargs)

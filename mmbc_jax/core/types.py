@@ -19,6 +19,8 @@ from typing import Any
 import flax.struct
 import jax
 
+from mmbc_jax.core.observations import ObsSpec
+
 Array = jax.Array
 Key = jax.Array
 PyTree = Any
@@ -41,7 +43,7 @@ class Batch(flax.struct.PyTreeNode):
     """One batch of windows, normalised to [-1, 1].
 
     Attributes:
-      obs: [B, D] observation at the start of the window.
+      obs: leading axis B, observation at the start of the window; [B, D] where it is a plain vector.
       chunk: [B, H, A] the actions that follow it.
       mask: [B, H] 1 where the action was recorded, 0 where the window runs past the episode.
     """
@@ -76,14 +78,19 @@ class PolicySpec:
     """The sizes a policy is built for.
 
     Attributes:
-      obs_dim: D.
+      obs_dim: D, numbers in the observation's vectors; 0 where it holds only images.
       action_dim: A.
       chunk_len: H, the number of actions predicted at once.
+      obs: what an observation looks like; a plain vector of `obs_dim` where not given.
     """
 
     obs_dim: int
     action_dim: int
     chunk_len: int
+    obs: ObsSpec = dataclasses.field(default=None)  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        _complete_obs(self)
 
     @property
     def chunk_shape(self) -> tuple[int, int]:
@@ -97,7 +104,7 @@ class EnvSpec:
 
     Attributes:
       name: as typed in `env.name`.
-      obs_dim: D.
+      obs_dim: D, numbers in the observation's vectors; 0 where it holds only images.
       action_dim: A.
       episode_length: control steps after which an episode is truncated.
       num_modes: K, number of mode labels; 0 if the environment labels none.
@@ -106,6 +113,8 @@ class EnvSpec:
       mode_names: K short labels for tables and figures; empty if there are none.
       position: indices of the two observation entries to plot as (x, y); empty if there are none.
       control_dt: seconds per control step; 0 if it has no physical meaning.
+      obs: what an observation looks like; a plain vector of `obs_dim` where not given.
+      summed: names of metrics that add up over the control steps of a decision; of the others the last counts.
     """
 
     name: str
@@ -118,6 +127,18 @@ class EnvSpec:
     mode_names: tuple[str, ...] = ()
     position: tuple[int, ...] = ()
     control_dt: float = 0.0
+    obs: ObsSpec = dataclasses.field(default=None)  # type: ignore[assignment]
+    summed: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _complete_obs(self)
+
+
+def _complete_obs(spec: PolicySpec | EnvSpec) -> None:
+    if spec.obs is None:
+        object.__setattr__(spec, "obs", ObsSpec.vector(spec.obs_dim))
+    elif spec.obs.size != spec.obs_dim:
+        raise ValueError(f"obs_dim = {spec.obs_dim}, but the vectors of obs have {spec.obs.size} numbers")
 
 
 class State(flax.struct.PyTreeNode):
@@ -125,7 +146,7 @@ class State(flax.struct.PyTreeNode):
 
     Attributes:
       data: the physics, any pytree.
-      obs: [D] observation, in physical units.
+      obs: observation as `EnvSpec.obs` describes it, in physical units; [D] where it is a plain vector.
       reward: [] float.
       done: [] float, 1 when the episode ended (terminated or truncated).
       metrics: dict of [] floats; `success` is always there, 0 or 1.

@@ -10,7 +10,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from mmbc_jax.core.protocols import Actor, Discriminator, Policy
+from mmbc_jax.core.learning import Actor, Discriminator
+from mmbc_jax.core.protocols import Policy
 from mmbc_jax.core.types import Array, Key, PyTree, Rollouts, Variables
 from mmbc_jax.ops.normalisation import Normalizer
 

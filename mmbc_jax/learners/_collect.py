@@ -9,7 +9,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from mmbc_jax.core.protocols import Actor, Discriminator
+from mmbc_jax.core.learning import Actor, Discriminator
 from mmbc_jax.core.types import Array, Key, PyTree, State, Variables
 from mmbc_jax.ops.normalisation import Normalizer
 

@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from mmbc_jax.core.protocols import Actor, Discriminator
+from mmbc_jax.core.learning import Actor, Discriminator
 from mmbc_jax.core.state import TrainState
 from mmbc_jax.core.types import Array, Key, Metrics, PyTree
 from mmbc_jax.learners._optim import optimizer, skip_metrics
 from mmbc_jax.nn.critic import Critic
-from mmbc_jax.ops.ppo import clipped_surrogate
+from mmbc_jax.ops.policy_gradient import clipped_surrogate
 
 PARTS = ("actor", "critic", "discriminator")
 RATES = {

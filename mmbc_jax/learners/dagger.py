@@ -173,7 +173,7 @@ class Relabeller:
         Returns:
           (windows with T E rows, valid [T E] bool: 0 after an episode's end, metrics).
         """
-        env = wrappers.Batch(wrappers.Chunk(self.episode, self.exec_len, 1.0))
+        env = wrappers.Vectorised(wrappers.Chunk(self.episode, self.exec_len, 1.0))
         key_reset, key_mode, key_decide = jax.random.split(key, 3)
         state = env.reset(jax.random.split(key_reset, self.episodes))
         modes = jnp.arange(self.env.spec.num_modes)

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from mmbc_jax.core.config import check_choice, check_range
 from mmbc_jax.core.errors import ConfigError
-from mmbc_jax.core.protocols import Actor, Discriminator
+from mmbc_jax.core.learning import Actor, Discriminator
 from mmbc_jax.core.state import Hparams, TrainState
 from mmbc_jax.core.types import Array, Key, Metrics, PyTree, Variables
 from mmbc_jax.learners._collect import Collector, Trajectory
@@ -20,7 +20,7 @@ from mmbc_jax.nn.critic import Critic
 from mmbc_jax.ops.gae import gae
 from mmbc_jax.ops.mi_reward import PAYMENTS, information, mi_reward
 from mmbc_jax.ops.normalisation import Normalizer
-from mmbc_jax.ops.ppo import explained_variance, normalise_advantage
+from mmbc_jax.ops.policy_gradient import explained_variance, normalise_advantage
 
 TRACED = (
     "ppo.learning_rate",

@@ -14,7 +14,8 @@ from ml_collections import ConfigDict
 
 from mmbc_jax.core import registry
 from mmbc_jax.core.errors import ConfigError
-from mmbc_jax.core.protocols import Discriminator, Env, HasExpert, Policy
+from mmbc_jax.core.learning import Discriminator
+from mmbc_jax.core.protocols import Env, HasExpert, Policy
 from mmbc_jax.core.types import EnvSpec, PolicySpec
 from mmbc_jax.data import load
 from mmbc_jax.data.collect import record

@@ -13,7 +13,7 @@ import pytest
 from mmbc_jax.core import registry
 from mmbc_jax.core.config import plugin
 from mmbc_jax.core.types import Batch, PolicySpec
-from mmbc_jax.ops.ppo import clipped_surrogate
+from mmbc_jax.ops.policy_gradient import clipped_surrogate
 from tests.toys.noise_policy import NoisePolicy
 
 SPEC = PolicySpec(obs_dim=3, action_dim=1, chunk_len=2)

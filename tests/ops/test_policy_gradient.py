@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmbc_jax.ops.ppo import clipped_surrogate, explained_variance, normalise_advantage
+from mmbc_jax.ops.policy_gradient import clipped_surrogate, explained_variance, normalise_advantage
 
 
 def surrogate(ratio, advantage, clip=0.2):

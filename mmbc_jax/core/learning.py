@@ -1,0 +1,209 @@
+"""The contracts of learning: actors, discriminators, intrinsic rewards and learners.
+
+`reference` holds the frozen variables of the cloned policy, None where there is none. It is an argument and not a
+closure, so that every run of a sweep can have its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import flax.struct
+
+from mmbc_jax.core.observations import Obs
+from mmbc_jax.core.state import Hparams, TrainState
+from mmbc_jax.core.types import Array, Key, Metrics, PyTree, Variables
+
+COMBINE = ("mean", "last", "sum")
+"""How the training steps of a logged row become one figure."""
+
+
+class Transitions(flax.struct.PyTreeNode):
+    """Decisions with what they led to; leading axes [...], [T, B] time-major in a rollout.
+
+    Attributes:
+      obs: normalised observation at the decision.
+      final_obs: normalised observation it led to, before any reset.
+      z: [...] int32 the commanded mode.
+      time: [...] fraction of the full horizon passed at the decision.
+      final_time: [...] the same after it.
+      remaining: [...] int32 decisions left until the full horizon, after it.
+      info: what the actor remembers of the decision.
+      features: what the reward sees of the path before the decision.
+      final_features: and after it.
+      reward: [...] the environment's, discounted inside the chunk.
+      discount: [...] gamma^k for k executed control steps.
+      terminated: [...] 1 where the task ended.
+      done: [...] 1 where the episode ended.
+      success: [...] 1 where it ended in success.
+    """
+
+    obs: Obs
+    final_obs: Obs
+    z: Array
+    time: Array
+    final_time: Array
+    remaining: Array
+    info: PyTree
+    features: PyTree
+    final_features: PyTree
+    reward: Array
+    discount: Array
+    terminated: Array
+    done: Array
+    success: Array
+
+
+class Actor(Protocol):
+    """What a learner trains on top of the reference policy, or in its place."""
+
+    num_modes: int
+
+    def init(self, key: Key, reference: Variables | None) -> PyTree:
+        """Fresh parameters; on a reference the actor at first behaves (nearly) as it."""
+        ...
+
+    def act(
+        self, params: PyTree, reference: Variables | None, key: Key, obs: Obs, z: Array
+    ) -> tuple[Array, PyTree]:
+        """(chunk [..., H, A], info): info is whatever `log_ratio` needs to know later."""
+        ...
+
+    def log_ratio(
+        self, params: PyTree, reference: Variables | None, obs: Obs, z: Array, info: PyTree
+    ) -> Array:
+        """[..., R] log of new over old probability of each part of a decision; 0 at unchanged parameters."""
+        ...
+
+    def entropy(self, params: PyTree, reference: Variables | None, obs: Obs, z: Array) -> Array:
+        """[...] entropy of the action distribution in nats."""
+        ...
+
+
+class ReparameterisedActor(Actor, Protocol):
+    """An actor that off-policy learners can train: its action is a differentiable function of its parameters."""
+
+    action_size: int  # W
+
+    def sample(
+        self, params: PyTree, reference: Variables | None, key: Key, obs: Obs, z: Array
+    ) -> tuple[Array, Array]:
+        """(action [..., W], its log density [...]), both differentiable in `params`."""
+        ...
+
+    def chunk(self, reference: Variables | None, key: Key, obs: Obs, action: Array) -> Array:
+        """Chunk [..., H, A] that an action [..., W] stands for; `key` draws the noise path of a sampler."""
+        ...
+
+
+class Discriminator(Protocol):
+    """q(z | what it sees of the path so far)."""
+
+    num_modes: int
+
+    def init(self, key: Key) -> PyTree:
+        """Fresh parameters."""
+        ...
+
+    def init_memory(self, obs: Obs) -> PyTree:
+        """What is remembered of the path at the first observation."""
+        ...
+
+    def remember(self, memory: PyTree, obs: Obs) -> PyTree:
+        """Memory after the decision that led to `obs`."""
+        ...
+
+    def features(self, memory: PyTree) -> Array:
+        """[..., F] the network's input."""
+        ...
+
+    def log_prob(self, params: PyTree, key: Key, features: Array) -> Array:
+        """[..., Z] log q(.|features); `key` draws the input noise."""
+        ...
+
+    def loss(self, params: PyTree, key: Key, features: Array, z: Array) -> tuple[Array, Metrics]:
+        """([...] cross-entropy with input noise, metrics)."""
+        ...
+
+
+class Reward(Protocol):
+    """An intrinsic reward, with parameters and a memory of the path of its own."""
+
+    num_modes: int
+    discriminator: Discriminator | None  # q, where the reward has one: evaluation reports it
+    trains: bool  # False where `loss` has nothing to train
+
+    def init(self, key: Key) -> PyTree:
+        """Fresh parameters; an empty dict where there are none."""
+        ...
+
+    def init_memory(self, obs: Obs) -> PyTree:
+        """What is remembered of the path at the first observation."""
+        ...
+
+    def remember(self, memory: PyTree, obs: Obs) -> PyTree:
+        """Memory after the decision that led to `obs`."""
+        ...
+
+    def features(self, memory: PyTree) -> PyTree:
+        """What the reward sees of the path, with the memory's leading axes."""
+        ...
+
+    def pay(
+        self, params: PyTree, key: Key, transitions: Transitions, discount: float
+    ) -> tuple[Array, Metrics]:
+        """([...] reward of each decision before its weight lambda, metrics); `discount` is that of a decision."""
+        ...
+
+    def loss(self, params: PyTree, key: Key, features: PyTree, z: Array) -> tuple[Array, Metrics]:
+        """([...] what is minimised so that the reward follows the actor, metrics)."""
+        ...
+
+
+class Subject(flax.struct.PyTreeNode):
+    """What one run is evaluated with.
+
+    Attributes:
+      key: of the evaluation.
+      reference: variables of the cloned policy; None where there is none.
+      normalizer: of observations.
+      actor: parameters of the actor; empty where the cloned policy itself acts.
+      reward: parameters of the intrinsic reward, q among them; empty where there is none.
+    """
+
+    key: Key
+    reference: Variables | None
+    normalizer: Any
+    actor: PyTree
+    reward: PyTree
+
+
+class Learner(Protocol):
+    """The training step of a stage: turns demonstrations or experience into parameters.
+
+    A learner is built with its options and `learners.parts.Parts`, from which it takes what it needs.
+    """
+
+    logs: Mapping[str, str]  # metrics that are not averaged over a row, with an entry of `COMBINE` each
+    env_steps: int  # control steps of one training step, at most
+
+    def init(self, key: Key, hparams: Hparams, parent: TrainState | None, shared: PyTree) -> TrainState:
+        """The state of one run before its first step.
+
+        Args:
+          key: of the stage.
+          hparams: traced scalars: those of the learner's own options by name, with the prefix "learner.", and
+            those of its stage.
+          parent: final state of the stage that this one starts from; None for none.
+          shared: arrays that all runs read, such as demonstrations; the same as `train_step` gets.
+        """
+        ...
+
+    def train_step(self, state: TrainState, shared: PyTree) -> tuple[TrainState, Metrics]:
+        """One step of one run, pure; metrics are scalars named `group/name`, the same at every step."""
+        ...
+
+    def subject(self, state: TrainState, key: Key) -> Subject:
+        """What is evaluated of a state; also with a leading axis R on both."""
+        ...

@@ -1,0 +1,182 @@
+"""What an observation looks like: the one place that knows.
+
+An observation is an array (`plain`, one vector [..., D]) or a dict of named entries, vectors and images. Leading axes
+are whatever is vmapped, batched or scanned over; they belong to no entry.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from mmbc_jax.core.errors import ConfigError
+
+Obs = Any  # an array, or a dict of arrays by entry
+
+
+@dataclasses.dataclass(frozen=True)
+class ObsEntry:
+    """One named part of an observation.
+
+    Attributes:
+      shape: of one observation: (D,) of a vector, (height, width, channels) of an image.
+      kind: "vector", normalised to [-1, 1], or "image", uint8 everywhere and scaled by the encoder.
+      low: [D] smallest values in physical units where they are known; empty where not.
+      high: [D] largest values; empty where not known.
+      angles: indices of a vector that hold radians. They are left as they are; encoders see cosine and sine.
+      quaternions: indices of a vector at which four numbers (w, x, y, z) of a unit quaternion start. They are left
+        as they are; encoders see the first two columns of its rotation matrix, since q and -q are one rotation.
+    """
+
+    shape: tuple[int, ...]
+    kind: Literal["vector", "image"] = "vector"
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+    angles: tuple[int, ...] = ()
+    quaternions: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        rank = 1 if self.kind == "vector" else 3
+        if len(self.shape) != rank:
+            raise ValueError(f"an entry of kind {self.kind} has {rank} axes, not shape {self.shape}")
+
+    @property
+    def dtype(self) -> Any:
+        """uint8 of an image, float32 of a vector."""
+        return jnp.uint8 if self.kind == "image" else jnp.float32
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """Indices that normalisation leaves as they are: angles and quaternions."""
+        return tuple(sorted({*self.angles, *(q + i for q in self.quaternions for i in range(4))}))
+
+
+@dataclasses.dataclass(frozen=True)
+class ObsSpec:
+    """The entries of an observation.
+
+    Attributes:
+      entries: (name, entry) pairs, sorted by name as a dict's leaves are.
+      plain: the observation is the array of its only entry, and no dict.
+    """
+
+    entries: tuple[tuple[str, ObsEntry], ...]
+    plain: bool = False
+
+    @staticmethod
+    def vector(size: int, **fields: Any) -> ObsSpec:
+        """A plain vector [..., size]; `fields` are those of its `ObsEntry`."""
+        return ObsSpec((("state", ObsEntry((size,), **fields)),), plain=True)
+
+    @staticmethod
+    def of(entries: Mapping[str, ObsEntry]) -> ObsSpec:
+        """A dict of entries."""
+        return ObsSpec(tuple(sorted(entries.items())))
+
+    @property
+    def size(self) -> int:
+        """D: numbers in all vector entries together; 0 where there are only images."""
+        return sum(entry.shape[0] for _, entry in self.entries if entry.kind == "vector")
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """Names of the image entries."""
+        return tuple(name for name, entry in self.entries if entry.kind == "image")
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of one observation."""
+        counted = 0
+        for _, entry in self.entries:
+            numbers = 1
+            for axis in entry.shape:
+                numbers *= axis
+            counted += numbers * jnp.dtype(entry.dtype).itemsize
+        return counted
+
+    def named(self, obs: Obs) -> dict[str, jax.Array]:
+        """{entry: array} of an observation."""
+        return {self.entries[0][0]: obs} if self.plain else dict(obs)
+
+    def joined(self, named: Mapping[str, Any]) -> Obs:
+        """The observation of {entry: array}."""
+        return named[self.entries[0][0]] if self.plain else dict(named)
+
+    def dummy(self, *batch: int) -> Obs:
+        """Zeros with leading axes `batch`."""
+        return self.joined({name: jnp.zeros((*batch, *e.shape), e.dtype) for name, e in self.entries})
+
+    def batch_shape(self, obs: Obs) -> tuple[int, ...]:
+        """The leading axes of an observation."""
+        name, entry = self.entries[0]
+        array = obs if self.plain else obs[name]
+        return tuple(array.shape[: array.ndim - len(entry.shape)])
+
+    def flat(self, obs: Obs) -> jax.Array:
+        """[..., D] the vector entries, one after another; images are left out.
+
+        Raises:
+          ConfigError: there are only images.
+        """
+        named = self.named(obs)
+        parts = [named[name] for name, entry in self.entries if entry.kind == "vector"]
+        if not parts:
+            raise ConfigError("env.observe", "image", "state or both: this needs an observed vector")
+        return parts[0] if len(parts) == 1 else jnp.concatenate(parts, -1)
+
+    def mismatch(self, obs: Obs) -> str:
+        """What is wrong with an observation without leading axes, in words; empty where nothing is."""
+        if not self.plain and not isinstance(obs, Mapping):
+            return f"is no dict with {', '.join(name for name, _ in self.entries)}"
+        named = self.named(obs)
+        if set(named) != {name for name, _ in self.entries}:
+            return (
+                f"has entries {', '.join(sorted(named))}, not {', '.join(name for name, _ in self.entries)}"
+            )
+        for name, entry in self.entries:
+            shape = tuple(jnp.shape(named[name]))
+            if shape != entry.shape:
+                return f"has {name} of shape {shape}, not {entry.shape}"
+        return ""
+
+    def to_json(self) -> dict[str, Any]:
+        """In JSON's own types."""
+        return {"plain": self.plain, "entries": {name: dataclasses.asdict(e) for name, e in self.entries}}
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> ObsSpec:
+        """What `to_json` wrote."""
+        entries: dict[str, Any] = {
+            name: ObsEntry(**{k: tuple(v) if isinstance(v, (list, tuple)) else v for k, v in fields.items()})
+            for name, fields in value["entries"].items()
+        }
+        return ObsSpec(tuple(sorted(entries.items())), bool(value["plain"]))
+
+
+def with_history(spec: ObsSpec, length: int) -> ObsSpec:
+    """The spec of the last `length` observations: vectors one after another, images along their channels.
+
+    Both with the oldest first; a spec of length 1 is the spec itself.
+    """
+    if length == 1:
+        return spec
+
+    def longer(entry: ObsEntry) -> ObsEntry:
+        *front, last = entry.shape
+        size = entry.shape[0]
+        if entry.kind == "image":
+            return dataclasses.replace(entry, shape=(*front, last * length))
+        return dataclasses.replace(
+            entry,
+            shape=(last * length,),
+            low=entry.low * length,
+            high=entry.high * length,
+            angles=tuple(a + size * i for i in range(length) for a in entry.angles),
+            quaternions=tuple(q + size * i for i in range(length) for q in entry.quaternions),
+        )
+
+    return ObsSpec(tuple((name, longer(entry)) for name, entry in spec.entries), spec.plain)

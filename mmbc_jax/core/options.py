@@ -1,0 +1,202 @@
+"""Options: the one statement of what a section of the configuration holds.
+
+A plug-in or a section is configured by a frozen dataclass whose fields say everything about an option: default,
+bounds or choices, one line of help, and whether it is a traced scalar that a sweep varies without recompiling:
+
+  @dataclasses.dataclass(frozen=True, kw_only=True)
+  class EulerOptions(Options):
+      steps: int = option(10, "network evaluations per sample", low=1)
+
+From it come the defaults (`to_config`), the checks and their errors (`from_config`), the traced scalars
+(`traced`), `--help` and the table of options in the docs (`describe`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, Self
+
+from ml_collections import ConfigDict
+
+from mmbc_jax.core.errors import ConfigError, nearest
+
+_HIDDEN = ("section", "name")
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """What an option says of itself.
+
+    Attributes:
+      help: one line.
+      low: smallest value, of every entry where the option is a tuple; None for none.
+      high: largest value; None for none.
+      open_low: `low` itself is not allowed.
+      choices: allowed values; None for any.
+      length: number of entries of a tuple; None for any.
+      filled: a tuple must not be empty.
+      traced: a scalar that is traced, so that a sweep over it never recompiles.
+    """
+
+    help: str
+    low: float | None = None
+    high: float | None = None
+    open_low: bool = False
+    choices: tuple[Any, ...] | None = None
+    length: int | None = None
+    filled: bool = False
+    traced: bool = False
+
+    def allowed(self) -> str:
+        """What is allowed, in words; empty where everything is."""
+        parts = []
+        if self.choices is not None:
+            parts.append(f"one of {', '.join(map(str, self.choices))}")
+        if self.low is not None or self.high is not None:
+            left = "" if self.low is None else f"{self.low} {'<' if self.open_low else '<='} "
+            right = "" if self.high is None else f" <= {self.high}"
+            parts.append(f"{left}value{right}")
+        if self.length is not None:
+            parts.append(f"{self.length} values")
+        if self.filled:
+            parts.append("at least one value")
+        return "; ".join(parts)
+
+    def fits(self, value: Any) -> bool:
+        """Whether one entry lies within the bounds; NaN never does."""
+        if isinstance(value, (bool, str)) or not isinstance(value, (int, float)):
+            return True
+        above = self.low is None or (value > self.low if self.open_low else value >= self.low)
+        return above and (self.high is None or value <= self.high) and not math.isnan(value)
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    open_low: bool = False,
+    choices: Sequence[Any] | None = None,
+    length: int | None = None,
+    filled: bool = False,
+    traced: bool = False,
+) -> Any:
+    """A field of an `Options` class; the arguments are the attributes of `Rule`."""
+    allowed = None if choices is None else tuple(choices)
+    rule = Rule(help, low, high, open_low, allowed, length, filled, traced)
+    return dataclasses.field(default=default, metadata={"rule": rule})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """Base of all options; subclasses are frozen keyword-only dataclasses whose fields are made by `option`.
+
+    Attributes:
+      section: of the configuration that these values come from; errors name it.
+      name: under which the plug-in was configured, with its argument (`brax:reacher`).
+    """
+
+    section: str = dataclasses.field(default="", repr=False, compare=False)
+    name: str = dataclasses.field(default="", repr=False, compare=False)
+
+    @classmethod
+    def rules(cls) -> Iterator[tuple[dataclasses.Field, Rule]]:
+        """The options in the order of their definition, those of a base class first."""
+        for field in dataclasses.fields(cls):
+            if field.name not in _HIDDEN:
+                yield field, field.metadata["rule"]
+
+    @classmethod
+    def to_config(cls) -> ConfigDict:
+        """The section with every option at its default."""
+        values: dict[str, Any] = {}
+        for field, _ in cls.rules():
+            default = field.default
+            values[field.name] = default.to_config() if isinstance(default, Options) else default
+        return ConfigDict(values)
+
+    @classmethod
+    def traced(cls) -> tuple[str, ...]:
+        """Names of the traced scalars."""
+        return tuple(field.name for field, rule in cls.rules() if rule.traced)
+
+    @classmethod
+    def from_config(cls, cfg: ConfigDict, section: str) -> Self:
+        """The checked options behind a section.
+
+        Args:
+          cfg: with every field of `to_config`; others are left alone.
+          section: its dotted path, for errors.
+
+        Raises:
+          ConfigError: a value is out of bounds, not among the choices, or the fields do not go together.
+        """
+        values: dict[str, Any] = {}
+        for field, rule in cls.rules():
+            value = cfg[field.name]
+            if isinstance(field.default, Options):
+                values[field.name] = type(field.default).from_config(value, f"{section}.{field.name}")
+                continue
+            value = tuple(value) if isinstance(value, (list, tuple)) else value
+            _check(f"{section}.{field.name}", value, rule)
+            values[field.name] = value
+        found = cls(section=section, name=cfg.get("name") or "", **values)
+        found.check()
+        return found
+
+    def check(self) -> None:
+        """Raises ConfigError where options do not go together; subclasses say which."""
+
+    def error(self, field: str, allowed: str) -> ConfigError:
+        """The error that `field` does not have an allowed value."""
+        return ConfigError(f"{self.section}.{field}".lstrip("."), getattr(self, field), allowed)
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with other values, unchecked."""
+        return dataclasses.replace(self, **changes)
+
+
+def _check(path: str, value: Any, rule: Rule) -> None:
+    if isinstance(value, tuple) and (
+        (rule.filled and not value) or (rule.length is not None and len(value) != rule.length)
+    ):
+        raise ConfigError(path, value, f"needs {rule.allowed()}")
+    for item in value if isinstance(value, tuple) else (value,):
+        if rule.choices is not None and item not in rule.choices:
+            raise ConfigError(path, value, nearest(str(item), map(str, rule.choices)))
+        if not rule.fits(item):
+            raise ConfigError(path, value, f"needs {rule.allowed()}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Described:
+    """One row of a table of options.
+
+    Attributes:
+      path: dotted, as on the command line behind `--config.`.
+      default: its value.
+      allowed: in words; empty where everything of that type is.
+      traced: whether a sweep varies it without recompiling.
+      help: one line.
+    """
+
+    path: str
+    default: Any
+    allowed: str
+    traced: bool
+    help: str
+
+
+def describe(options: type[Options], section: str) -> list[Described]:
+    """The options of a class, nested ones too, as rows of a table."""
+    rows: list[Described] = []
+    for field, rule in options.rules():
+        path = f"{section}.{field.name}".lstrip(".")
+        if isinstance(field.default, Options):
+            rows += describe(type(field.default), path)
+        else:
+            rows.append(Described(path, field.default, rule.allowed(), rule.traced, rule.help))
+    return rows
