@@ -6,14 +6,17 @@ closure, so that every run of a sweep can have its own.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, Protocol
 
 import flax.struct
 
 from mmbc_jax.core.observations import Obs
+from mmbc_jax.core.options import Options
+from mmbc_jax.core.protocols import Env, Policy
 from mmbc_jax.core.state import Hparams, TrainState
-from mmbc_jax.core.types import Array, Key, Metrics, PyTree, Variables
+from mmbc_jax.core.types import Array, Key, Metrics, PolicySpec, PyTree, Variables
 
 COMBINE = ("mean", "last", "sum")
 """How the training steps of a logged row become one figure."""
@@ -182,7 +185,7 @@ class Subject(flax.struct.PyTreeNode):
 class Learner(Protocol):
     """The training step of a stage: turns demonstrations or experience into parameters.
 
-    A learner is built with its options and `learners.parts.Parts`, from which it takes what it needs.
+    A learner is built with its options and `Parts`, from which it takes what it needs.
     """
 
     logs: Mapping[str, str]  # metrics that are not averaged over a row, with an entry of `COMBINE` each
@@ -193,8 +196,8 @@ class Learner(Protocol):
 
         Args:
           key: of the stage.
-          hparams: traced scalars: those of the learner's own options by name, with the prefix "learner.", and
-            those of its stage.
+          hparams: traced scalars: of the `bc` section as "bc.NAME", of the policy as "policy.NAME", of any other
+            learner's own section as "learner.NAME", of the stage as "stage.NAME".
           parent: final state of the stage that this one starts from; None for none.
           shared: arrays that all runs read, such as demonstrations; the same as `train_step` gets.
         """
@@ -207,3 +210,26 @@ class Learner(Protocol):
     def subject(self, state: TrainState, key: Key) -> Subject:
         """What is evaluated of a state; also with a leading axis R on both."""
         ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """What a learner is built from, besides its own options; each takes what it needs.
+
+    Attributes:
+      spec: sizes and observations.
+      exec_len: h, actions executed of every chunk.
+      policy: the policy that is cloned, or the reference of the actor; None for none.
+      env: the bare environment; None without a simulator.
+      actor: what is trained by reinforcement; None in cloning.
+      reward: the intrinsic reward; None in cloning.
+      cloning: options of `bc`, which other learners that clone take their gradient steps from.
+    """
+
+    spec: PolicySpec
+    exec_len: int
+    policy: Policy | None = None
+    env: Env | None = None
+    actor: Actor | None = None
+    reward: Reward | None = None
+    cloning: Options | None = None
