@@ -150,11 +150,11 @@ class ObsSpec:
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> ObsSpec:
         """What `to_json` wrote."""
-        entries: dict[str, Any] = {
-            name: ObsEntry(**{k: tuple(v) if isinstance(v, (list, tuple)) else v for k, v in fields.items()})
-            for name, fields in value["entries"].items()
-        }
-        return ObsSpec(tuple(sorted(entries.items())), bool(value["plain"]))
+        entries = []
+        for name, fields in sorted(value["entries"].items()):
+            plain: Any = {k: tuple(v) if isinstance(v, (list, tuple)) else v for k, v in fields.items()}
+            entries.append((name, ObsEntry(**plain)))
+        return ObsSpec(tuple(entries), bool(value["plain"]))
 
 
 def with_history(spec: ObsSpec, length: int) -> ObsSpec:

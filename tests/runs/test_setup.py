@@ -6,7 +6,7 @@ import pytest
 from mmbc_jax.core.config import plugin
 from mmbc_jax.core.errors import ConfigError, DataError
 from mmbc_jax.data.episodes import Episodes
-from mmbc_jax.runs import defaults
+from mmbc_jax.runs import options as defaults
 from mmbc_jax.runs import setup as setup_lib
 
 from tests.toys.landscape import toy_config

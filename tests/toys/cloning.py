@@ -14,7 +14,7 @@ from mmbc_jax.data.windows import Windows
 from mmbc_jax.ops.normalisation import Normalizer
 from mmbc_jax.runs import setup as setup_lib
 from mmbc_jax.runs import stages
-from mmbc_jax.runs.defaults import base_config
+from mmbc_jax.runs.options import base_config
 from mmbc_jax.runs.epoch import make_epoch
 from mmbc_jax.runs.grid import parse_grid, run_keys
 from mmbc_jax.runs.programs import Programs
@@ -33,7 +33,7 @@ def config(env: str = "landscape") -> ConfigDict:
     result.bc.update({"steps": 8, "batch_size": 16, "steps_per_row": 1, "steps_per_epoch": 1})
     result.bc.warmup_steps = 0
     ppo = {"num_envs": 8, "decisions": 4, "epochs": 2, "minibatches": 2, "critic_hidden": (8,)}
-    result.ppo.update({**ppo, "iterations_per_epoch": 1})
+    result.learner.update({**ppo, "iterations_per_epoch": 1})
     result.discover.update({"iterations": 4, "start_horizon": 8})
     result.finetune.update({"iterations": 4, "num_modes": 4})
     result.evaluation.update({"episodes": 16, "samples": 2})
