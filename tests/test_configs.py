@@ -10,12 +10,13 @@ import pytest
 from mmbc_jax import train
 from mmbc_jax.core.config import apply_overrides
 from mmbc_jax.runs import setup as setup_lib
-
 from tests.toys.landscape import toy_run
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "configs").rglob("*.py"))
-CONFIGS = [path for path in FILES if "def get_config" in path.read_text()]  # studies: see tests/study/test_main.py
+CONFIGS = [
+    path for path in FILES if "def get_config" in path.read_text()
+]  # studies: see tests/study/test_main.py
 NAMES = [str(path.relative_to(ROOT)) for path in CONFIGS]
 # Two training steps of every stage, each an epoch; networks and batches as small as they get.
 SHRUNK = {

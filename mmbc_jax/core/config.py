@@ -22,7 +22,7 @@ from mmbc_jax.core import registry
 from mmbc_jax.core.errors import ConfigError, UserError, nearest
 
 _KINDS = {
-    **{kind: kind for kind in registry.FOLDERS if kind != "diagnostic"},  # these are named in a list
+    **{kind: kind for kind in registry.FOLDERS if kind not in ("diagnostic", "figure")},  # lists name these
     "baseline": "policy",
 }
 _MOVED = {"ppo.mi_payment": "reward.payment", "ppo.mi_forfeit": "reward.forfeit"}

@@ -55,6 +55,7 @@ class RunOptions(Options):
     first_seed: int = option(0, "the first of them; the others count on", low=0)
     start_from: str = option("", "work directory or checkpoint whose stages stand in for those left out")
     diagnostics: tuple[str, ...] = option((), "instruments applied to the final clones, by name, or all")
+    figures: tuple[str, ...] = option(("all",), "drawn at the end, by name, or all")
     nonfinite_limit: int = option(50, "updates skipped in a row after which a run stops", low=1)
 
     def check(self) -> None:
@@ -159,7 +160,8 @@ TUNING = ("discover", "finetune", "plain")
 CLONING = {"bc": "bc", "dagger": "dagger"}  # sections of learners that are no choice: section -> learner
 
 
-def _cloning_options(section: str) -> type[Options]:
+def learner_options(section: str) -> type[Options]:
+    """The options of a learner that is no choice, by its section in `CLONING`."""
     found = registry.find("learner", CLONING[section]).options
     assert found is not None
     return found
@@ -173,7 +175,7 @@ def base_config() -> ConfigDict:
     for section, options in SECTIONS.items():
         config[section] = options.to_config()
     for section in CLONING:
-        config[section] = _cloning_options(section).to_config()
+        config[section] = learner_options(section).to_config()
     for stage in TUNING:
         for part in STAGE_PARTS:
             config[stage][part] = plugin(part, "")
@@ -191,7 +193,7 @@ def options_table(config: ConfigDict) -> list[Described]:
     for section, options in SECTIONS.items():
         rows += describe(options, section)
     for section in CLONING:
-        rows += describe(_cloning_options(section), section)
+        rows += describe(learner_options(section), section)
     for name in registry.available("diagnostic"):
         stated = registry.find("diagnostic", name).options
         rows += describe(stated, f"instruments.{name}") if stated else []
@@ -205,8 +207,9 @@ def check_config(config: ConfigDict) -> None:
     for section, options in SECTIONS.items():
         options.from_config(config[section], section)
     for section in CLONING:
-        _cloning_options(section).from_config(config[section], section)
+        learner_options(section).from_config(config[section], section)
     chosen.build_instruments(config)
+    registry.chosen_names("figure", run.figures, "figures")
     if "discover" in run.stages or "finetune" in run.stages:
         modes = config.finetune.num_modes
         if config.evaluation.episodes < modes:

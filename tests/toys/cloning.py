@@ -14,9 +14,9 @@ from mmbc_jax.data.windows import Windows
 from mmbc_jax.ops.normalisation import Normalizer
 from mmbc_jax.runs import setup as setup_lib
 from mmbc_jax.runs import stages
-from mmbc_jax.runs.options import base_config
 from mmbc_jax.runs.epoch import make_epoch
 from mmbc_jax.runs.grid import parse_grid, run_keys
+from mmbc_jax.runs.options import base_config
 from mmbc_jax.runs.programs import Programs
 
 
