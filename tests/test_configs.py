@@ -69,7 +69,7 @@ def test_there_are_configs():
 @pytest.mark.parametrize("config", CONFIGS, ids=NAMES, indirect=True)
 def test_it_builds(config):
     setup = setup_lib.build(config)
-    assert setup.obs_dim > 0
+    assert setup.obs.size > 0
     assert setup.policy.spec.chunk_len == config.chunk.predict
 
 

@@ -208,6 +208,11 @@ def check_config(config: ConfigDict) -> None:
         options.from_config(config[section], section)
     for section in CLONING:
         learner_options(section).from_config(config[section], section)
+    for section in plugin_sections(config):
+        kind, selected = plugin_kind(section), at(config, section)
+        stated = registry.find(kind, selected.name, section).options if kind and selected.name else None
+        if stated:
+            stated.from_config(selected, section)
     chosen.build_instruments(config)
     registry.chosen_names("figure", run.figures, "figures")
     if "discover" in run.stages or "finetune" in run.stages:
