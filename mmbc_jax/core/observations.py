@@ -49,7 +49,8 @@ class ObsEntry:
     @property
     def dtype(self) -> DTypeLike:
         """uint8 of an image, float32 of a vector."""
-        return jnp.uint8 if self.kind == "image" else jnp.float32
+        dtype: DTypeLike = jnp.uint8 if self.kind == "image" else jnp.float32
+        return dtype
 
     @property
     def kept(self) -> tuple[int, ...]:

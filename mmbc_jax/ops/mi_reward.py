@@ -19,13 +19,14 @@ recognisable way would pay.
 from __future__ import annotations
 
 import jax.numpy as jnp
+from jaxtyping import Float, Int
 
 from mmbc_jax.core.types import Array
 
 PAYMENTS = ("absorbing", "potential")
 
 
-def information(log_q: Array, num_modes: int) -> Array:
+def information(log_q: Float[Array, "*batch"], num_modes: int) -> Float[Array, "*batch"]:
     """phi = log q(z|path) - log p(z) for uniform p(z), in nats.
 
     Args:
@@ -38,7 +39,11 @@ def information(log_q: Array, num_modes: int) -> Array:
     return log_q + jnp.log(float(num_modes))
 
 
-def absorbing_weight(terminated: Array, remaining: Array, discount: Array | float) -> Array:
+def absorbing_weight(
+    terminated: Float[Array, "*batch"],
+    remaining: Int[Array, "*batch"],
+    discount: Float[Array, ""] | float,
+) -> Float[Array, "*batch"]:
     """How many discounted decisions the reward of one decision stands for.
 
     Args:
@@ -58,14 +63,14 @@ def absorbing_weight(terminated: Array, remaining: Array, discount: Array | floa
 
 def mi_reward(
     payment: str,
-    before: Array,
-    after: Array,
-    terminated: Array,
-    failed: Array,
-    remaining: Array,
+    before: Float[Array, "*batch"],
+    after: Float[Array, "*batch"],
+    terminated: Float[Array, "*batch"],
+    failed: Float[Array, "*batch"],
+    remaining: Int[Array, "*batch"],
     horizon: int,
     discount: float,
-) -> Array:
+) -> Float[Array, "*batch"]:
     """The MI reward of each decision, before lambda.
 
     Args:
