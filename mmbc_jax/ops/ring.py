@@ -101,10 +101,11 @@ def sample(ring: Ring, key: Key, n: int) -> PyTree:
 
 def _check(ring: Ring, batch: PyTree) -> int:
     """The number of rows of a batch that fits."""
-    stored, wanted = jax.tree.flatten(ring.storage)
-    new, found = jax.tree.flatten(batch)
+    wanted: PyTree = jax.tree.structure(ring.storage)
+    found: PyTree = jax.tree.structure(batch)
     if found != wanted:
         raise ValueError(f"a batch {found} where {wanted} belongs")
+    stored, new = jax.tree.leaves(ring.storage), jax.tree.leaves(batch)
     rows = new[0].shape[0] if new[0].ndim else 0
     for old, leaf in zip(stored, new, strict=True):
         shape = (rows, *old.shape[1:])
