@@ -53,7 +53,7 @@ def test_draws_follow_the_density(box):
 
 
 def test_far_out_the_density_stays_exact():
-    """At |x| = 60, 1 - tanh^2 x = 4 e^-120 is 0 in float32: log pi = log N - log b - log 4 + 120, of slope 2 tanh x."""
+    """At |x| = 60, 1 - tanh^2 x = 4 e^-120 is 0 in float32: log pi = log N - log 4b + 120, of slope 2 tanh x."""
     mean = jnp.array([[60.0], [-60.0]])
     log_std = jnp.full(1, -3.0)
     w, log_prob = sac.sample(jax.random.key(8), mean, log_std, 1.5)
