@@ -219,6 +219,7 @@ class Parts:
     Attributes:
       spec: sizes and observations.
       exec_len: h, actions executed of every chunk.
+      observe: T_o, observations that a decision sees.
       policy: the policy that is cloned, or the reference of the actor; None for none.
       env: the bare environment; None without a simulator.
       actor: what is trained by reinforcement; None in cloning.
@@ -228,6 +229,7 @@ class Parts:
 
     spec: PolicySpec
     exec_len: int
+    observe: int = 1
     policy: Policy | None = None
     env: Env | None = None
     actor: Actor | None = None
