@@ -45,7 +45,7 @@ class LatentFlowPriorOptions(ConditionedOptions):
     """Ten Euler steps."""
 
     steps: int = option(10, "of Euler's method, and of the density's Runge-Kutta method", low=1)
-    times: tuple[float, ...] = option(
+    times: tuple[float, float] = option(
         (1.5, 1.0), "shapes (a, b) of the Beta density of t in training", low=0.0, open_low=True, length=2
     )
 
