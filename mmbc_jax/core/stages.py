@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 from mmbc_jax.core.learning import Subject
 from mmbc_jax.core.protocols import Policy
 from mmbc_jax.core.state import Hparams, TrainState
-from mmbc_jax.core.types import Array, Key, Metrics, PyTree, Variables
+from mmbc_jax.core.types import Array, Key, Metrics, PyTree, Rollouts, Variables
 
 NEEDS = ("demonstrations", "environment", "expert")
 
@@ -28,6 +28,14 @@ class Cloned:
     variables: Variables
     hp: dict[str, Array]
     family: str
+
+
+class PlaysEpisodes(Protocol):
+    """What evaluates one run in the environment (see `evaluation.evaluator.Evaluator`)."""
+
+    def run(self, subject: Subject, env_params: PyTree) -> Rollouts:
+        """Episodes of a subject; `env_params` are those of the environment, None for its defaults. Pure."""
+        ...
 
 
 class Stage(Protocol):
@@ -67,7 +75,7 @@ class Stage(Protocol):
         """What is evaluated of a state; also with a leading axis R on both."""
         ...
 
-    def evaluator(self, command: int | None = None) -> Any:
+    def evaluator(self, command: int | None = None) -> PlaysEpisodes:
         """What plays its episodes; `command` is z of every episode, None to spread them evenly."""
         ...
 
