@@ -93,15 +93,13 @@ class PathTask(PathGeometry):
 
     def reset(self, key: Key, params: PyTree | None = None) -> State:
         """Starts at `start`, with every metric of the end at 0 and `nearest_mode` at -1."""
-        return self._observed(self.begin(key, params))
+        state = self.begin(key, params)
+        return state.replace(obs=self.observe(state))
 
     def step(self, state: State, action: Array) -> State:
         """Displaces the point by the clipped action; the T-th step terminates and pays 1 on success."""
-        return self._observed(self.advance(state, action))
-
-    def _observed(self, state: State) -> State:
-        """`state`, whole but for its observation, with it."""
-        return state.replace(obs=self.observe(state))
+        nstate = self.advance(state, action)
+        return nstate.replace(obs=self.observe(nstate))
 
     def begin(self, key: Key, params: PyTree | None) -> State:
         """The first state of an episode, without its observation."""
