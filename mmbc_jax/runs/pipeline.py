@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ import jax
 import numpy as np
 from rich.console import Console
 
+from mmbc_jax.core import registry
 from mmbc_jax.core.files import plain, read_json, write_json
 from mmbc_jax.core.state import TrainState
 from mmbc_jax.core.types import PyTree
@@ -61,6 +63,8 @@ class Pipeline:
         self.stages = make_stages(setup, (*self._sources, *self.names))
         for name in self.names:
             self.stages[name].check()
+        used = {section for name in self.names for section in self.stages[name].policy_sections}
+        registry.check_base(config.prior.name, config.sampler.name, {one: config[one].name for one in used})
         check_grid(self.grid, all_traced(self.stages.values()))
         for point in range(len(self.grid.points)):
             setup_lib.check_point(setup, self.grid.values(point))
@@ -161,7 +165,7 @@ class Pipeline:
         state, first_epoch = self._start(stage, runs, checkpoints, meta)
         if first_epoch < stage.schedule.epochs:
             with self.console.status(f"{stage.name}: compiling"):
-                program = self.programs.epoch(stage, state, self._shared(stage))
+                program = self.programs.epoch(stage, state, self._shared(stage, first_epoch))
             evaluate = None
             if self.setup.env is not None:
                 evaluate = lambda state, epoch: self._training_evaluation(stage, runs, state, epoch)  # noqa: E731
@@ -169,7 +173,7 @@ class Pipeline:
             loop = StageLoop(
                 stage.name, stage.schedule, seeds, log, checkpoints, meta, self.stop, self.console, evaluate
             )
-            state = loop.run(program, state, self._shared(stage), first_epoch)
+            state = loop.run(program, state, functools.partial(self._shared, stage), first_epoch)
         return state
 
     def _start(
@@ -177,7 +181,7 @@ class Pipeline:
     ) -> tuple[TrainState, int]:
         hp = stage.make_hparams(self.grid, runs)
         parent = self._parent_state(stage, runs)
-        shared = self._shared(stage)
+        shared = self._shared(stage, 0)
         latest = checkpoints.latest()
         if latest is not None:
             _, saved = read_meta(checkpoints.directory)
@@ -188,10 +192,10 @@ class Pipeline:
     def _keys(self, label: str, runs: StageRuns) -> PyTree:
         return run_keys(label, [self.grid.seeds[index] for _, index in runs.runs])
 
-    def _shared(self, stage: BaseStage) -> PyTree:
+    def _shared(self, stage: BaseStage, epoch: int) -> PyTree:
         if not self._learns_from_data(stage.name):
             return ()
-        return self.data.train_windows, self.data.normalizer
+        return self.data.training(epoch), self.data.normalizer
 
     def _parent_state(self, stage: BaseStage, runs: StageRuns) -> PyTree:
         """[R] final states of the parent stage; None where it has none."""

@@ -68,6 +68,11 @@ class BaseStage(abc.ABC):
         """Its epochs."""
 
     @property
+    def policy_sections(self) -> tuple[str, ...]:
+        """Sections of the policies that it clones or steers."""
+        return ()
+
+    @property
     def learner_name(self) -> str:
         """Of the plug-in behind `section`."""
         return at(self.setup.config, self.section).name
