@@ -97,7 +97,7 @@ def check_fits(episodes: Episodes, env_spec: EnvSpec, chunk_len: int) -> None:
     source, name = episodes.source, env_spec.name
     got, want = _shapes(episodes.spec), _shapes(env_spec.obs)
     if got != want:
-        raise DataError(f"{source}: observations have {got}, environment {name!r} has {want}")
+        raise DataError(f"{source}: observations have {got}, environment {name!r} has {want.removeprefix('size ')}")
     if episodes.action.shape[1] != env_spec.action_dim:
         raise DataError(
             f"{source}: actions have size {episodes.action.shape[1]}, environment {name!r} has "

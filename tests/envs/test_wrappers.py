@@ -13,7 +13,7 @@ from mmbc_jax.envs import wrappers
 class Counter:
     """obs = (start + t, last action), reward t+1 at step t; terminates when t reaches params["end"]."""
 
-    spec = EnvSpec("counter", 2, 1, 10, 3, (-1.0,), (1.0,))
+    spec = EnvSpec("counter", 2, 1, 10, 3, (-1.0,), (1.0,), position=(0, 1), summed=("reward_part",))
 
     def default_params(self):
         return {"end": jnp.asarray(100, jnp.int32)}
@@ -26,7 +26,7 @@ class Counter:
             obs=jnp.stack([start, 0.0]),
             reward=jnp.zeros(()),
             done=jnp.zeros(()),
-            metrics={"success": jnp.zeros(()), "reward_part": jnp.zeros(())},
+            metrics={"success": jnp.zeros(()), "reward_part": jnp.zeros(()), "rewarded": jnp.zeros(())},
             info={"mode": jnp.full((), -1, jnp.int32), "params": params},
         )
 
@@ -38,7 +38,7 @@ class Counter:
             obs=jnp.stack([state.data["start"] + t, action[0]]),
             reward=t.astype(jnp.float32),
             done=done.astype(jnp.float32),
-            metrics={"success": done.astype(jnp.float32), "reward_part": 2.0 * t},
+            metrics={"success": done.astype(jnp.float32), "reward_part": 2.0 * t, "rewarded": 3.0 * t},
             info=state.info | {"mode": jnp.where(done, 2, -1).astype(jnp.int32)},
         )
 
@@ -94,7 +94,7 @@ def test_horizon_is_traced():
 
 
 def test_chunk_reward_and_discount():
-    env = wrappers.Chunk(wrappers.Episode(Counter(), 10), exec_len=3, gamma=0.5)
+    env = wrappers.Chunk(wrappers.Episode(Counter(), 10), exec_len=3, gamma=0.5, path=True)
     state = jax.jit(env.step)(env.reset(jax.random.key(0)), jnp.zeros((5, 1)))
     # 1 + 0.5 * 2 + 0.25 * 3 = 2.75; gamma^3 = 0.125
     assert float(state.reward) == 2.75
@@ -103,11 +103,12 @@ def test_chunk_reward_and_discount():
     np.testing.assert_allclose(state.info["path"][:, 0], start + np.array([1, 2, 3]), rtol=1e-6)
     assert float(state.metrics["reward"]) == 6.0  # 1 + 2 + 3
     assert float(state.metrics["reward_part"]) == 12.0  # 2 + 4 + 6
+    assert float(state.metrics["rewarded"]) == 9.0  # the last, 3 * 3: only what the spec names is summed
 
 
 @pytest.mark.parametrize(("end", "length", "truncation", "success"), [(2, 10, 0.0, 1.0), (9, 2, 1.0, 0.0)])
 def test_chunk_stops_at_done(end, length, truncation, success):
-    env = wrappers.Chunk(wrappers.Episode(Counter(), length), exec_len=4, gamma=0.5)
+    env = wrappers.Chunk(wrappers.Episode(Counter(), length), exec_len=4, gamma=0.5, path=True)
     state = env.step(env.reset(jax.random.key(0), params(end)), jnp.zeros((4, 1)))
     # two steps: 1 + 0.5 * 2 = 2; gamma^2 = 0.25
     assert (float(state.reward), float(state.info["discount"])) == (2.0, 0.25)
@@ -120,7 +121,7 @@ def test_chunk_stops_at_done(end, length, truncation, success):
 
 
 def test_chunk_clips_actions_and_refuses_short_chunks():
-    env = wrappers.Chunk(wrappers.Episode(Counter(), 10), exec_len=2, gamma=1.0)
+    env = wrappers.Chunk(wrappers.Episode(Counter(), 10), exec_len=2, gamma=1.0, path=True)
     state = env.step(env.reset(jax.random.key(0)), jnp.array([[3.0], [-7.0]]))
     np.testing.assert_array_equal(state.info["path"][:, 1], [1.0, -1.0])
     with pytest.raises(ValueError, match="cannot fill"):
@@ -152,7 +153,7 @@ def test_without_autoreset_finished_instances_stay_frozen():
 
 @pytest.mark.parametrize("mode", ["full", "cached"])
 def test_autoreset_keeps_the_finished_step_visible(mode):
-    env = wrappers.make(Counter(), exec_len=2, gamma=0.5, autoreset=mode)
+    env = wrappers.make(Counter(), exec_len=2, gamma=0.5, autoreset=mode, path=True)
     first = env.reset(keys(0, 2), {"end": jnp.array([2, 9], jnp.int32)})
     state = env.step(first, zeros(2, 2), jax.random.key(1))
     np.testing.assert_array_equal(state.done, [1, 0])
