@@ -47,7 +47,7 @@ def get_studies(scale: str) -> list[Study]:
         ),
     ]  # fmt: skip
     question = (
-        "The open-loop tasks observed as an image. The conditional circle shows which loop is wanted by the colour of "
+        "The open-loop tasks seen as an image. The conditional circle shows which loop is wanted by the colour of "
         "the goal alone, so that the encoder decides whether the task has one answer or two."
     )
     return [Study("images", question, variants, COLUMNS, claims)]
