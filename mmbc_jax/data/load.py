@@ -74,8 +74,9 @@ def load(path: str | Path, cfg: ConfigDict | ReaderOptions | None = None) -> Epi
         )
     if file.is_dir() and file.suffix != ".zarr":
         raise DataError(f"{file} is a folder; only a .zarr store may be one")
-    options = cfg
-    if not isinstance(options, ReaderOptions):
+    if isinstance(cfg, ReaderOptions):
+        options = cfg
+    else:
         section = ReaderOptions.to_config()
         section.update({key: value for key, value in (cfg or {}).items() if key in section})
         options = ReaderOptions.from_config(section, "data.reader")
@@ -97,7 +98,9 @@ def check_fits(episodes: Episodes, env_spec: EnvSpec, chunk_len: int) -> None:
     source, name = episodes.source, env_spec.name
     got, want = _shapes(episodes.spec), _shapes(env_spec.obs)
     if got != want:
-        raise DataError(f"{source}: observations have {got}, environment {name!r} has {want.removeprefix('size ')}")
+        raise DataError(
+            f"{source}: observations have {got}, environment {name!r} has {want.removeprefix('size ')}"
+        )
     if episodes.action.shape[1] != env_spec.action_dim:
         raise DataError(
             f"{source}: actions have size {episodes.action.shape[1]}, environment {name!r} has "

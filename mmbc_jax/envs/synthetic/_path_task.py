@@ -123,7 +123,7 @@ class PathTask(PathGeometry):
         ended = {"success": zero, "nearest_mode": zero - 1.0, "bridge": zero, "path_distance": zero}
         return State(
             data=data,
-            obs=(),
+            obs={},
             reward=zero,
             done=zero,
             metrics=ended | {"collision": collision},
@@ -155,7 +155,7 @@ class PathTask(PathGeometry):
         moved = {"step": step, "position": position, "distances": distances, "length": length}
         return state.replace(
             data=data | moved | {"collision": collision},
-            obs=(),
+            obs={},
             reward=metrics["success"],
             done=last.astype(jnp.float32),
             metrics=metrics,
