@@ -12,10 +12,12 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Float
 
 from mmbc_jax.core.errors import ConfigError
 
-Obs = Any  # an array, or a dict of arrays by entry
+Obs = jax.Array | Mapping[str, jax.Array]  # an array where the spec is `plain`, else a dict of entries
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +47,7 @@ class ObsEntry:
             raise ValueError(f"an entry of kind {self.kind} has {rank} axes, not shape {self.shape}")
 
     @property
-    def dtype(self) -> Any:
+    def dtype(self) -> DTypeLike:
         """uint8 of an image, float32 of a vector."""
         return jnp.uint8 if self.kind == "image" else jnp.float32
 
@@ -100,9 +102,9 @@ class ObsSpec:
 
     def named(self, obs: Obs) -> dict[str, jax.Array]:
         """{entry: array} of an observation."""
-        return {self.entries[0][0]: obs} if self.plain else dict(obs)
+        return dict(obs) if isinstance(obs, Mapping) else {self.entries[0][0]: obs}
 
-    def joined(self, named: Mapping[str, Any]) -> Obs:
+    def joined(self, named: Mapping[str, jax.Array]) -> Obs:
         """The observation of {entry: array}."""
         return named[self.entries[0][0]] if self.plain else dict(named)
 
@@ -113,10 +115,10 @@ class ObsSpec:
     def batch_shape(self, obs: Obs) -> tuple[int, ...]:
         """The leading axes of an observation."""
         name, entry = self.entries[0]
-        array = obs if self.plain else obs[name]
+        array = self.named(obs)[name]
         return tuple(array.shape[: array.ndim - len(entry.shape)])
 
-    def flat(self, obs: Obs) -> jax.Array:
+    def flat(self, obs: Obs) -> Float[jax.Array, "*batch D"]:
         """[..., D] the vector entries, one after another; images are left out.
 
         Raises:
@@ -150,11 +152,11 @@ class ObsSpec:
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> ObsSpec:
         """What `to_json` wrote."""
-        entries: dict[str, Any] = {
-            name: ObsEntry(**{k: tuple(v) if isinstance(v, (list, tuple)) else v for k, v in fields.items()})
-            for name, fields in value["entries"].items()
-        }
-        return ObsSpec(tuple(sorted(entries.items())), bool(value["plain"]))
+        entries = []
+        for name, fields in sorted(value["entries"].items()):
+            plain: Any = {k: tuple(v) if isinstance(v, (list, tuple)) else v for k, v in fields.items()}
+            entries.append((name, ObsEntry(**plain)))
+        return ObsSpec(tuple(entries), bool(value["plain"]))
 
 
 def with_history(spec: ObsSpec, length: int) -> ObsSpec:

@@ -16,13 +16,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, Self
+from typing import Any, Self, TypeVar, cast
 
 from ml_collections import ConfigDict
 
 from mmbc_jax.core.errors import ConfigError, nearest
 
 _HIDDEN = ("section", "name")
+_Value = TypeVar("_Value")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Rule:
     low: float | None = None
     high: float | None = None
     open_low: bool = False
-    choices: tuple[Any, ...] | None = None
+    choices: tuple[object, ...] | None = None
     length: int | None = None
     filled: bool = False
     traced: bool = False
@@ -64,7 +65,7 @@ class Rule:
             parts.append("at least one value")
         return "; ".join(parts)
 
-    def fits(self, value: Any) -> bool:
+    def fits(self, value: object) -> bool:
         """Whether one entry lies within the bounds; NaN never does."""
         if isinstance(value, (bool, str)) or not isinstance(value, (int, float)):
             return True
@@ -73,21 +74,24 @@ class Rule:
 
 
 def option(
-    default: Any,
+    default: _Value,
     help: str,
     *,
     low: float | None = None,
     high: float | None = None,
     open_low: bool = False,
-    choices: Sequence[Any] | None = None,
+    choices: Sequence[object] | None = None,
     length: int | None = None,
     filled: bool = False,
     traced: bool = False,
-) -> Any:
-    """A field of an `Options` class; the arguments are the attributes of `Rule`."""
+) -> _Value:
+    """A field of an `Options` class; the arguments are the attributes of `Rule`.
+
+    To a type checker it is its default, which must have the type that the field is declared with.
+    """
     allowed = None if choices is None else tuple(choices)
     rule = Rule(help, low, high, open_low, allowed, length, filled, traced)
-    return dataclasses.field(default=default, metadata={"rule": rule})
+    return cast(_Value, dataclasses.field(default=default, metadata={"rule": rule}))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -103,7 +107,7 @@ class Options:
     name: str = dataclasses.field(default="", repr=False, compare=False)
 
     @classmethod
-    def rules(cls) -> Iterator[tuple[dataclasses.Field, Rule]]:
+    def rules(cls) -> Iterator[tuple[dataclasses.Field[Any], Rule]]:
         """The options in the order of their definition, those of a base class first."""
         for field in dataclasses.fields(cls):
             if field.name not in _HIDDEN:
@@ -159,7 +163,7 @@ class Options:
         return dataclasses.replace(self, **changes)
 
 
-def _check(path: str, value: Any, rule: Rule) -> None:
+def _check(path: str, value: object, rule: Rule) -> None:
     if isinstance(value, tuple) and (
         (rule.filled and not value) or (rule.length is not None and len(value) != rule.length)
     ):
@@ -184,7 +188,7 @@ class Described:
     """
 
     path: str
-    default: Any
+    default: object
     allowed: str
     traced: bool
     help: str

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import ml_collections
@@ -20,6 +20,7 @@ import ml_collections
 from mmbc_jax.core.errors import ConfigError, nearest
 from mmbc_jax.core.options import Options
 
+ALL = "all"
 FOLDERS: dict[str, tuple[str, ...]] = {
     "policy": ("mmbc_jax.policies",),
     "prior": ("mmbc_jax.priors",),
@@ -29,6 +30,7 @@ FOLDERS: dict[str, tuple[str, ...]] = {
     "discriminator": ("mmbc_jax.discriminators",),
     "reward": ("mmbc_jax.rewards",),
     "learner": ("mmbc_jax.learners",),
+    "figure": ("mmbc_jax.report.figures",),
     "diagnostic": ("mmbc_jax.diagnostics.instruments",),
 }
 BASES = ("none", "fixed", "latent", "codes", "any")
@@ -120,6 +122,26 @@ def available(kind: str) -> dict[str, str]:
             if not module.name.startswith("_") and not module.ispkg:
                 found[module.name.removesuffix(f"_{kind}")] = f"{folder}.{module.name}"
     return dict(sorted(found.items()))
+
+
+def chosen_names(kind: str, chosen: Iterable[str], section: str) -> tuple[str, ...]:
+    """The plug-ins behind a list of names, in which `all` stands for every one of the package.
+
+    Args:
+      kind: one of `FOLDERS`.
+      chosen: names, `all`, or `package.module:attribute`.
+      section: field of the config that holds the list, for messages.
+
+    Raises:
+      ConfigError: unknown name.
+    """
+    known = available(kind)
+    found: list[str] = []
+    for name in chosen:
+        if name != ALL and name not in known and ":" not in name:
+            raise ConfigError(section, name, f"{nearest(name, (*known, ALL))}")
+        found += known if name == ALL else [name]
+    return tuple(dict.fromkeys(found))
 
 
 def find(kind: str, name: str, section: str = "") -> Plugin:

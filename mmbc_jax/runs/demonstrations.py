@@ -9,21 +9,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from mmbc_jax.core.types import Key
 from mmbc_jax.data import load
 from mmbc_jax.data.episodes import Episodes
 from mmbc_jax.data.windows import Windows, make_windows, spread_indices
-from mmbc_jax.diagnostics.offline import make_offline_metrics
 from mmbc_jax.diagnostics.data_separation import separation
 from mmbc_jax.ops.normalisation import Normalizer, fit
 from mmbc_jax.runs import setup as setup_lib
-from mmbc_jax.runs import stages
-from mmbc_jax.learners.bc import policy_hparams
 from mmbc_jax.runs.setup import Setup
-from mmbc_jax.core.state import TrainState
 
 _OFFLINE_WINDOWS = 4096  # held-out windows measured at most, evenly spread over the set
-_OFFLINE_BATCH = 256
 RECORDED = "demonstrations.npz"
 
 
@@ -91,21 +85,6 @@ class StageData:
             "labelled_modes": 0 if labels is None else len(np.unique(labels[labels >= 0])),
             **separation(self.train_windows, seed=self.setup.config.data.seed),
         }
-
-    def offline(self, stage: stages.Stage, state: TrainState, keys: Key) -> list[dict[str, float]]:
-        """Validation loss and best-of-n chunk errors of each run on the held-out windows."""
-        assert self.held_out is not None
-        policy = stages.stage_policy(self.setup, stage.name)
-        section = "baseline" if stage.name == "baseline" else "policy"
-        measure = make_offline_metrics(policy, self.setup.config.evaluation.samples, _OFFLINE_BATCH)
-        found = []
-        for run in range(len(state.step)):
-            one: Any = jax.tree.map(lambda leaf, run=run: leaf[run], state)
-            variables = stages.reference_of(stage, one)
-            hp = policy_hparams(one.hparams, section)
-            values = jax.device_get(measure(variables, self.held_out, keys[run], hp))
-            found.append({name: float(value) for name, value in values.items()})
-        return found
 
 
 def _thin(windows: Windows) -> Windows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -13,8 +13,8 @@ from jax.sharding import AxisType, PartitionSpec
 
 from mmbc_jax.core.config import check_choice
 from mmbc_jax.core.errors import ConfigError
-from mmbc_jax.core.types import Metrics, PyTree
 from mmbc_jax.core.state import TrainState
+from mmbc_jax.core.types import Metrics, PyTree
 
 MODES = ("vmap", "map", "shard")
 TrainStep = Callable[[TrainState, PyTree], tuple[TrainState, Metrics]]
@@ -68,7 +68,15 @@ def check_runs(mode: str, runs: int) -> None:
         )
 
 
-def make_epoch(train_step: TrainStep, rows: int, steps_per_row: int, mode: str) -> Callable[..., Any]:
+def combine(metrics: Metrics, logs: Mapping[str, str]) -> Metrics:
+    """One figure of the training steps of a row: their mean, or what `logs` (see `core.learning.COMBINE`) says."""
+    reduced = {"mean": lambda x: x.mean(0), "last": lambda x: x[-1], "sum": lambda x: x.sum(0)}
+    return {name: reduced[logs.get(name, "mean")](x) for name, x in metrics.items()}
+
+
+def make_epoch(
+    train_step: TrainStep, rows: int, steps_per_row: int, mode: str, logs: Mapping[str, str]
+) -> Callable[..., Any]:
     """`epoch(state, shared) -> (state, metrics)`: rows x steps_per_row training steps.
 
     Args:
@@ -76,6 +84,7 @@ def make_epoch(train_step: TrainStep, rows: int, steps_per_row: int, mode: str) 
       rows: logged rows in an epoch.
       steps_per_row: training steps averaged into one row.
       mode: see `over_runs`.
+      logs: of the learner: how its metrics become one figure of a row.
 
     Returns:
       A function of (state with leading axis R, shared arrays) whose metrics are [R, rows]. Nothing
@@ -85,9 +94,7 @@ def make_epoch(train_step: TrainStep, rows: int, steps_per_row: int, mode: str) 
     def epoch(state: TrainState, shared: PyTree) -> tuple[TrainState, Metrics]:
         def row(state: TrainState, _: None) -> tuple[TrainState, Metrics]:
             state, metrics = jax.lax.scan(lambda s, _: train_step(s, shared), state, None, steps_per_row)
-            # Counters (`train/`) stand as they are at the end of the row; everything else is averaged.
-            last = {name: x[-1] for name, x in metrics.items() if name.startswith("train/")}
-            return state, {name: x.mean(0) for name, x in metrics.items()} | last
+            return state, combine(metrics, logs)
 
         return jax.lax.scan(row, state, None, rows)
 

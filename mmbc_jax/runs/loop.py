@@ -18,11 +18,11 @@ from rich.progress import TimeRemainingColumn as TimeRemaining
 from rich.text import Text
 
 from mmbc_jax.core.errors import DivergenceError
+from mmbc_jax.core.state import TrainState
 from mmbc_jax.core.types import PyTree
 from mmbc_jax.runs.checkpoint import StageCheckpoints
 from mmbc_jax.runs.epoch import Program
 from mmbc_jax.runs.logs import MetricLog
-from mmbc_jax.core.state import TrainState
 
 
 class Interrupted(Exception):

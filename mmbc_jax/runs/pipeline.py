@@ -12,27 +12,27 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from mmbc_jax.core.errors import CheckpointError, ConfigError
 from mmbc_jax.core.files import plain, read_json, write_json
+from mmbc_jax.core.state import TrainState
 from mmbc_jax.core.types import PyTree
 from mmbc_jax.data.episodes import Episodes
+from mmbc_jax.evaluation.measure import measure
+from mmbc_jax.evaluation.results import StageResult, load_result, save_result, scalars
 from mmbc_jax.runs import setup as setup_lib
-from mmbc_jax.runs import stages as stages_lib
-from mmbc_jax.runs.checkpoint import StageCheckpoints, checkpoint_steps, find_stage, read_meta
+from mmbc_jax.runs.checkpoint import StageCheckpoints, checkpoint_steps, read_meta
+from mmbc_jax.runs.options import STAGES
 from mmbc_jax.runs.demonstrations import StageData
-from mmbc_jax.runs.defaults import STAGES
-from mmbc_jax.runs.diagnose import diagnose
 from mmbc_jax.runs.epoch import check_runs, take_runs
-from mmbc_jax.runs.grid import Grid, StageRuns, check_grid, parent_index, parse_grid, run_keys
+from mmbc_jax.runs.grid import Grid, StageRuns, check_grid, config_grid, parent_index, run_keys
 from mmbc_jax.runs.logs import MetricLog
+from mmbc_jax.runs.measurement import measurement
 from mmbc_jax.runs.loop import Interrupted, StageLoop, StopSignal
 from mmbc_jax.runs.programs import Programs
 from mmbc_jax.runs.restored import restore_stage
-from mmbc_jax.evaluation.results import StageResult, load_result, save_result, scalars
 from mmbc_jax.runs.setup import Setup
-from mmbc_jax.runs.stages import Stage
-from mmbc_jax.core.state import TrainState
-from mmbc_jax.runs.workdir import changed_fields, claim_workdir
+from mmbc_jax.runs.sources import find_sources
+from mmbc_jax.runs.stages import BaseStage, all_traced, make_stages
+from mmbc_jax.runs.workdir import claim_workdir
 
 
 @dataclasses.dataclass
@@ -55,24 +55,21 @@ class Pipeline:
     def __init__(self, setup: Setup, workdir: Path, console: Console):
         self.setup, self.workdir, self.console = setup, Path(workdir), console
         config = setup.config
-        self.grid: Grid = parse_grid(config.sweep.grid, config.seeds, config.first_seed)
-        check_grid(self.grid, stages_lib.all_traced(setup))
-        twice = [path for path in self.grid.paths if self.grid.paths.count(path) > 1]
-        if twice:
-            raise ConfigError("sweep.grid", config.sweep.grid, f"without naming {twice[0]} twice")
+        self.grid: Grid = config_grid(config)
+        self.names = tuple(name for name in STAGES if name in config.stages)
+        self._sources = find_sources(config, self.names, self.grid)
+        self.stages = make_stages(setup, (*self._sources, *self.names))
+        for name in self.names:
+            self.stages[name].check()
+        check_grid(self.grid, all_traced(self.stages.values()))
         for point in range(len(self.grid.points)):
             setup_lib.check_point(setup, self.grid.values(point))
-        self.names = tuple(name for name in STAGES if name in config.stages)
+            check_runs(config.sweep.mode, max(len(s.runs(self.grid).runs) for s in self.stages.values()))
         self.stop = StopSignal()
         self.programs = Programs(setup)
         self._done: dict[str, Done] = {}
         self._data: StageData | None = None
         self._episodes: Episodes | None = None
-        self._sources = self._find_sources()
-        available = tuple(dict.fromkeys((*self._sources, *self.names)))
-        self.stages = {name: stages_lib.make_stage(setup, name, available) for name in available}
-        for name in self.names:
-            check_runs(config.sweep.mode, len(self.stages[name].runs(self.grid).runs))
 
     def run(self) -> dict[str, StageResult]:
         """Runs or resumes every stage.
@@ -85,7 +82,7 @@ class Pipeline:
           Interrupted: SIGTERM or SIGINT arrived; the state is saved.
         """
         first_start = not os.path.exists(self.workdir / "config.json")
-        if first_start and self.setup.config.data.path and {"bc", "baseline", "dagger"} & set(self.names):
+        if first_start and self.setup.config.data.path and any(map(self._learns_from_data, self.names)):
             # Before the directory is claimed, so that a mistyped path leaves nothing behind.
             self._episodes = setup_lib.load_episodes(self.setup)
         claim_workdir(self.workdir, self.setup.config)
@@ -115,47 +112,8 @@ class Pipeline:
         path = self.workdir / "data.json"
         return read_json(path) if path.exists() else {}
 
-    def _find_sources(self) -> dict[str, Path]:
-        """Stages left out here that `start_from` provides, with their checkpoint directories."""
-        start_from = self.setup.config.start_from
-        if not start_from:
-            return {}
-        found = {}
-        for name in ("bc", "discover"):
-            if name in self.names:
-                continue
-            try:
-                found[name], _ = find_stage(Path(start_from), (name,))
-            except CheckpointError:
-                if name == "bc":
-                    raise
-        for name, directory in found.items():
-            self._check_source(name, directory)
-        return found
-
-    def _check_source(self, name: str, directory: Path) -> None:
-        _, meta = read_meta(directory)
-        config = plain(self.setup.config)
-        sections = ["env", "policy", "prior", "sampler", "chunk"]
-        if name == "discover":
-            sections += ["actor", "discriminator"]
-        if name == "bc" and "dagger" in self.names:
-            sections += ["data"]  # whose windows were normalised as the clone's were
-        for section in sections:
-            differ = changed_fields(meta["config"].get(section), config[section], section)
-            if differ:
-                raise CheckpointError(f"checkpoint {directory} belongs to another configuration: {differ[0]}")
-        if name == "discover" and meta["config"]["finetune"]["num_modes"] != config["finetune"]["num_modes"]:
-            raise CheckpointError(
-                f"checkpoint {directory} has finetune.num_modes = {meta['config']['finetune']['num_modes']}, "
-                f"not {config['finetune']['num_modes']}"
-            )
-        missing = set(self.grid.seeds) - {seed for _, seed in meta["runs"]}
-        if missing or len({point for point, _ in meta["runs"]}) > 1:
-            raise CheckpointError(
-                f"checkpoint {directory} holds (point, seed) runs {meta['runs']}; "
-                f"one point with seeds {list(self.grid.seeds)} is needed"
-            )
+    def _learns_from_data(self, name: str) -> bool:
+        return "demonstrations" in self.stages[name].needs
 
     def _log_bytes(self) -> int:
         """Bytes of the metric file that the newest checkpoint of this work directory had seen."""
@@ -166,7 +124,7 @@ class Pipeline:
                 sizes.append(int(read_meta(directory)[1]["log_bytes"]))
         return max(sizes)
 
-    def _run_stage(self, stage: Stage, log: MetricLog) -> StageResult:
+    def _run_stage(self, stage: BaseStage, log: MetricLog) -> StageResult:
         runs = stage.runs(self.grid)
         seeds = [(point, self.grid.seeds[index]) for point, index in runs.runs]
         checkpoints = StageCheckpoints(
@@ -175,8 +133,11 @@ class Pipeline:
         meta = {
             "stage": stage.name,
             "config": plain(self.setup.config),
-            "dims": [self.setup.obs_dim, self.setup.action_dim],
+            "obs": self.setup.obs.to_json(),
+            "action_dim": self.setup.action_dim,
             "runs": [list(run) for run in seeds],
+            "parent": stage.parent.name if stage.parent else "",
+            "cloned": stage.policy() is not None,
         }
         try:
             result = load_result(self.workdir, stage.name)
@@ -190,7 +151,7 @@ class Pipeline:
 
     def _train(
         self,
-        stage: Stage,
+        stage: BaseStage,
         runs: StageRuns,
         log: MetricLog,
         checkpoints: StageCheckpoints,
@@ -212,7 +173,7 @@ class Pipeline:
         return state
 
     def _start(
-        self, stage: Stage, runs: StageRuns, checkpoints: StageCheckpoints, meta: dict[str, Any]
+        self, stage: BaseStage, runs: StageRuns, checkpoints: StageCheckpoints, meta: dict[str, Any]
     ) -> tuple[TrainState, int]:
         hp = stage.make_hparams(self.grid, runs)
         parent = self._parent_state(stage, runs)
@@ -221,23 +182,22 @@ class Pipeline:
         if latest is not None:
             _, saved = read_meta(checkpoints.directory)
             meta["seconds"] = saved.get("seconds", 0.0)
-            return checkpoints.restore(latest, stages_lib.template(stage, hp, parent, shared)), latest
-        init = jax.jit(jax.vmap(stage.init, in_axes=(0, 0, 0, None)))
-        return init(self._keys(stage.name, runs), hp, parent, shared), 0
+            return checkpoints.restore(latest, stage.template(hp, parent, shared)), latest
+        return jax.jit(stage.start)(self._keys(stage.name, runs), hp, parent, shared), 0
 
     def _keys(self, label: str, runs: StageRuns) -> PyTree:
         return run_keys(label, [self.grid.seeds[index] for _, index in runs.runs])
 
-    def _shared(self, stage: Stage) -> PyTree:
-        if stage.num_modes is not None:
+    def _shared(self, stage: BaseStage) -> PyTree:
+        if not self._learns_from_data(stage.name):
             return ()
         return self.data.train_windows, self.data.normalizer
 
-    def _parent_state(self, stage: Stage, runs: StageRuns) -> PyTree:
-        """[R] final states of the parent stage, or an empty tree."""
+    def _parent_state(self, stage: BaseStage, runs: StageRuns) -> PyTree:
+        """[R] final states of the parent stage; None where it has none."""
         if stage.parent is None:
-            return {}
-        parent = self._final(stage.parent)
+            return None
+        parent = self._final(stage.parent.name)
         return take_runs(parent.state, parent_index(parent.runs, runs))
 
     def _final(self, name: str) -> Done:
@@ -254,38 +214,32 @@ class Pipeline:
         return self._done[name]
 
     def _training_evaluation(
-        self, stage: Stage, runs: StageRuns, state: TrainState, epoch: int
+        self, stage: BaseStage, runs: StageRuns, state: TrainState, epoch: int
     ) -> list[dict[str, float]]:
         keys = self._keys(f"evaluate/{stage.name}/{epoch}", runs)
         _, metrics = self.programs.evaluate(stage, state, keys)
         return [{f"eval/{name}": value for name, value in scalars(run).items()} for run in metrics]
 
-    def _finish(self, stage: Stage, runs: StageRuns, state: TrainState, meta: dict[str, Any]) -> StageResult:
-        """Evaluates the final state and writes the stage's result."""
-        start = time.perf_counter()
-        metrics: list[dict[str, Any]] = [{} for _ in runs.runs]
-        rollouts = None
-        with self.console.status(f"{stage.name}: evaluating"):
-            if self.setup.env is not None:
-                keys = self._keys(f"evaluate/{stage.name}", runs)
-                rollouts, metrics = self.programs.evaluate(stage, state, keys)
-            if stage.num_modes is None and self.data.held_out is not None:
-                offline = self.data.offline(stage, state, self._keys(f"offline/{stage.name}", runs))
-                metrics = [{**ours, **theirs} for ours, theirs in zip(metrics, offline, strict=True)]
-            if stage.num_modes is None and self.setup.config.diagnostics:
-                keys = self._keys(f"diagnose/{stage.name}", runs)
-                figures = diagnose(self.setup, stage, state, self.data.train_windows, rollouts, keys)
-                metrics = [{**ours, **theirs} for ours, theirs in zip(metrics, figures, strict=True)]
+    def _finish(
+        self, stage: BaseStage, runs: StageRuns, state: TrainState, meta: dict[str, Any]
+    ) -> StageResult:
+        """Measures the final state and writes the stage's result."""
         facts = {
             "train_seconds": meta.get("seconds", 0.0),
-            "evaluate_seconds": time.perf_counter() - start,
-            **self.programs.facts(stage.name),
-            "temp_bytes": self.programs.temp_bytes(stage, len(runs.runs)),
             "env_steps": stage.env_steps,
             "train_steps": stage.schedule.epochs * stage.schedule.steps_per_epoch,
         }
-        metrics = plain(metrics)  # as a resumed run will read them back
-        result = StageResult(stage.name, stage.num_modes or 1, runs.index, metrics, facts, rollouts)
+        with self.console.status(f"{stage.name}: evaluating"):
+            result = measure(
+                measurement(self.setup),
+                stage,
+                state,
+                runs.index,
+                lambda label: self._keys(label, runs),
+                self.programs,
+                lambda: self.data,
+                facts,
+            )
         save_result(self.workdir, result)
         return result
 

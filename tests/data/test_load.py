@@ -74,7 +74,7 @@ def test_what_fits_passes():
 @pytest.mark.parametrize(
     ("changes", "chunk_len", "message"),
     [
-        ({"obs_dim": 4}, 1, "observations have size 2, environment 'task' has 4"),
+        ({"obs_dim": 4, "obs": None}, 1, "observations have size 2, environment 'task' has 4"),
         ({"action_dim": 2}, 1, "actions have size 1, environment 'task' has 2"),
         ({"num_modes": 2}, 1, "mode of episode 1 is 2, environment 'task' has modes 0 to 1"),
         ({}, 6, "chunk of 6 actions is longer than every episode; the longest, episode 1, has 5 steps"),

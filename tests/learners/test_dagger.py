@@ -337,7 +337,7 @@ def test_the_stage_in_a_run(finished):
         assert np.isfinite(metrics["offline/loss"])
     restored = restore(workdir, "dagger", [])
     assert restored.stage.name == "dagger"
-    subject = stages_lib.subject(restored.stage, restored.state, jax.random.key(0))
+    subject = restored.stage.subject(restored.state, jax.random.key(0))
     assert raw(subject.reference.params) == raw(restored.state.ema)
     with unchecked():
         again = restored.evaluate()["dagger"]
@@ -369,11 +369,11 @@ def test_start_from_another_run(finished, tmp_path):
 def test_its_own_scalar_is_swept_alone():
     points = parse_grid("dagger.beta=0,0.5", 2, 0)
     setup = setup_lib.build(config())
-    stages = {name: stages_lib.make_stage(setup, name, ("bc", "dagger")) for name in ("bc", "dagger")}
+    stages = stages_lib.make_stages(setup, ("bc", "dagger"))
     assert {name: len(stage.runs(points).runs) for name, stage in stages.items()} == {"bc": 2, "dagger": 4}
     hp = stages["dagger"].make_hparams(points, stages["dagger"].runs(points))
     assert hp["dagger.beta"].tolist() == [0.0, 0.0, 0.5, 0.5]
-    assert "dagger.beta" in stages_lib.all_traced(setup)
+    assert "dagger.beta" in stages_lib.all_traced(stages.values())
     assert stages["dagger"].parent == "bc"
 
 

@@ -123,7 +123,7 @@ def test_programs_compile_each_stage_once_and_share_fine_tuning():
     assert programs.facts("finetune")["train_compilations"] == 0
     after, metrics = _toy.epoch("finetune")(state, shared)
     assert all(value.shape == (8, 1) for value in metrics.values())
-    np.testing.assert_allclose(after.hparams["phase.mi_coef"], [0.1] * 4 + [0.3] * 4)
+    np.testing.assert_allclose(after.hparams["stage.mi_coef"], [0.1] * 4 + [0.3] * 4)
     # same seed, other lambda: the same experience, and other updates once q has learned to tell modes
     reward = np.asarray(metrics["rollout/env_reward"])[:, 0]
     np.testing.assert_allclose(reward[:4], reward[4:], rtol=1e-5)
