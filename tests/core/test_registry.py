@@ -119,3 +119,59 @@ def test_outside_policy_trains_two_steps(outside):
         np.testing.assert_allclose(state.params["bias"], expected, atol=5e-3)
     assert int(state.step) == 2
     assert metrics["bc/error"] == pytest.approx(0.16, abs=0.01)  # before the second step: .4^2
+
+
+@pytest.mark.parametrize(
+    ("prior", "sampler", "policies"),
+    [
+        ("normal", "euler", {"policy": "mse"}),
+        ("mixture", "euler", {"policy": "flow"}),
+        ("mixture", "heun", {"policy": "flow", "baseline": "mse"}),
+        ("vamp", "euler", {"policy": "mse", "baseline": "cvae"}),
+        ("categorical", "euler", {"policy": "vq"}),
+        ("normal", "heun", {"policy": "mixture_flow"}),
+    ],
+)
+def test_a_base_that_some_policy_uses_is_allowed(prior, sampler, policies):
+    registry.check_base(prior, sampler, policies)
+
+
+@pytest.mark.parametrize(
+    ("prior", "sampler", "policies", "found"),
+    [
+        (
+            "mixture",
+            "euler",
+            {"policy": "mse"},
+            "config.prior.name = 'mixture' .*'normal': .*policy.name = 'mse'",
+        ),
+        ("mixture", "heun", {"policy": "mixture_flow"}, "config.prior.name = 'mixture'"),
+        ("normal", "heun", {"policy": "cvae"}, "config.sampler.name = 'heun' .*'euler': .*flow, .*"),
+        (
+            "normal",
+            "ddim",
+            {"policy": "mean_flow", "baseline": "mse"},
+            "mean_flow' and baseline.name = 'mse'",
+        ),
+        ("normal", "euler", {"baseline": "msee"}, "config.baseline.name = 'msee' .*did you mean 'mse'"),
+    ],
+)
+def test_a_base_that_nothing_uses_is_refused(prior, sampler, policies, found):
+    with pytest.raises(ConfigError, match=found):
+        registry.check_base(prior, sampler, policies)
+
+
+def test_an_outside_policy_that_does_not_say_is_not_checked(outside):
+    assert (registry.find("policy", outside).needs_prior, registry.find("policy", outside).needs_sampler) == (
+        "any",
+        None,
+    )
+    registry.check_base("vamp", "sde", {"policy": outside})
+
+
+def test_every_policy_of_the_package_says_what_it_needs():
+    said = {name: registry.find("policy", name).needs_prior for name in registry.available("policy")}
+    assert "any" not in said.values()
+    assert not [n for n in said if registry.find("policy", n).needs_sampler is None]
+    with pytest.raises(KeyError, match="did you mean 'fixed'"):
+        registry.register("policy", dict, needs_prior="fixd")
