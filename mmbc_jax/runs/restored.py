@@ -24,7 +24,7 @@ from mmbc_jax.runs.checkpoint import StageCheckpoints, find_stage, read_meta
 from mmbc_jax.runs.demonstrations import StageData
 from mmbc_jax.runs.grid import Grid, config_grid, parse_grid, run_keys
 from mmbc_jax.runs.measurement import measurement
-from mmbc_jax.runs.options import STAGES
+from mmbc_jax.runs.sections import STAGES
 from mmbc_jax.runs.programs import Programs
 from mmbc_jax.runs.setup import Setup
 from mmbc_jax.runs.stages import BaseStage, make_stages

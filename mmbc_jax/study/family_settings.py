@@ -9,7 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from mmbc_jax.core.config import plugin
-from mmbc_jax.runs.options import base_config
+from mmbc_jax.runs.sections import base_config
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ from mmbc_jax.core.config import plugin
 from mmbc_jax.core.errors import ConfigError, DataError
 from mmbc_jax.core.observations import ObsSpec
 from mmbc_jax.data.episodes import Episodes
-from mmbc_jax.runs import options as defaults
+from mmbc_jax.runs import sections as defaults
 from mmbc_jax.runs import setup as setup_lib
 
 from tests.toys.landscape import toy_config
