@@ -81,6 +81,7 @@ class PPOLearner:
     critic: Critic
 
     logs: ClassVar[Mapping[str, str]] = SKIPPED
+    buffered: ClassVar[bool] = False
 
     @property
     def env_steps(self) -> int:

@@ -172,15 +172,18 @@ class BaseStage(abc.ABC):
         return jax.eval_shape(self.start, keys, hp, parent, shared)
 
 
-def make_schedule(setup: Setup, epochs: int, rows: int, steps_per_row: int) -> Schedule:
-    """A schedule with the configured evaluations and checkpoints."""
+def make_schedule(
+    setup: Setup, epochs: int, rows: int, steps_per_row: int, buffered: bool = False
+) -> Schedule:
+    """A schedule with the configured evaluations and checkpoints, rarer ones of a state with a replay buffer."""
     config: Any = setup.config
+    checkpoint = config.checkpoint
     return Schedule(
         epochs=epochs,
         rows=rows,
         steps_per_row=steps_per_row,
         eval_every=config.evaluation.every_epochs,
-        save_every=config.checkpoint.every_epochs,
+        save_every=checkpoint.buffer_every_epochs if buffered else checkpoint.every_epochs,
         nonfinite_limit=config.nonfinite_limit,
     )
 
