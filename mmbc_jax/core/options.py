@@ -108,7 +108,7 @@ class Options:
 
     @classmethod
     def stated(cls) -> Iterator[tuple[dataclasses.Field[Any], Rule]]:
-        """The options in the order of their definition, those of a base class first; an option may be named `rules`."""
+        """The options in the order of their definition, those of a base class first."""
         for field in dataclasses.fields(cls):
             if field.name not in _HIDDEN:
                 yield field, field.metadata["rule"]

@@ -144,13 +144,13 @@ class AnchorRule:
     def find(self, case: Case, key: Key) -> list[Anchor]:
         """Anchors with equally many demonstrations each; empty where no observation has enough."""
         windows, spec = case.windows, case.policy.spec.obs
-        full = np.asarray(windows.mask).min(axis=1) > 0
-        if not full.any() or spec.size == 0:
+        full = np.flatnonzero(np.asarray(windows.mask).min(axis=1) > 0)
+        if not len(full) or spec.size == 0:
             return []
-        obs, episode, mode, chunk = jax.tree.map(
-            lambda x: np.asarray(x)[full], (windows.obs, windows.episode, windows.mode, windows.chunk)
+        place, chunk, episode, mode = (
+            np.asarray(x)[full]
+            for x in (spec.flat(windows.obs), windows.chunk, windows.episode, windows.mode)
         )
-        place = np.asarray(spec.flat(obs))
         rng = np.random.default_rng(int(jax.random.randint(key, (), 0, 2**31 - 1)))
         found: list[tuple[int, int, np.ndarray]] = []
         for index in rng.choice(len(place), min(self.options.candidates, len(place)), replace=False):
@@ -164,7 +164,7 @@ class AnchorRule:
         for _, index, votes in chosen:
             kept = votes[:common]
             points = self._points(case, chunk[kept])
-            at = jax.tree.map(lambda x, i=index: x[i], obs)
+            at = jax.tree.map(lambda x, row=full[index]: np.asarray(x[row]), windows.obs)
             anchors.append(Anchor(at, chunk[kept], points, local_modes(points, mode[kept])))
         return anchors
 

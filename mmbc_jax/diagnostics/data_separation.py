@@ -32,7 +32,6 @@ from __future__ import annotations
 
 import warnings
 
-import jax
 import numpy as np
 
 from mmbc_jax.core.errors import DataError
@@ -118,8 +117,7 @@ def _recorded(
     full = np.asarray(windows.mask).min(axis=1) > 0
     if not full.any():
         raise DataError("separation: no window is fully recorded; the chunk is longer than every episode")
-    obs = jax.tree.map(lambda x: np.asarray(x)[full], windows.obs)
-    place = np.asarray(spec.flat(obs)) if spec.size else None
+    place = np.asarray(spec.flat(windows.obs))[full] if spec.size else None
     chunk = np.asarray(windows.chunk)[full].reshape(full.sum(), -1).astype(np.float64)
     return place, chunk, np.asarray(windows.episode)[full], np.asarray(windows.mode)[full]
 

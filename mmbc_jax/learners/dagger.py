@@ -77,6 +77,7 @@ class DaggerLearner:
     relabeller: Relabeller
 
     logs: ClassVar[Mapping[str, str]] = {**SKIPPED, "dagger/aggregated": "last"}
+    buffered: ClassVar[bool] = False
 
     @property
     def env_steps(self) -> int:

@@ -26,7 +26,6 @@ from mmbc_jax.nn.chunk_encoder import MLPEncoder, TransformerEncoder, UNetEncode
 from mmbc_jax.nn.chunk_mlp import ChunkMLP
 from mmbc_jax.nn.chunk_transformer import ChunkTransformer
 from mmbc_jax.nn.chunk_unet import ChunkUNet
-from mmbc_jax.nn.embedding import fourier_features
 from mmbc_jax.nn.mlp import ACTIVATIONS, MLP
 from mmbc_jax.nn.obs_encoder import ObsEncoder
 
@@ -75,17 +74,14 @@ class Head(MLP):
     """An MLP on the features of the observation, for what is no chunk.
 
     Attributes:
-      octaves: of the `fourier_features` of a plain vector, where there is no `obs_encoder`.
-      obs_encoder: makes features of any observation.
+      obs_encoder: makes features of an observation.
     """
 
-    octaves: int = 0
-    obs_encoder: ObsEncoder | None = None
+    obs_encoder: ObsEncoder = dataclasses.field(kw_only=True)
 
     def __call__(self, obs: Obs) -> Array:
         """Maps an observation with leading axes [...] to [..., out]."""
-        encode = self.obs_encoder
-        return super().__call__(fourier_features(obs, self.octaves) if encode is None else encode(obs))
+        return super().__call__(self.obs_encoder(obs))
 
 
 def make_backbone(options: NetworkOptions, spec: PolicySpec, out_dim: int) -> nn.Module:

@@ -19,6 +19,7 @@ from mmbc_jax.core.options import option
 from mmbc_jax.core.protocols import Field, MakePrior, Prior, Sampler
 from mmbc_jax.core.types import Array, Batch, Key, PolicySpec, PyTree, Variables
 from mmbc_jax.nn.backbone import NetworkOptions, bind, init_backbone
+from mmbc_jax.priors.normal import gaussian_noise
 
 Array4 = tuple[Array, Array, Array, Array]
 
@@ -52,12 +53,6 @@ def masked_l1(prediction: Array, target: Array, mask: Array) -> Array:
 def observed_vector(spec: PolicySpec, obs: Obs) -> Array:
     """[..., D] the vectors of an observation, [..., 0] where it has only images."""
     return spec.obs.flat(obs) if spec.obs.size else jnp.zeros((*spec.obs.batch_shape(obs), 0))
-
-
-def gaussian_base(batch: tuple[int, ...], event: tuple[int, ...], std: float = 1.0) -> distrax.Independent:
-    """N(0, std^2 I) over events of shape `event` at each of `batch`."""
-    zeros = jnp.zeros((*batch, *event))
-    return distrax.Independent(distrax.Normal(zeros, jnp.full_like(zeros, std)), len(event))
 
 
 def name_of(plugin: Any) -> str:
@@ -121,7 +116,7 @@ def sampler_base(prior: Prior, sampler: Sampler, params: PyTree, spec: PolicySpe
     x0 = prior.distribution(params, obs)
     if not sampler.stochastic:
         return x0
-    path = gaussian_base(spec.obs.batch_shape(obs), sampler.noise_shape(spec.chunk_shape))
+    path = gaussian_noise(spec.obs.batch_shape(obs), sampler.noise_shape(spec.chunk_shape))
     return distrax.Joint({"path": path, "x0": x0})
 
 

@@ -21,8 +21,8 @@ from mmbc_jax.core.protocols import MakePrior, Sampler
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Batch, Key, Loss, PolicySpec, PyTree, Variables
 from mmbc_jax.nn.backbone import bind, init_backbone, make_backbone
-from mmbc_jax.policies._common import gaussian_base
 from mmbc_jax.policies._gaussian import DensityOptions, bounded_log_std, masked_log_prob, raw_of_std
+from mmbc_jax.priors.normal import gaussian_noise
 
 INITIAL_STD = 0.5  # about that of a uniform action, 1 / sqrt(3)
 
@@ -65,7 +65,7 @@ class GaussianPolicy:
 
     def base_distribution(self, variables: Variables, obs: Obs) -> Any:
         """N(0, I) on w [..., H, A]."""
-        return gaussian_base(self.spec.obs.batch_shape(obs), self.spec.chunk_shape)
+        return gaussian_noise(self.spec.obs.batch_shape(obs), self.spec.chunk_shape)
 
     def transport(self, variables: Variables, obs: Obs, w: PyTree) -> Array:
         """mu(s) + sigma(s) w: [..., H, A] for obs [...] and w [..., H, A]."""

@@ -43,7 +43,7 @@ from mmbc_jax.core.protocols import MakePrior, Sampler
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Batch, Key, Loss, PolicySpec, PyTree, Variables
 from mmbc_jax.nn.backbone import NetworkOptions, make_chunk_encoder, observe
-from mmbc_jax.policies._common import gaussian_base
+from mmbc_jax.priors.normal import gaussian_noise
 
 BOX = 1.1  # a tenth beyond the actions, so that the wells at the bounds have a wall on either side
 
@@ -164,7 +164,7 @@ class IBCPolicy:
         batch, event = self.spec.obs.batch_shape(obs), self.spec.chunk_shape
         one = jnp.ones((*batch, *event))
         x0 = distrax.Independent(distrax.Uniform(-one, one), 2)
-        path = gaussian_base(batch, (self.options.steps, *event))
+        path = gaussian_noise(batch, (self.options.steps, *event))
         return distrax.Joint({"path": path, "x0": x0})
 
     def transport(self, variables: Variables, obs: Obs, w: PyTree) -> Array:

@@ -34,8 +34,8 @@ from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Batch, Key, Loss, PolicySpec, PyTree, Variables
 from mmbc_jax.nn.backbone import Head, bind, init_backbone, make_backbone, make_head
 from mmbc_jax.ops.kmeans import kmeans
-from mmbc_jax.policies._common import gaussian_base
 from mmbc_jax.policies._gaussian import DensityOptions, bounded_log_std, masked_log_prob, raw_of_std
+from mmbc_jax.priors.normal import gaussian_noise
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -144,7 +144,7 @@ class MDNPolicy:
     def base_distribution(self, variables: Variables, obs: Obs) -> Any:
         """w = {"component": [...] int ~ pi(s), "noise": [..., H, A] ~ N(0, I)}."""
         component = distrax.Categorical(logits=self.log_weights(variables, obs))
-        noise = gaussian_base(self.spec.obs.batch_shape(obs), self.spec.chunk_shape)
+        noise = gaussian_noise(self.spec.obs.batch_shape(obs), self.spec.chunk_shape)
         return distrax.Joint({"component": component, "noise": noise})
 
     def transport(self, variables: Variables, obs: Obs, w: PyTree) -> Array:

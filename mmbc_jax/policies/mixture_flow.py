@@ -63,7 +63,6 @@ from mmbc_jax.nn.backbone import NetworkOptions, bind, init_backbone, make_backb
 from mmbc_jax.ops.kmeans import kmeans
 from mmbc_jax.policies._common import (
     gaussian_answer,
-    gaussian_base,
     masked_mse,
     name_of,
     observed_vector,
@@ -71,6 +70,7 @@ from mmbc_jax.policies._common import (
     straight_field,
 )
 from mmbc_jax.policies._mixture_base import MIN_STD, MixtureBase, least_squares, mixture_mean
+from mmbc_jax.priors.normal import gaussian_noise
 
 SHARPNESS = 4.0
 
@@ -177,7 +177,7 @@ class MixtureFlowPolicy:
         """The joint of {"component": [...], "x0": [..., H, A]}."""
         mixture = self._mixture(variables, obs)
         batch = self.spec.obs.batch_shape(obs)
-        noise = gaussian_base(batch, self.spec.chunk_shape, self.options.temperature)
+        noise = gaussian_noise(batch, self.spec.chunk_shape, self.options.temperature)
         return distrax.Joint({"component": distrax.Categorical(logits=mixture["logits"]), "x0": noise})
 
     def transport(self, variables: Variables, obs: Obs, w: PyTree) -> Array:

@@ -18,7 +18,8 @@ from mmbc_jax.core.protocols import MakePrior, Sampler
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Batch, Key, Loss, PolicySpec, PyTree, Variables
 from mmbc_jax.nn.backbone import NetworkOptions, bind, init_backbone, make_backbone
-from mmbc_jax.policies._common import gaussian_base, masked_mse
+from mmbc_jax.policies._common import masked_mse
+from mmbc_jax.priors.normal import gaussian_noise
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,7 @@ class MSEPolicy:
 
     def base_distribution(self, variables: Variables, obs: Obs) -> Any:
         """The empty base: w has shape [..., 0] and log-probability 0."""
-        return gaussian_base(self.spec.obs.batch_shape(obs), (0,))
+        return gaussian_noise(self.spec.obs.batch_shape(obs), (0,))
 
     def transport(self, variables: Variables, obs: Obs, w: PyTree) -> Array:
         """Chunk [..., H, A] for obs [...]; w [..., 0] carries nothing."""
