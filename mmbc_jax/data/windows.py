@@ -12,7 +12,7 @@ import numpy as np
 
 from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.types import Array, Batch, Key
-from mmbc_jax.data.episodes import IMAGE_AXES, Episodes
+from mmbc_jax.data.episodes import Episodes
 from mmbc_jax.ops.normalisation import Normalizer
 
 WINDOWS = ("all", "first")
@@ -67,8 +67,7 @@ class Windows(flax.struct.PyTreeNode):
 
 def _joined(rows: Array) -> Array:
     """[B, T, D] to [B, T D], and images [B, T, h, w, c] to [B, h, w, T c]; the oldest first."""
-    if rows.ndim == IMAGE_AXES + 1:
-        rows = jnp.moveaxis(rows, 1, 3)
+    rows = jnp.moveaxis(rows, 1, -2)
     return rows.reshape(*rows.shape[:-2], -1)
 
 

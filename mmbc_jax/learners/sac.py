@@ -32,7 +32,7 @@ from mmbc_jax.learners._sac_update import SoftUpdate
 from mmbc_jax.learners._start import alike, episode_horizon, follow, kept_params, stats_from
 from mmbc_jax.nn.critic import ActionCritic
 from mmbc_jax.ops import ring
-from mmbc_jax.ops.sac import REDUCTIONS
+from mmbc_jax.ops.soft_policy import REDUCTIONS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

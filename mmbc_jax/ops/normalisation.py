@@ -16,7 +16,6 @@ from mmbc_jax.core.types import Array
 # Below this fraction of its magnitude, the range of a dimension is rounding: it counts as constant.
 _CONSTANT = 4.0 * float(np.finfo(np.float32).eps)
 _TINY = float(np.finfo(np.float32).tiny)
-_IMAGE_AXES = 4  # rows of [height, width, channels]
 
 
 class Normalizer(NamedTuple):
@@ -88,7 +87,7 @@ def fit(
     Angles and quaternions keep their values: their bounds are -1 and 1.
 
     Args:
-      obs: [n, D] observations, physical units, n > 0; or {entry: [n, ...]}, of which those of four axes are images.
+      obs: [n, D] observations, physical units, n > 0; or {entry: [n, ...]}, of which rows of vectors have two axes.
       action: [n, A] actions, physical units.
       action_low: [A] action that -1 stands for; None or an infinite entry for the smallest recorded.
       action_high: [A] action that +1 stands for; None or an infinite entry for the largest recorded.
@@ -118,9 +117,7 @@ def fit(
     entries = dict(spec.entries) if spec else {}
     if spec and set(entries) != set(obs):
         raise ValueError(f"observations have entries {sorted(obs)}, not {sorted(entries)}")
-    vectors = {
-        name: _vector_bounds(x, entries.get(name)) for name, x in obs.items() if np.ndim(x) != _IMAGE_AXES
-    }
+    vectors = {name: _vector_bounds(x, entries.get(name)) for name, x in obs.items() if np.ndim(x) == 2}
     obs_low, obs_high = ({name: pair[i] for name, pair in vectors.items()} for i in (0, 1))
     return Normalizer(obs_low, obs_high, *bounds)
 
