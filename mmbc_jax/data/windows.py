@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmbc_jax.core.observations import Obs
+from mmbc_jax.core.sharding import spread
 from mmbc_jax.core.types import Array, Batch, Key
 from mmbc_jax.data.episodes import Episodes
 from mmbc_jax.ops.normalisation import Normalizer
@@ -181,7 +182,7 @@ def make_windows(
 
 def sample_batch(key: Key, windows: Windows, size: int) -> Batch:
     """`size` windows drawn uniformly with replacement; pure, and traceable where `size` is static."""
-    return windows.batch(jax.random.randint(key, (size,), 0, len(windows)))
+    return spread(windows.batch(jax.random.randint(key, (size,), 0, len(windows))))
 
 
 def spread_indices(total: int, count: int) -> np.ndarray:

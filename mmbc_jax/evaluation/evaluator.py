@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from mmbc_jax.core.learning import Actor, Parts, Reward, Subject
 from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.protocols import Policy
+from mmbc_jax.core.sharding import spread
 from mmbc_jax.core.types import Array, EnvSpec, Key, PyTree, Rollouts
 from mmbc_jax.envs import wrappers
 
@@ -76,7 +77,7 @@ class Evaluator:
           B episodes; jit- and vmap-safe.
         """
         key_reset, key_decide = jax.random.split(subject.key)
-        state = self.env.reset(jax.random.split(key_reset, self.episodes), env_params)
+        state = spread(self.env.reset(jax.random.split(key_reset, self.episodes), env_params))
         z = jnp.arange(self.episodes, dtype=jnp.int32) % self.num_modes
         if self.command is not None:
             z = jnp.full_like(z, self.command)
