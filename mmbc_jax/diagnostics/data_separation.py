@@ -59,9 +59,9 @@ def separation(
 
     Args:
       windows: demonstrations.
-      num_anchors: anchors to draw, without replacement, uniformly over the fully recorded windows.
+      num_anchors: to draw, without replacement, uniformly over the fully recorded windows.
       neighbours: most episodes that vote at an anchor, nearest first.
-      seed: seed of the anchors and of k-means.
+      seed: of the anchors and of k-means.
       radius: largest root mean square distance of a voting window's observation (the data span 2).
       max_modes: largest number of groups tried.
       min_neighbours: anchors with fewer votes are left out.
@@ -73,8 +73,7 @@ def separation(
       By clustering: `modes`, `modes_max`, `multimodal` (share of anchors with two modes or more),
       `modes_<k>` (share of anchors with k = 1 .. max_modes), and over multimodal anchors `delta_min`,
       `delta_mean`, `ratio`; `spread` within modes over all anchors.
-      By label, the same with the prefix `label_` in place of clustering (`label_modes`, `label_modes_max`,
-      `label_multimodal`, `label_delta_min`, ...); only modes with two votes or more count.
+      By label, the same with the prefix `label_`; only modes with two votes or more count.
       NaN where nothing could be measured (no anchor, no multimodal anchor, no labels, no vector).
 
     Raises:
@@ -87,11 +86,10 @@ def separation(
     rng = np.random.default_rng(seed)
     by_cluster, by_label, near = [], [], []
     for anchor in rng.choice(len(chunk), min(num_anchors, len(chunk)), replace=False):
-        votes, distance = (
-            _anywhere(rng, episode, neighbours)
-            if place is None
-            else _neighbours(place, episode, place[anchor], neighbours, radius)
-        )
+        if place is None:
+            votes, distance = _anywhere(rng, episode, neighbours)
+        else:
+            votes, distance = _neighbours(place, episode, place[anchor], neighbours, radius)
         if len(votes) < min_neighbours:
             continue
         near.append((len(votes), distance.mean()))
@@ -103,8 +101,8 @@ def separation(
         "neighbours": _mean([count for count, _ in near]),
         "neighbour_distance": _mean([distance for _, distance in near]),
     }
-    found |= _summary(by_cluster, "") | _histogram(by_cluster, max_modes)
-    found |= _summary(by_label if (mode >= 0).any() else [], "label_")
+    labelled = by_label if (mode >= 0).any() else []
+    found |= _summary(by_cluster, "") | _histogram(by_cluster, max_modes) | _summary(labelled, "label_")
     return {f"separation/{name}": float(value) for name, value in found.items()}
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from mmbc_jax.data import load
-from mmbc_jax.data.episodes import Episodes
 from mmbc_jax.data.blocks import Blocks
+from mmbc_jax.data.episodes import Episodes
 from mmbc_jax.data.windows import Windows, make_windows, spread_indices, window_rows
 from mmbc_jax.diagnostics.data_separation import separation
 from mmbc_jax.ops.normalisation import Normalizer, fit

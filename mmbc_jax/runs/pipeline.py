@@ -16,10 +16,10 @@ from mmbc_jax.evaluation.results import StageResult
 from mmbc_jax.runs import setup as setup_lib
 from mmbc_jax.runs.checkpoint import checkpoint_steps, read_meta
 from mmbc_jax.runs.demonstrations import StageData
-from mmbc_jax.runs.epoch import check_runs
 from mmbc_jax.runs.grid import Grid, StageRuns, check_grid, config_grid
 from mmbc_jax.runs.logs import MetricLog
 from mmbc_jax.runs.loop import Interrupted, StopSignal
+from mmbc_jax.runs.mesh import make_mesh
 from mmbc_jax.runs.programs import Programs
 from mmbc_jax.runs.restored import restore_stage
 from mmbc_jax.runs.sections import STAGES
@@ -53,9 +53,9 @@ class Pipeline:
         check_grid(self.grid, all_traced(self.stages.values()))
         for point in range(len(self.grid.points)):
             setup_lib.check_point(setup, self.grid.values(point))
-            check_runs(config.sweep.mode, max(len(s.runs(self.grid).runs) for s in self.stages.values()))
         self.stop = StopSignal()
-        self.programs = Programs(setup)
+        self.mesh = make_mesh(config.sweep.mode, config.mesh.runs, config.mesh.batch)
+        self.programs = Programs(setup, self.mesh)
         self._done: dict[str, Done] = {}
         self._data: StageData | None = None
         self._episodes: Episodes | None = None
@@ -74,10 +74,11 @@ class Pipeline:
         if first_start and self.setup.config.data.path and any(map(self._learns_from_data, self.names)):
             # Before the directory is claimed, so that a mistyped path leaves nothing behind.
             self._episodes = setup_lib.load_episodes(self.setup)
-        claim_workdir(self.workdir, self.setup.config)
+        with self.mesh.writer_first():
+            claim_workdir(self.workdir, self.setup.config, clean=self.mesh.is_writer)
         results = {}
         with self.stop.installed():
-            log = MetricLog(self.workdir, self._log_bytes())
+            log = MetricLog(self.workdir, self._log_bytes(), write=self.mesh.is_writer)
             try:
                 for name in self.names:
                     if self.stop.received:
@@ -91,8 +92,10 @@ class Pipeline:
     def data(self) -> StageData:
         """The demonstrations, read or recorded when a stage first needs them."""
         if self._data is None:
-            self._data = StageData.prepare(self.setup, self.workdir, self._episodes)
-            if not (self.workdir / "data.json").exists():
+            writes = self.mesh.is_writer
+            with self.mesh.writer_first():
+                self._data = StageData.prepare(self.setup, self.workdir, self._episodes, keep=writes)
+            if writes and not (self.workdir / "data.json").exists():
                 write_json(self.workdir / "data.json", self._data.facts())
         return self._data
 
@@ -115,11 +118,19 @@ class Pipeline:
 
     def _run_stage(self, stage: BaseStage, log: MetricLog) -> StageResult:
         run = StageRun(
-            self.setup, self.workdir, self.console, self.grid, stage, self.programs, self.stop, log, self._data_of
+            self.setup,
+            self.workdir,
+            self.console,
+            self.grid,
+            stage,
+            self.programs,
+            self.stop,
+            log,
+            self._demos,
         )
         return run.result(self._parent_of, lambda done: self._done.update({stage.name: done}))
 
-    def _data_of(self) -> StageData:
+    def _demos(self) -> StageData:
         return self.data
 
     def _parent_of(self, stage: BaseStage) -> Done | None:
@@ -137,7 +148,6 @@ class Pipeline:
                 runs = StageRuns(tuple((0, i) for i in range(len(saved))), index)
             self._done[name] = Done(state, runs)
         return self._done[name]
-
 
 
 def make_pipeline(config: Any, workdir: Path, console: Console) -> Pipeline:

@@ -24,8 +24,9 @@ from mmbc_jax.runs.checkpoint import StageCheckpoints, find_stage, read_meta
 from mmbc_jax.runs.demonstrations import StageData
 from mmbc_jax.runs.grid import Grid, config_grid, parse_grid, run_keys
 from mmbc_jax.runs.measurement import measurement
-from mmbc_jax.runs.sections import STAGES
+from mmbc_jax.runs.mesh import make_mesh
 from mmbc_jax.runs.programs import Programs
+from mmbc_jax.runs.sections import STAGES
 from mmbc_jax.runs.setup import Setup
 from mmbc_jax.runs.stages import BaseStage, make_stages
 
@@ -138,13 +139,14 @@ class Restored:
                 return made
             return jax.vmap(lambda key: jax.random.fold_in(key, seed))(made)
 
+        mode = "map" if self.setup.config.sweep.mode == "map" else "vmap"
         result = measure(
             what,
             stage,
             self.state,
             stage.runs(self.grid).index,
             keys,
-            Programs(self.setup, command),
+            Programs(self.setup, make_mesh(mode, 1), command),
             lambda: StageData.prepare(self.setup, self.workdir, keep=False),
             {"train_seconds": 0.0, "env_steps": 0, "train_steps": int(np.asarray(self.state.step).flat[0])},
         )

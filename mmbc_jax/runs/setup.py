@@ -87,7 +87,9 @@ class Setup:
         prior = functools.partial(registry.build, "prior", config.prior, spec=spec)
         prior(spec.chunk_shape)  # so that its section is checked whether or not the policy has a prior
         sampler = registry.build("sampler", config.sampler)
-        policy = registry.build("policy", config[section], spec, section=section, prior=prior, sampler=sampler)
+        policy = registry.build(
+            "policy", config[section], spec, section=section, prior=prior, sampler=sampler
+        )
         return in_coordinates(policy, config.chunk.coordinates)
 
     @property

@@ -25,6 +25,7 @@ from mmbc_jax.learners._collect import Collector
 from mmbc_jax.nn.critic import Critic
 from mmbc_jax.ops.normalisation import Normalizer
 from mmbc_jax.runs.epoch import compile_program, make_epoch
+from mmbc_jax.runs.mesh import Mesh
 from tests.toys.probes import LENGTH, NEVER, IdentityPolicy, Probe, probe
 
 GAMMA, ITERATIONS = 0.5, 120
@@ -114,7 +115,9 @@ def step():
 
     def one(state):
         if not programs:
-            programs.append(compile_program(make_epoch(LEARNER.train_step, 1, 1, "vmap"), state, ()))
+            programs.append(
+                compile_program(make_epoch(LEARNER.train_step, 1, 1, Mesh(), LEARNER.logs), state, ())
+            )
         state, metrics = programs[0](state, ())
         return state, jax.tree.map(lambda x: np.asarray(x)[:, 0], metrics)
 

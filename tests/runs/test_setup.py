@@ -9,7 +9,6 @@ from mmbc_jax.core.observations import ObsSpec
 from mmbc_jax.data.episodes import Episodes
 from mmbc_jax.runs import sections as defaults
 from mmbc_jax.runs import setup as setup_lib
-
 from mmbc_jax.runs.stages import make_stages
 from tests.toys.landscape import toy_config
 
