@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmbc_jax.ops.mi_reward import PAYMENTS, absorbing_weight, information, mi_reward
+from mmbc_jax.ops.mi_reward import PAYMENTS, absorbing_weight, information
 
 HORIZON = 6
 
@@ -41,8 +41,8 @@ def episode(payment, phi, *, ends_at=None, failed=False, horizon=HORIZON, discou
     if ends_at is not None:
         over[ends_at] = 1.0
     remaining = horizon - 1 - np.arange(n)
-    found = mi_reward(
-        payment, phi[:-1], phi[1:], over, over * failed, jnp.asarray(remaining), horizon, discount
+    found = PAYMENTS[payment](
+        phi[:-1], phi[1:], over, over * failed, jnp.asarray(remaining), horizon, discount
     )
     return np.asarray(found)
 
