@@ -100,7 +100,7 @@ def count_work(policy: FlowPolicy) -> Work:
     """
     network, spec = policy.network, policy.spec
     size = spec.chunk_len * spec.action_dim
-    inputs = size + network.time_dim + spec.obs_dim * (1 + 2 * network.fourier_octaves)
+    inputs = size + network.time_dim + spec.obs_dim * (1 + 2 * network.obs_encoder.octaves)
     widths = (*network.hidden, size)
     first = inputs * widths[0]
     rest = sum(i * o for i, o in zip(widths[:-1], widths[1:], strict=True))

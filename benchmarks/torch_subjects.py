@@ -150,8 +150,9 @@ def random_variables(subject: Subject) -> Variables:
     if "codebook" not in shapes.stats:
         return Variables(params, {"prior": {}} if "prior" in shapes.stats else {})
     z = jax.jit(policy.encode)(params, batch.obs, batch.chunk)
+    options = policy.options
     place = jax.jit(init_codebook, static_argnums=(2, 3))
-    return Variables(params, {"codebook": place(jax.random.key(1), z, policy.layers, policy.num_codes)})
+    return Variables(params, {"codebook": place(jax.random.key(1), z, options.layers, options.num_codes)})
 
 
 def build(subject: Subject, batch_size: int, sampler: tuple[str, int] | None = None) -> Built:
@@ -196,11 +197,11 @@ def training_noise(built: Built, key: Key) -> tuple[Tensor, ...]:
     """What our loss draws from `key`, as the PyTorch policy takes it."""
     policy, batch = built.policy, built.batch
     key = jax.random.clone(key)  # the same numbers again are the point
-    if hasattr(policy, "layers"):
-        shape = (policy.layers, policy.num_codes)
+    if hasattr(policy.options, "layers"):
+        shape = (policy.options.layers, policy.options.num_codes)
         return (_tensor(jax.random.randint(jax.random.split(key)[1], shape, 0, len(batch.obs))),)
     if hasattr(policy, "encoder"):
-        zeros = jnp.zeros((len(batch.obs), policy.latent_dim))
+        zeros = jnp.zeros((len(batch.obs), policy.options.latent_dim))
         return (_tensor(diagonal_gaussian(zeros, 1.0).sample(seed=key)),)
     key_noise, key_time = jax.random.split(key)
     x0 = policy.prior.distribution({}, batch.obs).sample(seed=key_noise)
@@ -211,8 +212,8 @@ def sampling_noise(built: Built, w: PyTree) -> tuple[Tensor, ...]:
     """A draw `w` of our base distribution, as the PyTorch policy takes it."""
     if isinstance(w, dict):
         return _tensor(w["x0"]), _tensor(w["path"])
-    if hasattr(built.policy, "layers"):  # Gumbel noise that leaves no other choice
-        return (1e6 * _tensor(jax.nn.one_hot(w, built.policy.num_codes)),)
+    if hasattr(built.policy.options, "layers"):  # Gumbel noise that leaves no other choice
+        return (1e6 * _tensor(jax.nn.one_hot(w, built.policy.options.num_codes)),)
     return (_tensor(w),)
 
 
@@ -224,9 +225,9 @@ def make_network(network: Any, spec: PolicySpec, extra: int = 0) -> nn.Module:
     """
     kind, act = type(network).__name__, network.activation
     if kind == "ChunkMLP":
-        sizes = (network.hidden, network.time_dim, act, network.residual, network.fourier_octaves)
+        sizes = (network.hidden, network.time_dim, act, network.residual, network.obs_encoder.octaves)
         return ChunkMLP(spec.obs_dim, spec.chunk_shape, *sizes)
-    if network.fourier_octaves:
+    if network.obs_encoder.octaves:
         raise ValueError("of the PyTorch networks only the MLP has Fourier features")
     if kind == "ChunkUNet":
         return ChunkUNet(
@@ -247,18 +248,18 @@ def make_policy(policy: Any, hp: dict[str, float], steps: int, ancestral: bool) 
       steps: of the sampler.
       ancestral: whether that is DDPM.
     """
-    kind, spec = type(policy).__name__, policy.spec
+    kind, spec, chosen = type(policy).__name__, policy.spec, policy.options
     if kind == "FlowPolicy":
         return Flow(make_network(policy.network, spec), spec.chunk_shape, steps)
     if kind == "DiffusionPolicy":
-        options = {name: getattr(policy, name) for name in ("train_steps", "min_alpha", "clip")}
+        options = {name: getattr(chosen, name) for name in ("train_steps", "min_alpha", "clip")}
         return Diffusion(make_network(policy.network, spec), spec.chunk_shape, steps, ancestral, options)
-    network = make_network(policy.network, spec, policy.latent_dim)
+    network = make_network(policy.network, spec, chosen.latent_dim)
     encoder = make_network(policy.encoder, spec)
     if kind == "CVAEPolicy":
-        return CVAE(network, encoder, policy.latent_dim, hp["beta"])
-    entries = policy.layers * (policy.num_codes + 1)
-    prior = MLP((entries + spec.obs_dim, *policy.prior.hidden, policy.num_codes))
-    shape = (policy.layers, policy.num_codes, policy.latent_dim)
-    options = {"commitment": hp["commitment"], "decay": policy.decay, "revive_below": policy.revive_below}
+        return CVAE(network, encoder, chosen.latent_dim, hp["beta"])
+    entries = chosen.layers * (chosen.num_codes + 1)
+    prior = MLP((entries + spec.obs_dim, *chosen.prior_hidden, chosen.num_codes))
+    shape = (chosen.layers, chosen.num_codes, chosen.latent_dim)
+    options = {"commitment": hp["commitment"], "decay": chosen.decay, "revive_below": chosen.revive_below}
     return VQ(network, encoder, prior, shape, options)

@@ -47,7 +47,7 @@ def parse(argv: Sequence[str]) -> tuple[ConfigDict, Path]:
 
 def _options_help(config: ConfigDict) -> str:
     """Every option of a configuration in a line of its own, with its present value."""
-    from mmbc_jax.runs.options import options_table
+    from mmbc_jax.runs.sections import options_table
 
     lines = ["options, set as --config.KEY=VALUE (~: a sweep varies it inside one compilation):"]
     for row in options_table(config):
@@ -81,8 +81,10 @@ def train(config: ConfigDict, workdir: Path, argv: Sequence[str], start: float |
     cli.compilation_cache()
     from mmbc_jax.report import run_report
     from mmbc_jax.runs.loop import Interrupted
+    from mmbc_jax.runs.mesh import connect
     from mmbc_jax.runs.pipeline import make_pipeline
 
+    connect()
     console = Console(width=None if os.isatty(1) else 120)
     pipeline = make_pipeline(config, workdir, console)
     try:
@@ -90,6 +92,8 @@ def train(config: ConfigDict, workdir: Path, argv: Sequence[str], start: float |
     except Interrupted:
         console.print(f"interrupted; everything is saved in {workdir}, the same command continues")
         return cli.INTERRUPTED
+    if not pipeline.mesh.is_writer:
+        return 0
     summary = run_report.write(pipeline, results, argv, time.perf_counter() - start)
     run_report.show(console, summary, workdir)
     return 0

@@ -9,6 +9,10 @@ of noise, while the mixture over z is the base itself: N(0, (1 - sigma_0^2) + si
 reference's behaviour is thus kept in aggregate and already split by z; training sharpens the split. With one mode the
 start is exactly the base.
 
+With `box` = c > 0 that Gaussian is squashed into a box, w = c tanh(w' / c) with w' as above: noise that lies where
+the reference was trained, since values that are learned off-policy mean nothing elsewhere. For c of 3 or more the
+start is nearly the same; the box is centred at 0.
+
 Source: the steering policy of Behavioral Mode Discovery (arXiv 2605.11387); noise-space RL of DSRL
 (Wagenmaker et al. 2025). The initialisation is ours.
 """
@@ -20,35 +24,37 @@ import math
 
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
-from mmbc_jax.core.config import check_choice, check_range
-from mmbc_jax.core.errors import ConfigError
+from mmbc_jax.actors._density import normal_log_prob, squashed_entropy
+from mmbc_jax.core.observations import Obs
+from mmbc_jax.core.options import Options, option
 from mmbc_jax.core.protocols import Policy
 from mmbc_jax.core.registry import register
-from mmbc_jax.core.types import Array, Batch, Key, PyTree, Variables
-from mmbc_jax.nn.embedding import fourier_features
+from mmbc_jax.core.types import Array, Batch, Key, PolicySpec, PyTree, Variables
+from mmbc_jax.nn.embedding import continuous
+from mmbc_jax.nn.encoded_mlp import EncodedMLP
 from mmbc_jax.nn.mlp import ACTIVATIONS, MLP
+from mmbc_jax.nn.obs_encoder import ObsEncoder
+from mmbc_jax.ops import soft_policy as sac
 
 _BASE_SAMPLES = 4096  # for the base's mean and scale; the error of either is about 1/64
 
 
-def default_config() -> ConfigDict:
-    """Defaults.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SteerOptions(Options):
+    """The steering actor."""
 
-    `init_std` is sigma_0 for two modes or more; `init_features` and `init_frequency` shape psi: its number of
-    frequencies, and their standard deviation in rad per unit of normalised observation.
-    """
-    return ConfigDict(
-        {
-            "hidden": (128, 128),
-            "activation": "silu",
-            "fourier_octaves": 4,
-            "init_std": 0.3,
-            "init_features": 8,
-            "init_frequency": 1.5,
-        }
+    hidden: tuple[int, ...] = option((128, 128), "widths of the hidden layers", low=1)
+    activation: str = option("silu", "between the layers", choices=tuple(ACTIVATIONS))
+    fourier_octaves: int = option(4, "of the observation's features", low=0, high=16)
+    init_std: float = option(
+        0.3, "sigma_0 for two modes or more, in units of the base", low=0.0, high=1.0, open_low=True
     )
+    init_features: int = option(8, "frequencies in psi", low=1)
+    init_frequency: float = option(
+        1.5, "their standard deviation, in rad per unit of normalised observation", low=0.0
+    )
+    box: float = option(0.0, "half-width of the box that the noise is squashed into; 0 for none", low=0.0)
 
 
 def x0_of(w: PyTree) -> Array:
@@ -58,66 +64,77 @@ def x0_of(w: PyTree) -> Array:
 
 @dataclasses.dataclass(frozen=True)
 class SteerActor:
-    """The steering actor.
+    """The steering actor; its action is the initial noise, W = H A numbers.
 
     Attributes:
+      options: its options.
+      spec: sizes and observations.
       policy: the reference.
       num_modes: Z.
-      network: (features of s, one-hot z) to mu.
-      octaves: of the observation features.
-      init_std: sigma_0.
-      init_features: frequencies in psi.
-      init_frequency: their standard deviation.
+      network: (observation, one-hot z) to mu.
     """
 
+    options: SteerOptions
+    spec: PolicySpec
     policy: Policy
     num_modes: int
-    network: MLP
-    octaves: int
-    init_std: float
-    init_features: int
-    init_frequency: float
+    network: EncodedMLP
 
     @property
-    def _size(self) -> int:
-        return self.policy.spec.chunk_len * self.policy.spec.action_dim
+    def action_size(self) -> int:
+        """W."""
+        return self.spec.chunk_len * self.spec.action_dim
 
-    def init(self, key: Key, reference: Variables) -> PyTree:
+    def init(self, key: Key, reference: Variables | None) -> PyTree:
         """Parameters at which the mixture over z behaves as the reference."""
         key_base, key_mix, key_net, key_freq = jax.random.split(key, 4)
-        spec = self.policy.spec
-        base = self.policy.base_distribution(reference, jnp.zeros((_BASE_SAMPLES, spec.obs_dim)))
-        samples = x0_of(base.sample(seed=key_base)).reshape(_BASE_SAMPLES, -1)
-        std = self.init_std if self.num_modes > 1 else 1.0
-        shape = (self.num_modes, 2 * self.init_features, self._size)
-        zeros = jnp.zeros((1, spec.obs_dim))
+        options, reference = self.options, _given(reference)
+        samples = self._base_samples(key_base, reference)
+        std = options.init_std if self.num_modes > 1 else 1.0
+        shape = (self.num_modes, 2 * options.init_features, self.action_size)
+        obs, z = self.spec.obs.dummy(1), jnp.zeros((1,), jnp.int32)
+        frequencies = (self._vectors(obs).shape[-1], options.init_features)
         return {
             "base_mean": samples.mean(0),
             "base_std": samples.std(0),
-            "frequency": self.init_frequency
-            * jax.random.normal(key_freq, (spec.obs_dim, self.init_features)),
+            "frequency": options.init_frequency * jax.random.normal(key_freq, frequencies),
             "mix": math.sqrt(1.0 - std**2) * jax.random.normal(key_mix, shape),
-            "network": self.network.init(key_net, self._inputs(zeros, jnp.zeros((1,), jnp.int32))),
-            "log_std": jnp.full((self.num_modes, self._size), math.log(std), jnp.float32),
+            "network": self.network.init(key_net, obs, jax.nn.one_hot(z, self.num_modes)),
+            "log_std": jnp.full((self.num_modes, self.action_size), math.log(std), jnp.float32),
         }
 
-    def _inputs(self, obs: Array, z: Array) -> Array:
-        one_hot = jax.nn.one_hot(z, self.num_modes)
-        return jnp.concatenate([fourier_features(obs, self.octaves), one_hot], -1)
+    def _base_samples(self, key: Key, reference: Variables) -> Array:
+        """[n, W] draws of the base at the observation 0."""
+        if self.spec.obs.images:  # encoded once, not n times
+            one = self.policy.base_distribution(reference, self.spec.obs.dummy(1))
+            drawn = one.sample(seed=key, sample_shape=(_BASE_SAMPLES,))
+        else:
+            base = self.policy.base_distribution(reference, self.spec.obs.dummy(_BASE_SAMPLES))
+            drawn = base.sample(seed=key)
+        return x0_of(drawn).reshape(_BASE_SAMPLES, -1)
 
-    def _moments(self, params: PyTree, obs: Array, z: Array) -> tuple[Array, Array]:
-        """(mean, log standard deviation) of w, each [..., W], with W = H A."""
-        angle = obs @ jax.lax.stop_gradient(params["frequency"])
-        psi = jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], -1) / math.sqrt(self.init_features)
+    def _vectors(self, obs: Obs) -> Array:
+        """[..., D'] the vector entries of an observation without jumps; D' is 0 where there are only images."""
+        named = self.spec.obs.named(obs)
+        parts = [continuous(named[name], e) for name, e in self.spec.obs.entries if e.kind == "vector"]
+        empty = jnp.zeros((*self.spec.obs.batch_shape(obs), 0))
+        return parts[0] if len(parts) == 1 else jnp.concatenate([empty, *parts], -1)
+
+    def _moments(self, params: PyTree, obs: Obs, z: Array) -> tuple[Array, Array]:
+        """(mean, log standard deviation) of the noise before squashing, in units of the box; each [..., W]."""
+        angle = self._vectors(obs) @ jax.lax.stop_gradient(params["frequency"])
+        psi = jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], -1) / math.sqrt(self.options.init_features)
         # a gather: ten times cheaper here than a product with a one-hot z, forwards and backwards
         field = jnp.einsum("...f,...fw->...w", psi, params["mix"][z])
-        mean = field + jnp.asarray(self.network.apply(params["network"], self._inputs(obs, z)))
+        mean = field + self.network.apply(params["network"], obs, jax.nn.one_hot(z, self.num_modes))
         base_mean = jax.lax.stop_gradient(params["base_mean"])
         base_std = jax.lax.stop_gradient(params["base_std"])
-        return base_mean + base_std * mean, jnp.log(base_std) + params["log_std"][z]
+        mean, log_std = base_mean + base_std * mean, jnp.log(base_std) + params["log_std"][z]
+        box = self.options.box
+        return (mean / box, log_std - math.log(box)) if box else (mean, log_std)
 
     def act(
-        self, params: PyTree, reference: Variables, key: Key, obs: Array, z: Array
+        self, params: PyTree, reference: Variables | None, key: Key, obs: Obs, z: Array
     ) -> tuple[Array, PyTree]:
         """Draws noise and transports it.
 
@@ -125,69 +142,74 @@ class SteerActor:
           params: of this actor.
           reference: frozen variables of the policy.
           key: for w, and for the noise path of a stochastic sampler.
-          obs: [..., D] normalised.
+          obs: normalised.
           z: [...] int32 in [0, Z).
 
         Returns:
-          (chunk [..., H, A], {"x0": [..., W] the noise, "log_prob": [...] its log density}).
+          (chunk [..., H, A], {"x0": [..., W] the noise before squashing, in units of the box,
+          "log_prob": [...] its log density}).
         """
         key_noise, key_path = jax.random.split(key)
         mean, log_std = self._moments(params, obs, z)
         x0 = mean + jnp.exp(log_std) * jax.random.normal(key_noise, mean.shape)
-        shaped = x0.reshape(*obs.shape[:-1], *self.policy.spec.chunk_shape)
-        w = self.policy.base_distribution(reference, obs).sample(seed=key_path)
-        w = {**w, "x0": shaped} if isinstance(w, dict) else shaped
-        chunk = self.policy.transport(reference, obs, w)
-        return chunk, {"x0": x0, "log_prob": _normal_log_prob(x0, mean, log_std)}
+        chunk = self.chunk(reference, key_path, obs, sac.squash(x0, self.options.box))
+        return chunk, {"x0": x0, "log_prob": normal_log_prob(x0, mean, log_std).sum(-1)}
 
-    def log_ratio(self, params: PyTree, reference: Variables, obs: Array, z: Array, info: PyTree) -> Array:
-        """[..., 1] log pi_W(w | s, z) under `params` minus that at the time of acting."""
+    def sample(
+        self, params: PyTree, reference: Variables | None, key: Key, obs: Obs, z: Array
+    ) -> tuple[Array, Array]:
+        """(noise [..., W], its log density [...]), differentiable in `params`; the reference is not asked."""
         mean, log_std = self._moments(params, obs, z)
-        return (_normal_log_prob(info["x0"], mean, log_std) - info["log_prob"])[..., None]
+        return sac.sample(key, mean, log_std, self.options.box)
 
-    def entropy(self, params: PyTree, reference: Variables, obs: Array, z: Array) -> Array:
-        """[...] entropy of pi_W(. | s, z) in nats: sum_i (log sigma_i + log(2 pi e) / 2)."""
-        _, log_std = self._moments(params, obs, z)
-        return (log_std + 0.5 * math.log(2.0 * math.pi * math.e)).sum(-1)
+    def chunk(self, reference: Variables | None, key: Key, obs: Obs, action: Array) -> Array:
+        """Chunk [..., H, A] into which the reference transports a noise [..., W]; `key` is for a noise path."""
+        shaped = action.reshape(*action.shape[:-1], *self.spec.chunk_shape)
+        reference = _given(reference)
+        w = self.policy.base_distribution(reference, obs).sample(seed=key)
+        w = {**w, "x0": shaped} if isinstance(w, dict) else shaped
+        return self.policy.transport(reference, obs, w)
+
+    def log_ratio(
+        self, params: PyTree, reference: Variables | None, obs: Obs, z: Array, info: PyTree
+    ) -> Array:
+        """[..., 1] log pi_W(w | s, z) under `params` minus that at the time of acting; squashing cancels."""
+        mean, log_std = self._moments(params, obs, z)
+        return (normal_log_prob(info["x0"], mean, log_std).sum(-1) - info["log_prob"])[..., None]
+
+    def entropy(self, params: PyTree, reference: Variables | None, obs: Obs, z: Array) -> Array:
+        """[...] entropy of pi_W(. | s, z) in nats: sum_i (log sigma_i + log(2 pi e) / 2), plus that of squashing."""
+        return squashed_entropy(*self._moments(params, obs, z), self.options.box)
 
 
-def _normal_log_prob(x: Array, mean: Array, log_std: Array) -> Array:
-    """log N(x; mean, exp(log_std)^2), summed over the last axis."""
-    return (-0.5 * jnp.square((x - mean) * jnp.exp(-log_std)) - log_std - 0.5 * math.log(2 * math.pi)).sum(-1)
+def _given(reference: Variables | None) -> Variables:
+    if reference is None:
+        raise ValueError("steering needs the variables of its reference policy")
+    return reference
 
 
-@register("actor", default_config)
-def build(cfg: ConfigDict, policy: Policy, num_modes: int) -> SteerActor:
+@register("actor", SteerOptions)
+def build(options: SteerOptions, *, spec: PolicySpec, policy: Policy | None, num_modes: int) -> SteerActor:
     """A steering actor on `policy`.
 
     Raises:
-      ConfigError: an option cannot work, or the policy has no continuous noise to steer.
+      ConfigError: there is no policy, or it has no continuous noise to steer.
     """
-    check_choice("actor.activation", cfg.activation, ACTIVATIONS)
-    check_range("actor.fourier_octaves", cfg.fourier_octaves, 0, 16)
-    check_range("actor.init_std", cfg.init_std, 0.0, 1.0, open_low=True)
-    check_range("actor.init_features", cfg.init_features, 1)
-    check_range("actor.init_frequency", cfg.init_frequency, 0.0)
-    _check_steerable(policy)
-    size = policy.spec.chunk_len * policy.spec.action_dim
-    network = MLP(tuple(cfg.hidden), size, activation=cfg.activation, zero_last=True)
-    return SteerActor(
-        policy,
-        num_modes,
-        network,
-        cfg.fourier_octaves,
-        cfg.init_std,
-        cfg.init_features,
-        cfg.init_frequency,
-    )
+    if policy is None:
+        raise options.error(
+            "name", "an actor that needs no clone, such as gaussian: there is nothing to steer"
+        )
+    _check_steerable(options, spec, policy)
+    size = spec.chunk_len * spec.action_dim
+    mlp = MLP(options.hidden, size, activation=options.activation, zero_last=True)
+    network = EncodedMLP(ObsEncoder(spec.obs, options.fourier_octaves), mlp)
+    return SteerActor(options, spec, policy, num_modes, network)
 
 
-def _check_steerable(policy: Policy) -> None:
-    spec = policy.spec
-
+def _check_steerable(options: SteerOptions, spec: PolicySpec, policy: Policy) -> None:
     def sample(key: Key) -> PyTree:
         batch = Batch(
-            obs=jnp.zeros((2, spec.obs_dim)),
+            obs=spec.obs.dummy(2),
             chunk=jnp.zeros((2, *spec.chunk_shape)),
             mask=jnp.ones((2, spec.chunk_len)),
         )
@@ -197,12 +219,11 @@ def _check_steerable(policy: Policy) -> None:
 
     w = jax.eval_shape(sample, jax.random.key(0))
     if isinstance(w, dict) and "x0" not in w:
-        raise ConfigError("actor.name", "steer", "a policy whose base has an initial noise x0")
+        raise options.error("name", "a policy whose base has an initial noise x0")
     x0 = x0_of(w)
     if x0.shape != (2, *spec.chunk_shape) or not jnp.issubdtype(x0.dtype, jnp.floating):
-        raise ConfigError(
-            "actor.name",
-            "steer",
+        raise options.error(
+            "name",
             "a policy with continuous noise of a chunk's shape to steer, such as flow or diffusion; "
             f"this one's base is {x0.dtype}{x0.shape[1:]}",
         )

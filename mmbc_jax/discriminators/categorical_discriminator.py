@@ -18,99 +18,127 @@ discriminator, DIAYN (Eysenbach et al. 2019).
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
-from mmbc_jax.core.config import check_choice, check_range
+from mmbc_jax.core.observations import Obs, ObsSpec
+from mmbc_jax.core.options import Options, option
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Key, Metrics, PyTree
+from mmbc_jax.nn.encoded_mlp import EncodedMLP
 from mmbc_jax.nn.mlp import ACTIVATIONS, MLP
+from mmbc_jax.nn.obs_encoder import ObsEncoder
 
 INPUTS = ("state", "window", "history")
 
 
-def default_config() -> ConfigDict:
-    """Defaults: see the module docstring for `input`; `slots` bounds the size of a history."""
-    return ConfigDict(
-        {
-            "input": "history",
-            "window": 4,
-            "slots": 32,
-            "noise": 0.3,
-            "hidden": (128, 128),
-            "activation": "mish",
-        }
-    )
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CategoricalDiscriminatorOptions(Options):
+    """The categorical discriminator."""
+
+    input: str = option("history", "what it sees of the path so far", choices=INPUTS)
+    window: int = option(4, "observations of a window", low=1)
+    slots: int = option(32, "observations of a history, at most", low=1)
+    noise: float = option(0.3, "standard deviation of the input noise, in normalised units", low=0.0)
+    hidden: tuple[int, ...] = option((128, 128), "widths of the hidden layers", low=1)
+    activation: str = option("mish", "between the layers", choices=tuple(ACTIVATIONS))
 
 
 @dataclasses.dataclass(frozen=True)
 class CategoricalDiscriminator:
     """The discriminator.
 
-    Its memory is {"slots": [..., M, D], "count": [...] int32 decisions so far}.
+    Its memory is {"slots": observations [..., M], "count": [...] int32 decisions so far}. Its features are [..., F],
+    the vectors of all slots and for a history the time passed; where the observation holds images
+    {"vectors": [..., F], "images": {name: [..., M, height, width, channels] uint8}}.
 
     Attributes:
-      obs_dim: D.
+      options: its options.
+      spec: what an observation looks like.
       num_modes: Z.
       horizon: decisions in a full episode.
-      input: one of `INPUTS`.
       slots: M, observations remembered.
-      noise: standard deviation of the input noise, in normalised units.
-      network: features to logits.
+      network: encoded slots and the time to logits.
     """
 
-    obs_dim: int
+    options: CategoricalDiscriminatorOptions
+    spec: ObsSpec
     num_modes: int
     horizon: int
-    input: str
     slots: int
-    noise: float
-    network: MLP
+    network: EncodedMLP
+
+    @property
+    def _has_time(self) -> bool:
+        return self.options.input == "history"
 
     def init(self, key: Key) -> PyTree:
         """Network parameters; the untrained q is uniform."""
-        memory = self.init_memory(jnp.zeros((1, self.obs_dim)))
-        return self.network.init(key, self.features(memory))
+        features = self.features(self.init_memory(self.spec.dummy(1)))
+        vectors, images = self._parts(features)
+        return self.network.init(key, *self._inputs(vectors, images))
 
-    def init_memory(self, obs: Array) -> PyTree:
-        """Memory at the first observation [..., D], normalised."""
-        slots = jnp.broadcast_to(obs[..., None, :], (*obs.shape[:-1], self.slots, self.obs_dim))
-        return {"slots": slots, "count": jnp.zeros(obs.shape[:-1], jnp.int32)}
+    def init_memory(self, obs: Obs) -> PyTree:
+        """Memory at the first observation, normalised."""
+        batch = self.spec.batch_shape(obs)
 
-    def remember(self, memory: PyTree, obs: Array) -> PyTree:
-        """Memory after the decision that led to `obs` [..., D]."""
+        def repeat(entry: Array) -> Array:
+            shape = entry.shape[len(batch) :]
+            return jnp.broadcast_to(jnp.expand_dims(entry, len(batch)), (*batch, self.slots, *shape))
+
+        return {"slots": jax.tree.map(repeat, obs), "count": jnp.zeros(batch, jnp.int32)}
+
+    def remember(self, memory: PyTree, obs: Obs) -> PyTree:
+        """Memory after the decision that led to `obs`."""
         count = memory["count"] + 1
-        if self.input == "history":
+        axis = count.ndim
+        update: Callable[[Array, Array], Array]
+        if self._has_time:
             slot = (count * self.slots) // (self.horizon + 1)
             later = jnp.arange(self.slots) >= slot[..., None]
-            slots = jnp.where(later[..., None], obs[..., None, :], memory["slots"])
+
+            def update(slots: Array, now: Array) -> Array:
+                shaped = later.reshape(*later.shape, *(1,) * (slots.ndim - later.ndim))
+                return jnp.where(shaped, jnp.expand_dims(now, axis), slots)
         else:
-            slots = jnp.concatenate([memory["slots"][..., 1:, :], obs[..., None, :]], -2)
-        return {"slots": slots, "count": count}
 
-    def features(self, memory: PyTree) -> Array:
-        """[..., F] the remembered observations, flattened, and for a history the time passed in [0, 1]."""
-        slots = memory["slots"]
-        flat = slots.reshape(*slots.shape[:-2], -1)
-        if self.input != "history":
-            return flat
-        time = memory["count"].astype(jnp.float32) / self.horizon
-        return jnp.concatenate([flat, time[..., None]], -1)
+            def update(slots: Array, now: Array) -> Array:
+                kept = jax.lax.slice_in_dim(slots, 1, None, axis=axis)
+                return jnp.concatenate([kept, jnp.expand_dims(now, axis)], axis)
 
-    def log_prob(self, params: PyTree, key: Key, features: Array) -> Array:
-        """[..., Z] log q(.|features + noise): the blur is part of what q sees, in the reward too."""
-        noisy = features + self.noise * jax.random.normal(key, features.shape)
-        return jax.nn.log_softmax(jnp.asarray(self.network.apply(params, noisy)))
+        return {"slots": jax.tree.map(update, memory["slots"], obs), "count": count}
 
-    def loss(self, params: PyTree, key: Key, features: Array, z: Array) -> tuple[Array, Metrics]:
+    def features(self, memory: PyTree) -> PyTree:
+        """What the network sees: see the class; the time passed is in [0, 1]."""
+        slots, count = memory["slots"], memory["count"]
+        vectors = jnp.zeros((*count.shape, 0))
+        if self.spec.size:
+            vectors = self.spec.flat(slots).reshape(*count.shape, -1)
+        if self._has_time:
+            time = count.astype(jnp.float32) / self.horizon
+            vectors = jnp.concatenate([vectors, time[..., None]], -1)
+        if not self.spec.images:
+            return vectors
+        return {"vectors": vectors, "images": {name: slots[name] for name in self.spec.images}}
+
+    def log_prob(self, params: PyTree, key: Key, features: PyTree) -> Array:
+        """[..., Z] log q(.|features + noise): the blur is part of what q sees, in the reward too.
+
+        Images get no noise: their units have nothing to do with those of vectors.
+        """
+        vectors, images = self._parts(features)
+        noisy = vectors + self.options.noise * jax.random.normal(key, vectors.shape)
+        return jax.nn.log_softmax(self.network.apply(params, *self._inputs(noisy, images)))
+
+    def loss(self, params: PyTree, key: Key, features: PyTree, z: Array) -> tuple[Array, Metrics]:
         """Cross-entropy under input noise.
 
         Args:
           params: of the network.
           key: for the noise.
-          features: [..., F].
+          features: leading axes [...].
           z: [...] int32 commanded mode.
 
         Returns:
@@ -121,19 +149,28 @@ class CategoricalDiscriminator:
         accuracy = (log_q.argmax(-1) == z).astype(jnp.float32).mean()
         return loss, {"mode/q_accuracy": accuracy}
 
+    def _parts(self, features: PyTree) -> tuple[Array, dict[str, Array]]:
+        return (features["vectors"], features["images"]) if self.spec.images else (features, {})
 
-@register("discriminator", default_config)
-def build(cfg: ConfigDict, obs_dim: int, num_modes: int, horizon: int) -> CategoricalDiscriminator:
-    """A discriminator of `num_modes` modes over episodes of `horizon` decisions.
+    def _inputs(self, vectors: Array, images: dict[str, Array]) -> tuple[Obs, Array]:
+        """(observations [..., M] of the slots, [..., 1] time or [..., 0]) from the features."""
+        end = self.slots * self.spec.size
+        slots = vectors[..., :end].reshape(*vectors.shape[:-1], self.slots, self.spec.size)
+        named, at = dict(images), 0
+        for name, entry in self.spec.entries:
+            if entry.kind == "vector":
+                named[name] = slots[..., at : at + entry.shape[0]]
+                at += entry.shape[0]
+        return self.spec.joined(named), vectors[..., end:]
 
-    Raises:
-      ConfigError: an option cannot work.
-    """
-    check_choice("discriminator.input", cfg.input, INPUTS)
-    check_choice("discriminator.activation", cfg.activation, ACTIVATIONS)
-    check_range("discriminator.window", cfg.window, 1)
-    check_range("discriminator.slots", cfg.slots, 1)
-    check_range("discriminator.noise", cfg.noise, 0.0)
-    slots = {"state": 1, "window": cfg.window, "history": min(cfg.slots, horizon + 1)}[cfg.input]
-    network = MLP(tuple(cfg.hidden), num_modes, activation=cfg.activation, zero_last=True)
-    return CategoricalDiscriminator(obs_dim, num_modes, horizon, cfg.input, slots, cfg.noise, network)
+
+@register("discriminator", CategoricalDiscriminatorOptions)
+def build(
+    options: CategoricalDiscriminatorOptions, spec: ObsSpec, num_modes: int, horizon: int
+) -> CategoricalDiscriminator:
+    """A discriminator of `num_modes` modes over episodes of `horizon` decisions that sees observations `spec`."""
+    history = min(options.slots, horizon + 1)
+    slots = {"state": 1, "window": options.window, "history": history}[options.input]
+    mlp = MLP(options.hidden, num_modes, activation=options.activation, zero_last=True)
+    network = EncodedMLP(ObsEncoder(spec), mlp)
+    return CategoricalDiscriminator(options, spec, num_modes, horizon, slots, network)

@@ -1,17 +1,23 @@
-"""Collecting experience: T decisions of an actor in vmapped, self-resetting environments."""
+"""Collecting experience: T decisions in vmapped, self-resetting environments."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 
-from mmbc_jax.core.learning import Actor, Discriminator
+from mmbc_jax.core.learning import Reward, Transitions
+from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.types import Array, Key, PyTree, State, Variables
+from mmbc_jax.envs import wrappers
 from mmbc_jax.ops.normalisation import Normalizer
+
+Act = Callable[[PyTree, Variables | None, Key, Obs, Array], tuple[Array, PyTree]]
+"""(params, reference, key, normalised observation, z) to (chunk, what is remembered of the decision)."""
 
 
 class Loop(flax.struct.PyTreeNode):
@@ -20,48 +26,12 @@ class Loop(flax.struct.PyTreeNode):
     Attributes:
       env: [B] environment states.
       z: [B] int32 the mode commanded for the running episode.
-      memory: what the discriminator remembers of each running episode.
+      memory: what the intrinsic reward remembers of each running episode.
     """
 
     env: State
     z: Array
     memory: PyTree
-
-
-class Trajectory(flax.struct.PyTreeNode):
-    """T decisions in B environments, time-major.
-
-    Attributes:
-      obs: [T, B, D] normalised observation at the decision.
-      final_obs: [T, B, D] normalised observation it led to, before any reset.
-      z: [T, B] int32.
-      time: [T, B] fraction of the full horizon passed at the decision.
-      final_time: [T, B] the same after it.
-      remaining: [T, B] int32 decisions left until the full horizon, after it.
-      info: what the actor remembers.
-      features: [T, B, F] the discriminator's input before the decision.
-      final_features: [T, B, F] and after it.
-      reward: [T, B] the environment's, discounted inside the chunk.
-      discount: [T, B] gamma^k.
-      terminated: [T, B] 1 where the task ended.
-      done: [T, B] 1 where the episode ended.
-      success: [T, B] 1 where it ended in success.
-    """
-
-    obs: Array
-    final_obs: Array
-    z: Array
-    time: Array
-    final_time: Array
-    remaining: Array
-    info: PyTree
-    features: Array
-    final_features: Array
-    reward: Array
-    discount: Array
-    terminated: Array
-    done: Array
-    success: Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,16 +40,18 @@ class Collector:
 
     Attributes:
       env: batched, chunked and self-resetting (see `envs.wrappers.make`).
-      actor: who decides.
-      discriminator: keeps the path memory.
+      act: who decides.
+      reward: keeps the memory of the path.
+      num_modes: Z.
       num_envs: B.
       exec_len: h control steps of every chunk are executed.
       length: control steps in a full episode.
     """
 
     env: Any
-    actor: Actor
-    discriminator: Discriminator
+    act: Act
+    reward: Reward
+    num_modes: int
     num_envs: int
     exec_len: int
     length: int
@@ -93,20 +65,20 @@ class Collector:
         """B fresh episodes, truncated after `horizon` [] int32 control steps."""
         key_env, key_z = jax.random.split(key)
         env = self.env.reset(jax.random.split(key_env, self.num_envs), horizon=horizon)
-        z = jax.random.randint(key_z, (self.num_envs,), 0, self.discriminator.num_modes)
-        memory = self.discriminator.init_memory(normalizer.normalize_obs(env.obs))
+        z = jax.random.randint(key_z, (self.num_envs,), 0, self.num_modes)
+        memory = self.reward.init_memory(normalizer.normalize_obs(env.obs))
         return Loop(env, z, memory)
 
     def collect(
         self,
         loop: Loop,
         params: PyTree,
-        reference: Variables,
+        reference: Variables | None,
         normalizer: Normalizer,
         key: Key,
         decisions: int,
         horizon: Array,
-    ) -> tuple[Loop, Trajectory]:
+    ) -> tuple[Loop, Transitions]:
         """Takes T = `decisions` decisions.
 
         z is drawn once per episode from a uniform p(z), and the path memory starts anew with it.
@@ -114,17 +86,17 @@ class Collector:
         Args:
           loop: where the environments stand.
           params: of the actor.
-          reference: frozen variables of the cloned policy.
+          reference: frozen variables of the cloned policy, or None.
           normalizer: of observations.
           key: for actions, resets and modes.
           decisions: T, static.
           horizon: [] int32 control steps after which episodes that start from now on are truncated.
 
         Returns:
-          (the loop afterwards, the trajectory).
+          (the loop afterwards, [T, B] transitions whose observations are in physical units: see `normalised`).
         """
 
-        def decide(loop: Loop, key: Key) -> tuple[Loop, Trajectory]:
+        def decide(loop: Loop, key: Key) -> tuple[Loop, Transitions]:
             return self._decide(loop, params, reference, normalizer, key, horizon)
 
         return jax.lax.scan(decide, loop, jax.random.split(key, decisions))
@@ -133,41 +105,67 @@ class Collector:
         self,
         loop: Loop,
         params: PyTree,
-        reference: Variables,
+        reference: Variables | None,
         normalizer: Normalizer,
         key: Key,
         horizon: Array,
-    ) -> tuple[Loop, Trajectory]:
+    ) -> tuple[Loop, Transitions]:
         key_act, key_env, key_z = jax.random.split(key, 3)
         obs = normalizer.normalize_obs(loop.env.obs)
-        chunk, info = self.actor.act(params, reference, key_act, obs, loop.z)
+        chunk, info = self.act(params, reference, key_act, obs, loop.z)
         env = self.env.step(loop.env, chunk, key=key_env, horizon=horizon)
         done = env.done
-        final_obs = normalizer.normalize_obs(env.info["final_obs"])
-        memory = self.discriminator.remember(loop.memory, final_obs)
+        memory = self.reward.remember(loop.memory, normalizer.normalize_obs(env.info["final_obs"]))
         left = (self.length - env.info["final_steps"]).astype(jnp.float32) / self.exec_len
-        trajectory = Trajectory(
-            obs=obs,
-            final_obs=final_obs,
+        transitions = Transitions(
+            obs=loop.env.obs,
+            final_obs=env.info["final_obs"],
             z=loop.z,
             time=loop.env.info["steps"].astype(jnp.float32) / self.length,
             final_time=env.info["final_steps"].astype(jnp.float32) / self.length,
             remaining=jnp.ceil(left).astype(jnp.int32),
             info=info,
-            features=self.discriminator.features(loop.memory),
-            final_features=self.discriminator.features(memory),
+            features=self.reward.features(loop.memory),
+            final_features=self.reward.features(memory),
             reward=env.reward,
             discount=env.info["discount"],
             terminated=done * (1.0 - env.info["truncation"]),
             done=done,
             success=env.metrics["success"] * done,
         )
-        new_z = jax.random.randint(key_z, loop.z.shape, 0, self.discriminator.num_modes)
-        fresh = self.discriminator.init_memory(normalizer.normalize_obs(env.obs))
+        new_z = jax.random.randint(key_z, loop.z.shape, 0, self.num_modes)
+        fresh = self.reward.init_memory(normalizer.normalize_obs(env.obs))
         ended = done > 0
-        memory = jax.tree.map(
-            lambda new, old: jnp.where(ended.reshape(ended.shape + (1,) * (old.ndim - 1)), new, old),
-            fresh,
-            memory,
-        )
-        return Loop(env, jnp.where(ended, new_z, loop.z), memory), trajectory
+        memory = wrappers.where(ended, fresh, memory)
+        return Loop(env, jnp.where(ended, new_z, loop.z), memory), transitions
+
+    def wander(self, key: Key, decisions: int, chunk_shape: tuple[int, int]) -> Obs:
+        """[T, B, ...] observations in physical units under chunks drawn uniformly from [-1, 1]."""
+        key_env, key_decide = jax.random.split(key)
+        start = self.env.reset(jax.random.split(key_env, self.num_envs))
+
+        def decide(env: State, key: Key) -> tuple[State, Obs]:
+            key_chunk, key_env = jax.random.split(key)
+            chunk = jax.random.uniform(key_chunk, (self.num_envs, *chunk_shape), minval=-1.0, maxval=1.0)
+            return self.env.step(env, chunk, key=key_env), env.obs
+
+        return jax.lax.scan(decide, start, jax.random.split(key_decide, decisions))[1]
+
+
+def normalised(transitions: Transitions, normalizer: Normalizer) -> Transitions:
+    """Transitions as everything but a collector and a replay buffer sees them."""
+    return transitions.replace(
+        obs=normalizer.normalize_obs(transitions.obs),
+        final_obs=normalizer.normalize_obs(transitions.final_obs),
+    )
+
+
+def rollout_metrics(transitions: Transitions, intrinsic: Array) -> dict[str, Array]:
+    """What is logged of [T, B] transitions and their intrinsic reward, per ended episode."""
+    ended = jnp.maximum(transitions.done.sum(), 1.0)
+    return {
+        "rollout/env_reward": transitions.reward.sum() / ended,
+        "rollout/mi_reward": intrinsic.sum() / ended,
+        "rollout/success_rate": transitions.success.sum() / ended,
+        "rollout/episodes": transitions.done.sum(),
+    }

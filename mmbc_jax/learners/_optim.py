@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import jax.numpy as jnp
 import optax
 
 from mmbc_jax.core.types import Array, Metrics, PyTree
 
 _NEVER = 2**31 - 1  # apply_if_finite gives up after this many errors in a row; the host stops long before
+
+SKIPPED = {"train/skipped_updates": "last", "train/skipped_in_a_row": "last"}
+"""How the counters of `skip_metrics` become one figure of a row; see `core.learning.COMBINE`."""
 
 
 def optimizer(
@@ -39,6 +45,13 @@ def skip_metrics(opt_state: PyTree) -> Metrics:
         "train/skipped_updates": opt_state.total_notfinite.astype(jnp.float32),
         "train/skipped_in_a_row": opt_state.notfinite_count.astype(jnp.float32),
     }
+
+
+def skip_metrics_of(opt_states: Mapping[str, Any]) -> Metrics:
+    """The counters over several optimisers: their totals added up, the longest row of them."""
+    each = [skip_metrics(opt_state) for opt_state in opt_states.values()]
+    total, row = (jnp.stack([metrics[name] for metrics in each]) for name in SKIPPED)
+    return {"train/skipped_updates": total.sum(), "train/skipped_in_a_row": row.max()}
 
 
 def warmup_cosine(step: Array, total_steps: int, warmup_steps: int, final_fraction: float) -> Array:

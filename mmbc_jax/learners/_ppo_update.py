@@ -1,4 +1,4 @@
-"""PPO's update on one batch of experience: actor, critic and discriminator side by side."""
+"""PPO's update on one batch of experience: actor, critic and intrinsic reward side by side."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import optax
-from ml_collections import ConfigDict
 
-from mmbc_jax.core.learning import Actor, Discriminator
+from mmbc_jax.core.learning import Actor, Reward
+from mmbc_jax.core.sharding import spread
 from mmbc_jax.core.state import TrainState
 from mmbc_jax.core.types import Array, Key, Metrics, PyTree
-from mmbc_jax.learners._optim import optimizer, skip_metrics
+from mmbc_jax.learners._optim import optimizer, skip_metrics_of
 from mmbc_jax.nn.critic import Critic
 from mmbc_jax.ops.policy_gradient import clipped_surrogate
 
-PARTS = ("actor", "critic", "discriminator")
 RATES = {
-    "actor": "ppo.learning_rate",
-    "critic": "ppo.critic_learning_rate",
-    "discriminator": "ppo.discriminator_learning_rate",
+    "actor": "learner.learning_rate",
+    "critic": "learner.critic_learning_rate",
+    "reward": "learner.discriminator_learning_rate",
 }
+"""The parts of the parameters, with their learning rates."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,56 +30,52 @@ class Update:
     """Epochs x minibatches of gradient steps.
 
     Attributes:
-      cfg: the `ppo` section.
+      epochs: passes over the batch.
+      minibatches: gradient steps in each.
       actor: trained with the clipped surrogate.
       critic: regressed on the value targets.
-      discriminator: trained with its own loss; left alone where it has one mode to tell.
+      reward: trained with its own loss, where it has anything to train.
     """
 
-    cfg: ConfigDict
+    epochs: int
+    minibatches: int
     actor: Actor
     critic: Critic
-    discriminator: Discriminator
+    reward: Reward
 
     def run(self, state: TrainState, batch: PyTree, key: Key) -> tuple[PyTree, PyTree, Metrics]:
-        """Updates on a batch of num_envs x decisions samples.
+        """Updates on a batch.
 
         Args:
           state: of one run.
           batch: leading axis num_envs x decisions: obs, z, time, info, features, advantage, target.
-          key: for the order of the samples and the discriminator's input noise.
+          key: for the order of the samples and the noise of the reward's loss.
 
         Returns:
           (params, opt_state, metrics averaged over the minibatches).
         """
-        samples = self.cfg.num_envs * self.cfg.decisions
+        samples = batch["z"].shape[0]
 
         def epoch(carry: PyTree, key: Key) -> tuple[PyTree, Metrics]:
             key_order, key_batches = jax.random.split(key)
-            order = jax.random.permutation(key_order, samples).reshape(self.cfg.minibatches, -1)
-            keys = jax.random.split(key_batches, self.cfg.minibatches)
+            order = jax.random.permutation(key_order, samples).reshape(self.minibatches, -1)
+            keys = jax.random.split(key_batches, self.minibatches)
             return jax.lax.scan(minibatch, carry, (order, keys))
 
         def minibatch(carry: PyTree, xs: tuple[Array, Key]) -> tuple[PyTree, Metrics]:
             index, key = xs
-            part = jax.tree.map(lambda x: x[index], batch)
+            part = spread(jax.tree.map(lambda x: x[index], batch))
             return self._minibatch(carry, part, state, key)
 
         carry = (state.params, state.opt_state, jnp.zeros((), bool))
-        carry, metrics = jax.lax.scan(epoch, carry, jax.random.split(key, self.cfg.epochs))
+        carry, metrics = jax.lax.scan(epoch, carry, jax.random.split(key, self.epochs))
         params, opt_state, stopped = carry
         metrics = jax.tree.map(jnp.mean, metrics)
-        skipped = [skip_metrics(opt_state[part]) for part in PARTS]
-        totals = jax.tree.map(lambda *x: jnp.stack(x), *skipped)
-        metrics |= {
-            "ppo/kl_stopped": stopped.astype(jnp.float32),
-            "train/skipped_updates": totals["train/skipped_updates"].sum(),
-            "train/skipped_in_a_row": totals["train/skipped_in_a_row"].max(),
-        }
+        metrics |= {"ppo/kl_stopped": stopped.astype(jnp.float32), **skip_metrics_of(opt_state)}
         return params, opt_state, metrics
 
     def _minibatch(self, carry: PyTree, batch: PyTree, state: TrainState, key: Key) -> tuple[PyTree, Metrics]:
-        """One gradient step each of actor, critic and discriminator.
+        """One gradient step each of actor, critic and reward.
 
         Past the target KL the actor is left as it is for the rest of the iteration; a mask and not a
         branch, since under vmap every run must do the same work.
@@ -89,40 +85,40 @@ class Update:
 
         def actor_loss(actor: PyTree) -> tuple[Array, Metrics]:
             log_ratio = self.actor.log_ratio(actor, reference, batch["obs"], batch["z"], batch["info"])
-            loss, clipped, kl = clipped_surrogate(log_ratio, batch["advantage"], hp["ppo.clip"])
+            loss, clipped, kl = clipped_surrogate(log_ratio, batch["advantage"], hp["learner.clip"])
             entropy = self.actor.entropy(actor, reference, batch["obs"], batch["z"]).mean()
             metrics = {"ppo/clip_fraction": clipped, "ppo/approx_kl": kl, "ppo/entropy": entropy}
-            return loss.mean() - hp["ppo.entropy_coef"] * entropy, metrics
+            return loss.mean() - hp["learner.entropy_coef"] * entropy, metrics
 
         def critic_loss(critic: PyTree) -> tuple[Array, Metrics]:
             value = jnp.asarray(self.critic.apply(critic, batch["obs"], batch["z"], batch["time"]))
             loss = jnp.square(value - batch["target"]).mean()
             return loss, {"ppo/value_loss": loss}
 
-        def discriminator_loss(discriminator: PyTree) -> tuple[Array, Metrics]:
-            loss, metrics = self.discriminator.loss(discriminator, key, batch["features"], batch["z"])
-            return loss.mean(), {"mode/q_loss": loss.mean(), **metrics}
+        def reward_loss(reward: PyTree) -> tuple[Array, Metrics]:
+            loss, metrics = self.reward.loss(reward, key, batch["features"], batch["z"])
+            return loss.mean(), metrics
 
         losses: dict[str, Callable[[PyTree], tuple[Array, Metrics]]] = {
             "actor": actor_loss,
             "critic": critic_loss,
-            "discriminator": discriminator_loss,
+            "reward": reward_loss,
         }
         trains = {
             "actor": ~stopped,
             "critic": jnp.ones((), bool),
-            "discriminator": hp["phase.train_discriminator"] > 0,
+            "reward": hp["stage.train_reward"] > 0,
         }
         new_params, new_opt_state = dict(params), dict(opt_state)
         metrics: Metrics = {}
-        for part in PARTS if self.discriminator.num_modes > 1 else ("actor", "critic"):
+        for part in RATES if self.reward.trains else ("actor", "critic"):
             grads, logged = jax.grad(losses[part], has_aux=True)(params[part])
-            tx = optimizer(hp[RATES[part]], 0.0, hp["ppo.clip_norm"])
+            tx = optimizer(hp[RATES[part]], 0.0, hp["learner.clip_norm"])
             updates, moved = tx.update(grads, opt_state[part], params[part])
             new = (optax.apply_updates(params[part], updates), moved)
             old = (params[part], opt_state[part])
             keep = jax.tree.map(lambda n, o, go=trains[part]: jnp.where(go, n, o), new, old)
             new_params[part], new_opt_state[part] = keep
             metrics |= logged
-        stopped = stopped | (metrics["ppo/approx_kl"] > hp["ppo.target_kl"])
+        stopped = stopped | (metrics["ppo/approx_kl"] > hp["learner.target_kl"])
         return (new_params, new_opt_state, stopped), metrics

@@ -1,4 +1,4 @@
-"""State value for fine-tuning: of the observation, the commanded mode and the time passed."""
+"""Values for fine-tuning: of the observation, the commanded mode and the time passed; and of an action."""
 
 from __future__ import annotations
 
@@ -6,29 +6,61 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from mmbc_jax.core.observations import Obs, ObsSpec
 from mmbc_jax.core.types import Array
-from mmbc_jax.nn.embedding import fourier_features
 from mmbc_jax.nn.mlp import MLP
+from mmbc_jax.nn.obs_encoder import ObsEncoder
+from mmbc_jax.nn.q_ensemble import QEnsemble
 
 
 class Critic(nn.Module):
-    """V(s, z, t): an MLP on Fourier features of s, one-hot z and the fraction of the horizon passed.
+    """V(s, z, t): an MLP on features of s, one-hot z and the fraction of the horizon passed.
 
     Attributes:
+      spec: what an observation looks like.
       hidden: widths of the hidden layers.
       num_modes: Z.
       octaves: of the observation features.
       activation: a key of `nn.mlp.ACTIVATIONS`.
     """
 
+    spec: ObsSpec
     hidden: tuple[int, ...]
     num_modes: int
     octaves: int = 4
     activation: str = "silu"
 
     @nn.compact
-    def __call__(self, obs: Array, z: Array, time: Array) -> Array:
-        """[...] value from obs [..., D] normalised, z [...] int32 and time [...] in [0, 1]."""
-        parts = (fourier_features(obs, self.octaves), jax.nn.one_hot(z, self.num_modes), time[..., None])
+    def __call__(self, obs: Obs, z: Array, time: Array) -> Array:
+        """[...] value from a normalised observation [...], z [...] int32 and time [...] in [0, 1]."""
+        features = ObsEncoder(self.spec, self.octaves)(obs)
+        parts = (features, jax.nn.one_hot(z, self.num_modes), time[..., None])
         network = MLP(self.hidden, 1, activation=self.activation, zero_last=True)
         return network(jnp.concatenate(parts, -1))[..., 0]
+
+
+class ActionCritic(nn.Module):
+    """Q_j(s, w, z, t), j = 1 .. N: a `QEnsemble` on features of s.
+
+    Attributes:
+      spec: what an observation looks like.
+      hidden: widths of the hidden layers.
+      num_modes: Z.
+      heads: N.
+      octaves: of the observation features.
+      layer_norm: normalise before each activation.
+    """
+
+    spec: ObsSpec
+    hidden: tuple[int, ...]
+    num_modes: int
+    heads: int = 2
+    octaves: int = 4
+    layer_norm: bool = True
+
+    @nn.compact
+    def __call__(self, obs: Obs, action: Array, z: Array, time: Array) -> Array:
+        """[N, ...] values of an action [..., W] at an observation [...], z [...] int32 and time [...] in [0, 1]."""
+        features = ObsEncoder(self.spec, self.octaves)(obs)
+        ensemble = QEnsemble(self.hidden, self.num_modes, self.heads, layer_norm=self.layer_norm)
+        return ensemble(features, action, z, time)

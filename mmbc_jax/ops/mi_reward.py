@@ -18,12 +18,12 @@ recognisable way would pay.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
 from mmbc_jax.core.types import Array
-
-PAYMENTS = ("absorbing", "potential")
 
 
 def information(log_q: Float[Array, "*batch"], num_modes: int) -> Float[Array, "*batch"]:
@@ -61,8 +61,7 @@ def absorbing_weight(
     return jnp.where(terminated > 0, jnp.where(undiscounted, count, geometric), 1.0)
 
 
-def mi_reward(
-    payment: str,
+def absorbing(
     before: Float[Array, "*batch"],
     after: Float[Array, "*batch"],
     terminated: Float[Array, "*batch"],
@@ -71,22 +70,45 @@ def mi_reward(
     horizon: int,
     discount: float,
 ) -> Float[Array, "*batch"]:
-    """The MI reward of each decision, before lambda.
+    """phi after the decision over n, for every decision that it stands for.
 
     Args:
-      payment: one of `PAYMENTS`.
-      before: [T, B] phi of the path up to the decision.
-      after: [T, B] phi of the path including it.
-      terminated: [T, B] 1 where the task ended with this decision.
-      failed: [T, B] 1 where it ended without success and that forfeits the reward; zeros to switch this off.
-      remaining: [T, B] decisions left until the horizon.
+      before: unused; every payment has the same arguments.
+      after: [...] phi of the path including the decision.
+      terminated: [...] 1 where the task ended with this decision.
+      failed: [...] 1 where it ended without success and that forfeits the reward; zeros to switch this off.
+      remaining: [...] decisions left until the horizon.
       horizon: n, decisions in a full episode.
       discount: per decision.
 
     Returns:
-      [T, B] reward in nats.
+      [...] reward in nats, before lambda.
     """
-    if payment == "absorbing":
-        weight = absorbing_weight(terminated, remaining, discount)
-        return after * weight * (1.0 - failed) / horizon
+    return after * absorbing_weight(terminated, remaining, discount) * (1.0 - failed) / horizon
+
+
+def potential(
+    before: Float[Array, "*batch"],
+    after: Float[Array, "*batch"],
+    terminated: Float[Array, "*batch"],
+    failed: Float[Array, "*batch"],
+    remaining: Int[Array, "*batch"],
+    horizon: int,
+    discount: float,
+) -> Float[Array, "*batch"]:
+    """The difference of phi that the decision made; arguments and result as of `absorbing`, not all used.
+
+    Args:
+      before: [...] phi of the path up to the decision.
+      after: [...] phi of the path including it.
+      terminated: unused.
+      failed: [...] as of `absorbing`.
+      remaining: unused.
+      horizon: unused.
+      discount: unused.
+    """
     return after * (1.0 - failed) - before
+
+
+PAYMENTS: dict[str, Callable[..., Array]] = {"absorbing": absorbing, "potential": potential}
+"""(before, after, terminated, failed, remaining, horizon, discount) to the reward of each decision."""

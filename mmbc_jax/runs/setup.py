@@ -24,7 +24,7 @@ from mmbc_jax.data import load
 from mmbc_jax.data.collect import record
 from mmbc_jax.data.episodes import Episodes
 from mmbc_jax.policies.wrappers.coordinates import in_coordinates
-from mmbc_jax.runs.options import CLONING, check_config
+from mmbc_jax.runs.sections import CLONING, check_config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +87,9 @@ class Setup:
         prior = functools.partial(registry.build, "prior", config.prior, spec=spec)
         prior(spec.chunk_shape)  # so that its section is checked whether or not the policy has a prior
         sampler = registry.build("sampler", config.sampler)
-        policy = registry.build("policy", config[section], spec, section=section, prior=prior, sampler=sampler)
+        policy = registry.build(
+            "policy", config[section], spec, section=section, prior=prior, sampler=sampler
+        )
         return in_coordinates(policy, config.chunk.coordinates)
 
     @property

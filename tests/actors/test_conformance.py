@@ -18,7 +18,11 @@ from tests.toys.noise_policy import NoisePolicy
 
 SPEC = PolicySpec(obs_dim=3, action_dim=1, chunk_len=2)
 MODES, HORIZON, ROWS = 3, 5, 4000
-ACTORS = sorted(registry.available("actor"))
+VARIANTS = {
+    "steer in a box": ("steer", {"box": 1.5}),
+    "gaussian in the cube, by step": ("gaussian", {"squash": True, "ratio": "step"}),
+}
+ACTORS = [*sorted(registry.available("actor")), *VARIANTS]
 DISCRIMINATORS = sorted(registry.available("discriminator"))
 
 
@@ -35,10 +39,11 @@ def reference():
 
 @functools.cache
 def actor(name):
-    cfg = plugin("actor", name)
+    name, fields = VARIANTS.get(name, (name, {}))
+    cfg = plugin("actor", name, **fields)
     if "hidden" in cfg:
         cfg.hidden = (8,)
-    return registry.build("actor", cfg, policy(), MODES)
+    return registry.build("actor", cfg, spec=SPEC, policy=policy(), num_modes=MODES)
 
 
 @functools.cache
@@ -46,7 +51,7 @@ def discriminator(name):
     cfg = plugin("discriminator", name)
     if "hidden" in cfg:
         cfg.hidden = (8,)
-    return registry.build("discriminator", cfg, 3, MODES, HORIZON)
+    return registry.build("discriminator", cfg, SPEC.obs, MODES, HORIZON)
 
 
 @functools.cache
@@ -150,6 +155,68 @@ def test_actor_under_vmap_over_parameters(name):
     )
     for i, p in enumerate((params, other)):
         np.testing.assert_allclose(found[i], log_ratio(name)(p, reference(), *part), rtol=1e-3, atol=2e-5)
+
+
+def sampled(name):
+    """(action, log density) of ROWS draws at the observations of `acted`, or None where actions have no density."""
+    if not hasattr(actor(name), "sample"):
+        return None
+    params, obs, z, _, _ = acted(name)
+    return jax.jit(actor(name).sample)(params, reference(), jax.random.key(11), obs, z)
+
+
+@pytest.mark.parametrize("name", ACTORS)
+def test_sampled_actions_are_those_that_are_played(name):
+    """The moments of their chunks agree with those of `act` within 5 standard errors of 2 x ROWS draws."""
+    if (found := sampled(name)) is None:
+        pytest.skip("not reparameterised")
+    action, log_prob = found
+    _, obs, _, played, _ = acted(name)
+    assert action.shape == (ROWS, actor(name).action_size)
+    assert log_prob.shape == (ROWS,)
+    chunk = jax.jit(actor(name).chunk)(reference(), jax.random.key(12), obs, action)
+    assert chunk.shape == played.shape
+    for power in (1, 2):
+        ours, theirs = (np.asarray(x, np.float64).reshape(ROWS, -1) ** power for x in (chunk, played))
+        error = np.sqrt((ours.var(0) + theirs.var(0)) / ROWS)
+        assert (np.abs(ours.mean(0) - theirs.mean(0)) < 5 * error).all()
+
+
+@pytest.mark.parametrize("name", ACTORS)
+def test_entropy_is_minus_the_mean_log_density(name):
+    """Within 5 standard errors of the samples, and 0.01 nats per number for quadrature."""
+    if (found := sampled(name)) is None:
+        pytest.skip("not reparameterised")
+    params, obs, z, _, _ = acted(name)
+    entropy = np.asarray(jax.jit(actor(name).entropy)(params, reference(), obs, z), np.float64)
+    gap = -np.asarray(found[1], np.float64) - entropy
+    assert abs(gap.mean()) < 5 * gap.std() / math.sqrt(ROWS) + 0.01 * actor(name).action_size
+
+
+@pytest.mark.parametrize("name", ACTORS)
+def test_actions_and_densities_are_differentiable_in_the_parameters(name):
+    """Against differences along one direction: (f(p + e d) - f(p - e d)) / 2e with e = 1e-2."""
+    if sampled(name) is None:
+        pytest.skip("not reparameterised")
+    params, obs, z, _, _ = acted(name)
+    rng = np.random.default_rng(4)
+    along = jax.tree.map(lambda p: rng.standard_normal(p.shape, np.float32), params)
+    along = {
+        **along,
+        **{k: jnp.zeros_like(params[k]) for k in ("base_mean", "base_std", "frequency") if k in params},
+    }
+
+    @jax.jit
+    def value(p):
+        action, log_prob = actor(name).sample(p, reference(), jax.random.key(13), obs[:64], z[:64])
+        return action.mean() + 0.1 * log_prob.mean()
+
+    gradient = jax.grad(value)(params)
+    found = sum(float(jnp.vdot(g, d)) for g, d in zip(*map(jax.tree.leaves, (gradient, along)), strict=True))
+    moved = [jax.tree.map(lambda p, d, e=e: p + e * d, params, along) for e in (1e-2, -1e-2)]
+    expected = (float(value(moved[0])) - float(value(moved[1]))) / 2e-2
+    assert abs(expected) > 1e-2
+    assert found == pytest.approx(expected, rel=0.05, abs=5e-3)
 
 
 @functools.cache

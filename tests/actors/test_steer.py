@@ -24,7 +24,7 @@ BASE_SAMPLES = 4096  # with which the actor measures the base
 
 def build(modes=3, policy=None, **fields):
     cfg = plugin("actor", "steer", **{"hidden": (8,), **fields})
-    return registry.build("actor", cfg, policy or NoisePolicy(SPEC), modes)
+    return registry.build("actor", cfg, spec=SPEC, policy=policy or NoisePolicy(SPEC), num_modes=modes)
 
 
 @functools.cache
@@ -243,6 +243,7 @@ def test_refuses_a_policy_without_noise():
         ("init_std", 1.5),
         ("init_features", 0),
         ("init_frequency", -1.0),
+        ("box", -1.0),
     ],
 )
 def test_refuses_what_cannot_work(field, value):
@@ -250,3 +251,32 @@ def test_refuses_what_cannot_work(field, value):
         build(**{field: value})
     assert info.value.field == f"actor.{field}"
     assert info.value.value == value
+
+
+def test_a_box_keeps_the_noise_inside_and_starts_near_the_base():
+    """One mode: w = c tanh(w' / c) of the base's own draws w'; moments by quadrature, 5 standard errors."""
+    rows, box = 20_000, 1.5
+    actor = build(1, box=box)
+    _, reference, params = make(modes=1)
+    obs, z = jnp.zeros((rows, 2)), jnp.zeros((rows,), jnp.int32)
+    action, log_prob = jax.jit(actor.sample)(params, reference, jax.random.key(14), obs, z)
+    mean, std = (np.asarray(params[name], np.float64) for name in ("base_mean", "base_std"))
+    nodes, weights = np.polynomial.hermite_e.hermegauss(60)
+    weights /= weights.sum()
+    squashed = box * np.tanh((mean[:, None] + std[:, None] * nodes) / box)
+    first, second = squashed @ weights, squashed**2 @ weights
+    found = np.asarray(action, np.float64)
+    assert np.abs(found).max() < box
+    assert (np.abs(found.mean(0) - first) < 5 * found.std(0) / math.sqrt(rows)).all()
+    assert (np.abs((found**2).mean(0) - second) < 5 * (found**2).std(0) / math.sqrt(rows)).all()
+    # and its density by the change of variables, in float64 where the wall is not too near
+    inner = (np.abs(found) < 0.99 * box).all(1)
+    x = box * np.arctanh(found[inner] / box)
+    expected = stats.norm.logpdf(x, mean, std).sum(1) - np.log(1 - (found[inner] / box) ** 2).sum(1)
+    np.testing.assert_allclose(np.asarray(log_prob)[inner], expected, rtol=1e-3, atol=2e-3)
+
+
+def test_refuses_to_steer_nothing():
+    with pytest.raises(ConfigError, match="nothing to steer") as info:
+        registry.build("actor", plugin("actor", "steer"), spec=SPEC, policy=None, num_modes=2)
+    assert info.value.field == "actor.name"

@@ -15,6 +15,7 @@ from mmbc_jax.nn.chunk_encoder import TransformerEncoder
 from mmbc_jax.nn.chunk_mlp import ChunkMLP
 from mmbc_jax.nn.chunk_transformer import ChunkTransformer
 from mmbc_jax.nn.chunk_unet import ChunkUNet
+from mmbc_jax.nn.obs_encoder import ObsEncoder
 from mmbc_jax.policies._codebook import Codebook, update
 
 torch = pytest.importorskip("torch", reason="the benchmarks' optional dependency")
@@ -39,6 +40,10 @@ def small(label: str):
     """The subject of that label with a network that compiles quickly."""
     subject = next(subject for subject in torch_subjects.SUBJECTS if subject.label == label)
     return dataclasses.replace(subject, spec=SPEC, options={**subject.options, **SMALL[label]})
+
+
+def encoder(octaves: int) -> ObsEncoder:
+    return ObsEncoder(SPEC.obs, octaves)
 
 
 def random_params(network, *arguments):
@@ -69,10 +74,10 @@ def check(ours, theirs) -> None:
 @pytest.mark.parametrize(
     "network",
     [
-        ChunkMLP(SPEC.chunk_shape, (16, 16, 8), "relu", residual=True, fourier_octaves=0, time_dim=6),
-        ChunkMLP(SPEC.chunk_shape, (8, 16), fourier_octaves=0),
-        ChunkMLP(SPEC.chunk_shape, (16, 8), fourier_octaves=3),
-        ChunkUNet(SPEC.chunk_shape, (8, 16, 24), width=12, fourier_octaves=0, time_dim=6),
+        ChunkMLP(encoder(0), SPEC.chunk_shape, (16, 16, 8), "relu", residual=True, time_dim=6),
+        ChunkMLP(encoder(0), SPEC.chunk_shape, (8, 16)),
+        ChunkMLP(encoder(3), SPEC.chunk_shape, (16, 8)),
+        ChunkUNet(encoder(0), SPEC.chunk_shape, (8, 16, 24), width=12, time_dim=6),
     ],
 )
 def test_networks_of_noisy_chunks_agree(network) -> None:
@@ -88,7 +93,7 @@ def test_networks_of_noisy_chunks_agree(network) -> None:
 
 def test_transformer_agrees() -> None:
     _, _, obs, z = inputs()
-    network = ChunkTransformer(SPEC.chunk_shape, width=12, depth=2, heads=3, fourier_octaves=0)
+    network = ChunkTransformer(encoder(0), SPEC.chunk_shape, width=12, depth=2, heads=3)
     params = random_params(network, None, None, obs, z)
     module = torch_subjects.make_network(network, SPEC, extra=2)
     torch_networks.copy_weights(params, module)
@@ -98,7 +103,7 @@ def test_transformer_agrees() -> None:
 
 def test_encoder_agrees() -> None:
     chunk, _, obs, _ = inputs()
-    network = TransformerEncoder(6, width=12, depth=2, heads=3, fourier_octaves=0)
+    network = TransformerEncoder(encoder(0), 6, width=12, depth=2, heads=3)
     params = random_params(network, chunk, obs)
     module = torch_subjects.make_network(network, SPEC)
     torch_networks.copy_weights(torch_transformer.in_blocks(params), module)
@@ -107,7 +112,7 @@ def test_encoder_agrees() -> None:
 
 def test_features_in_front_of_other_networks_are_refused() -> None:
     with pytest.raises(ValueError, match="only the MLP"):
-        torch_subjects.make_network(ChunkUNet(SPEC.chunk_shape, (8, 16), width=12, fourier_octaves=1), SPEC)
+        torch_subjects.make_network(ChunkUNet(encoder(1), SPEC.chunk_shape, (8, 16), width=12), SPEC)
 
 
 def test_weights_that_do_not_fit_are_refused() -> None:

@@ -15,11 +15,12 @@ from scipy import stats
 from mmbc_jax.core import registry
 from mmbc_jax.core.config import plugin
 from mmbc_jax.core.errors import ConfigError
+from mmbc_jax.core.observations import ObsSpec
 
 
 def make(horizon=6, obs_dim=1, modes=4, **fields):
     cfg = plugin("discriminator", "categorical", **{"hidden": (32,), **fields})
-    return registry.build("discriminator", cfg, obs_dim, modes, horizon)
+    return registry.build("discriminator", cfg, ObsSpec.vector(obs_dim), modes, horizon)
 
 
 def remember(q, values):
@@ -109,7 +110,7 @@ def learned():
     tx = optax.adam(1e-2)
 
     def run(centres, commanded, noise, key):
-        noisy = dataclasses.replace(q, noise=noise)
+        noisy = dataclasses.replace(q, options=q.options.replace(noise=noise))
         key_init, key_train, key_test, key_q = jax.random.split(key, 4)
 
         def draw(key, rows):

@@ -1,46 +1,49 @@
-"""Behavioural cloning: the averaged weights, the schedule, the checks of its section."""
+"""Behavioural cloning: the averaged weights, the schedule, where it starts, the checks of its section."""
 
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mmbc_jax.core import registry
+from mmbc_jax.core.config import plugin
 from mmbc_jax.core.errors import ConfigError
-from mmbc_jax.learners import bc
-from tests.toys import cloning as _toy
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _without_key_checks():
-    """JAX takes a scan over keys under vmap for a reuse; test_epoch.py checks single runs instead."""
-    with jax.debug_key_reuse(False):
-        yield
+from mmbc_jax.core.learning import COMBINE, Parts
+from mmbc_jax.learners._cloning import policy_hparams
+from tests.learners import _cloned
+from tests.learners._cloned import SPEC, arrays, same
 
 
 @pytest.fixture(scope="module")
 def history():
-    """[states before and after each of 6 steps] and the metrics of each, run 0 of 8."""
-    state, shared = _toy.start("bc")
-    states, rows = [jax.tree.map(lambda x: x[0], state.replace(key=()))], []
+    """[states before and after each of 6 steps] and the metrics of each."""
+    learner, shared = _cloned.learner(), _cloned.shared()
+    init = jax.jit(lambda key: learner.init(key, _cloned.hparams(), None, shared))
+    step = jax.jit(learner.train_step)
+    states, rows = [init(jax.random.key(0))], []
     for _ in range(6):
-        state, metrics = _toy.epoch("bc")(state, shared)
-        states.append(jax.tree.map(lambda x: x[0], state.replace(key=())))
-        rows.append({name: float(value[0, 0]) for name, value in metrics.items()})
+        state, metrics = step(states[-1], shared)
+        states.append(state)
+        rows.append({name: float(value) for name, value in metrics.items()})
     return states, rows
 
 
 def test_weights_are_averaged_with_a_warm_up(history):
     """ema <- d ema + (1 - d) params with d = min(.998, (1 + step) / (10 + step)): .1, 2/11, 3/12, .."""
     states, _ = history
-    average = _toy.arrays(states[0].params)
+    average = arrays(states[0].params)
     for i, state in enumerate(states[1:]):
         d = (1 + i) / (10 + i)
-        moved = _toy.arrays(state.params)
+        moved = arrays(state.params)
         average = [d * e + (1 - d) * p for e, p in zip(average, moved, strict=True)]
-        for found, expected in zip(_toy.arrays(state.ema), average, strict=True):
+        for found, expected in zip(arrays(state.ema), average, strict=True):
             np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
-    assert bc.reference(states[-1]).params is states[-1].ema
+    subject = _cloned.learner().subject(states[-1], jax.random.key(1))
+    assert subject.reference.params is states[-1].ema
+    assert (subject.actor, subject.reward) == ({}, {})
+    assert subject.normalizer is states[-1].stats["normalizer"]
 
 
 def test_learning_rate_follows_the_schedule(history):
@@ -60,19 +63,61 @@ def test_steps_are_counted_and_the_loss_is_the_policys(history):
         assert row["train/skipped_updates"] == 0
 
 
+def test_counters_are_declared(history):
+    _, rows = history
+    logs = _cloned.learner().logs
+    assert logs == {"train/skipped_updates": "last", "train/skipped_in_a_row": "last"}
+    assert set(logs) <= set(rows[0])
+    assert set(logs.values()) <= set(COMBINE)
+    assert _cloned.learner().env_steps == 0
+
+
 def test_the_first_step_has_the_size_of_the_learning_rate(history):
     """Adam's first step is rate * sign(gradient); weight decay adds at most 1e-4 of each weight."""
     states, _ = history
     largest = []
-    for old, new in zip(_toy.arrays(states[0].params), _toy.arrays(states[1].params), strict=True):
+    for old, new in zip(arrays(states[0].params), arrays(states[1].params), strict=True):
         largest.append(np.abs(new - old).max())
         assert largest[-1] <= 4e-3 * (1 + 1e-4 * np.abs(old).max()) + 1e-7
     assert max(largest) > 3.9e-3
 
 
+def test_a_warm_start_takes_the_average_and_a_fresh_optimiser(history):
+    """The state after 6 steps as a parent: its ema, no moments, and step 0."""
+    states, _ = history
+    learner, shared = _cloned.learner(), _cloned.shared()
+    start = learner.init(jax.random.key(2), _cloned.hparams(), states[-1], shared)
+    assert same(start.params, states[-1].ema)
+    assert same(start.ema, states[-1].ema)
+    assert not same(start.params, states[-1].params)
+    assert same(start.opt_state, states[0].opt_state)
+    assert int(start.step) == 0
+    moved, _ = jax.jit(learner.train_step)(start, shared)
+    assert not same(moved.params, start.params)
+
+
+def test_a_policy_sees_at_most_2048_spread_windows_before_training():
+    """5000 windows whose observation is their number: the first, the last, and equal steps between them."""
+    seen = []
+
+    class Looking:
+        spec = SPEC
+
+        def init(self, key, sample_batch):
+            seen.append(sample_batch.obs[:, 0])
+            return _cloned.policy().init(key, sample_batch)
+
+    learner = registry.build("learner", plugin("learner", "bc"), Parts(SPEC, 4, policy=Looking()))
+    windows, normalizer = _cloned.shared(5000)
+    numbered = windows.replace(obs=jnp.tile(jnp.arange(5000.0)[:, None], (1, 2)))
+    learner.init(jax.random.key(3), _cloned.hparams(), None, (numbered, normalizer))
+    (found,) = seen
+    np.testing.assert_array_equal(found, np.linspace(0, 4999, 2048).round())
+
+
 def test_a_section_of_hparams():
     hp = {"policy.pull": 1, "policy.push": 2, "policyx.no": 3, "bc.learning_rate": 4}
-    assert bc.policy_hparams(hp, "policy") == {"pull": 1, "push": 2}
+    assert policy_hparams(hp) == {"pull": 1, "push": 2}
 
 
 @pytest.mark.parametrize(
@@ -90,9 +135,16 @@ def test_a_section_of_hparams():
     ],
 )
 def test_config_is_checked(field, value):
-    cfg = bc.default_config()
-    bc.check_config(cfg)
+    options = registry.find("learner", "bc").options
+    cfg = plugin("learner", "bc")
+    options.from_config(cfg, "bc")
     cfg[field] = value
     with pytest.raises(ConfigError) as info:
-        bc.check_config(cfg)
+        options.from_config(cfg, "bc")
     assert info.value.field == f"bc.{field}"
+
+
+def test_needs_a_policy():
+    with pytest.raises(ConfigError) as info:
+        registry.build("learner", plugin("learner", "bc"), Parts(SPEC, 4))
+    assert info.value.field == "policy.name"

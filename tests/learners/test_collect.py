@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import jax
@@ -13,11 +14,12 @@ from mmbc_jax.core import registry
 from mmbc_jax.core.config import plugin
 from mmbc_jax.core.types import PolicySpec, Variables
 from mmbc_jax.envs import wrappers
-from mmbc_jax.learners._collect import Collector
+from mmbc_jax.learners._collect import Collector, normalised
 from mmbc_jax.ops.normalisation import Normalizer
 from tests.toys.noise_policy import NoisePolicy
 
 B, T, H, LENGTH, MODES, GAMMA = 64, 11, 4, 16, 3, 0.9
+SPEC = PolicySpec(2, 2, H)
 SCALE = Normalizer(-2 * jnp.ones(2), 2 * jnp.ones(2), -jnp.ones(2), jnp.ones(2))
 
 
@@ -28,15 +30,23 @@ def _without_key_checks():
         yield
 
 
+@functools.cache
+def actor():
+    policy = NoisePolicy(SPEC, prior="normal")
+    cfg = plugin("actor", "steer", hidden=(8,))
+    return registry.build("actor", cfg, spec=SPEC, policy=policy, num_modes=MODES)
+
+
 @pytest.fixture(scope="module")
 def collector():
-    policy = NoisePolicy(PolicySpec(2, 2, H), prior="normal")
-    q = plugin("discriminator", "categorical", input="history", hidden=(8,))
     env = registry.build("env", plugin("env", "landscape"))
+    q = plugin("discriminator", "categorical", input="history", hidden=(8,))
+    q = registry.build("discriminator", q, SPEC.obs, MODES, LENGTH // H)
     return Collector(
         env=wrappers.make(env, exec_len=H, gamma=GAMMA),
-        actor=registry.build("actor", plugin("actor", "steer", hidden=(8,)), policy, MODES),
-        discriminator=registry.build("discriminator", q, 2, MODES, LENGTH // H),
+        act=actor().act,
+        reward=registry.build("reward", plugin("reward", "mi"), discriminator=q, horizon=LENGTH // H),
+        num_modes=MODES,
         num_envs=B,
         exec_len=H,
         length=LENGTH,
@@ -45,7 +55,7 @@ def collector():
 
 @pytest.fixture(scope="module")
 def collect(collector):
-    """`collect(horizon, later) -> (first loop, loop after T decisions, trajectory)`.
+    """`collect(horizon, later) -> (first loop, loop after T decisions, normalised transitions)`.
 
     Episodes of the first loop have `horizon` control steps, those that start during the T decisions `later`.
     """
@@ -54,9 +64,10 @@ def collect(collector):
     def run(key, horizon, later):
         key_params, key_init, key_collect = jax.random.split(key, 3)
         reference = Variables({}, {"prior": {}})
-        params = collector.actor.init(key_params, reference)
+        params = actor().init(key_params, reference)
         start = collector.init(key_init, SCALE, horizon)
-        return start, *collector.collect(start, params, reference, SCALE, key_collect, T, later)
+        loop, visited = collector.collect(start, params, reference, SCALE, key_collect, T, later)
+        return start, loop, normalised(visited, SCALE)
 
     def call(horizon=LENGTH, later=LENGTH, seed=0):
         return jax.device_get(run(jax.random.key(seed), jnp.asarray(horizon), jnp.asarray(later)))
@@ -99,7 +110,7 @@ def test_z_is_constant_within_an_episode_and_drawn_anew_at_its_end(collect):
 def test_memory_starts_anew_with_every_episode(collect, collector):
     """A history's slots hold the episode's own observations, those to come the present one."""
     _, _, trajectory = collect()
-    assert collector.discriminator.slots == 5
+    assert collector.reward.discriminator.slots == 5
     slots = trajectory.features[..., :-1].reshape(T, B, 5, 2)
     after = trajectory.final_features[..., :-1].reshape(T, B, 5, 2)
     for t in range(T):
@@ -163,3 +174,16 @@ def test_actions_depend_on_the_key_alone(collect):
     first, second, other = collect(), collect(), collect(seed=1)
     np.testing.assert_array_equal(first[2].final_obs, second[2].final_obs)
     assert not np.allclose(first[2].final_obs, other[2].final_obs)
+
+
+def test_wandering_visits_what_uniform_chunks_reach(collector):
+    """From N(0, .05^2), 16 steps of .15 U(-1, 1): after t steps variance .05^2 + t .15^2 / 3 per axis (5 sigma).
+
+    Observations come every 4 steps, the fifth from a new start; of n normal numbers the variance has the
+    relative error sqrt(2 / n), and sums of uniforms have shorter tails.
+    """
+    found = np.asarray(jax.jit(lambda key: collector.wander(key, 5, (H, 2)))(jax.random.key(3)))
+    assert found.shape == (5, B, 2)
+    for decision, steps in enumerate((0, 4, 8, 12, 0)):
+        expected = 0.05**2 + steps * 0.15**2 / 3
+        assert abs(found[decision].var() / expected - 1) < 5 * math.sqrt(2 / (2 * B))

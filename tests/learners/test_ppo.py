@@ -7,7 +7,6 @@ If a probe fails, look at what it alone needs:
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import jax
@@ -18,16 +17,14 @@ import pytest
 from mmbc_jax.core import registry
 from mmbc_jax.core.config import plugin
 from mmbc_jax.core.errors import ConfigError
-from mmbc_jax.core.types import PolicySpec, Variables
-from mmbc_jax.envs import wrappers
-from mmbc_jax.learners import ppo as rl
-from mmbc_jax.learners._collect import Collector
-from mmbc_jax.nn.critic import Critic
-from mmbc_jax.ops.normalisation import Normalizer
-from mmbc_jax.runs.epoch import compile_program, make_epoch
-from tests.toys.probes import LENGTH, NEVER, IdentityPolicy, Probe, probe
+from mmbc_jax.core.types import Variables
+from mmbc_jax.learners._ppo_update import RATES
+from mmbc_jax.learners._start import episode_horizon
+from tests.learners import _probed
+from tests.learners._probed import GAMMA
+from tests.toys.probes import LENGTH, NEVER, probe
 
-GAMMA, ITERATIONS = 0.5, 120
+ITERATIONS = 120
 PROBES = {
     "constant": probe(constant=1.0),
     "observed": probe(observed=1.0),
@@ -49,56 +46,38 @@ def _without_key_checks():
         yield
 
 
-def make_learner():
-    cfg = rl.default_config()
-    cfg.update({"num_envs": 64, "decisions": 4, "epochs": 4, "minibatches": 2, "gamma": GAMMA})
-    policy = IdentityPolicy(PolicySpec(3, 1, 1))
-    q = plugin("discriminator", "categorical", input="state", hidden=(16,), noise=0.2)
-    collector = Collector(
-        env=wrappers.make(Probe(), exec_len=1, gamma=GAMMA),
-        actor=registry.build(
-            "actor", plugin("actor", "steer", hidden=(16,), fourier_octaves=0, init_std=0.7), policy, 2
-        ),
-        discriminator=registry.build("discriminator", q, 3, 2, LENGTH),
-        num_envs=64,
-        exec_len=1,
-        length=LENGTH,
-    )
-    return rl.Learner(cfg, collector, Critic((32,), 2, octaves=0))
-
-
-LEARNER = make_learner()
-IDENTITY = Normalizer(-jnp.ones(3), jnp.ones(3), -jnp.ones(1), jnp.ones(1))
+LEARNER = _probed.build(
+    plugin(
+        "learner",
+        "ppo",
+        **{"num_envs": 64, "decisions": 4, "epochs": 4, "minibatches": 2, "gamma": GAMMA},
+        **{"critic_hidden": (32,), "critic_octaves": 0},
+    ),
+    plugin("actor", "steer", hidden=(16,), fourier_octaves=0, init_std=0.7),
+    plugin("discriminator", "categorical", input="state", hidden=(16,), noise=0.2),
+)
 
 
 def make_hparams(**changes):
     """[R] scalars: quick learning, no target KL, no MI but in the two probes of it."""
-    values = {name: getattr(rl.default_config(), name.removeprefix("ppo.")) for name in rl.TRACED}
-    values |= {"ppo.learning_rate": 5e-3, "ppo.critic_learning_rate": 1e-2, "ppo.target_kl": 1e9}
-    values |= {"ppo.discriminator_learning_rate": 1e-2, **changes}
-    runs = jnp.arange(len(NAMES))
-    phase = rl.Phase(ITERATIONS, 1.0, LENGTH, True).hparams(
-        (runs >= NAMES.index("modes")).astype(jnp.float32)
-    )
-    phase["phase.train_discriminator"] = (runs != NAMES.index("frozen")).astype(jnp.float32)
-    return {**{name: jnp.full(len(NAMES), value, jnp.float32) for name, value in values.items()}, **phase}
+    quick = {"learning_rate": 5e-3, "critic_learning_rate": 1e-2, "target_kl": 1e9}
+    quick |= {"discriminator_learning_rate": 1e-2, **changes}
+    runs = np.arange(len(NAMES))
+    stage = {
+        "iterations": ITERATIONS,
+        "mi_coef": runs >= NAMES.index("modes"),
+        "train_reward": runs != NAMES.index("frozen"),
+    }
+    return _probed.hparams("ppo", len(NAMES), stage, **quick)
 
 
 @pytest.fixture(scope="module")
 def begin():
     """`begin(hparams, probes) -> state` of one run for each probe; all runs share their keys."""
-
-    def init(hparams, params, key):
-        key_params, key_state = jax.random.split(key)
-        reference = Variables({})
-        fresh = LEARNER.init_params(key_params, reference, 3)
-        state = LEARNER.init_state(fresh, reference, IDENTITY, key_state, hparams)
-        env = state.env_state.env
-        params = jax.tree.map(lambda x: jnp.full(LEARNER.cfg.num_envs, x), params)
-        env = env.replace(info={**env.info, "params": params})
-        return state.replace(env_state=state.env_state.replace(env=env))
-
-    compiled = jax.jit(jax.vmap(init, (0, 0, None)))
+    parent = _probed.cloned()
+    compiled = jax.jit(
+        jax.vmap(lambda hp, probe, key: _probed.start(LEARNER, hp, probe, key, parent), (0, 0, None))
+    )
 
     def make(hparams=None, probes=PROBES):
         stacked = jax.tree.map(lambda *x: jnp.stack(x), *probes.values())
@@ -110,13 +89,11 @@ def begin():
 @pytest.fixture(scope="module")
 def step():
     """One iteration of all runs, compiled once for the whole file; metrics [R]."""
-    programs = []
+    compiled = jax.jit(jax.vmap(lambda state: LEARNER.train_step(state, ())))
 
     def one(state):
-        if not programs:
-            programs.append(compile_program(make_epoch(LEARNER.train_step, 1, 1, "vmap"), state, ()))
-        state, metrics = programs[0](state, ())
-        return state, jax.tree.map(lambda x: np.asarray(x)[:, 0], metrics)
+        state, metrics = compiled(state)
+        return state, jax.tree.map(np.asarray, metrics)
 
     return one
 
@@ -217,8 +194,8 @@ def test_a_frozen_discriminator_stays_bit_for_bit(begin, learned):
     before, after = begin(), learned[0]
     same = jax.tree.map(
         lambda a, b: [np.array_equal(a[i], b[i]) for i in range(len(NAMES))],
-        before.params["discriminator"],
-        after.params["discriminator"],
+        before.params["reward"],
+        after.params["reward"],
     )
     same = np.array(jax.tree.leaves(same, is_leaf=lambda x: isinstance(x, list)))
     assert same[:, NAMES.index("frozen")].all()
@@ -247,7 +224,7 @@ def adam_steps(state, part):
 
 def test_target_kl_stops_the_actor_alone(begin, step):
     """The first update sees ratio 1 and KL 0; the second finds the KL of the first and is the last."""
-    stopped, metrics = step(begin(make_hparams(**{"ppo.target_kl": 1e-6})))
+    stopped, metrics = step(begin(make_hparams(**{"target_kl": 1e-6})))
     free, free_metrics = step(begin())
     aimed = NAMES.index("aimed")
     assert metrics["ppo/kl_stopped"][aimed] == 1
@@ -255,8 +232,8 @@ def test_target_kl_stops_the_actor_alone(begin, step):
     assert adam_steps(free, "actor")[aimed] == UPDATES
     assert 1 <= adam_steps(stopped, "actor")[aimed] <= 2
     assert adam_steps(stopped, "critic")[aimed] == UPDATES
-    assert adam_steps(stopped, "discriminator")[aimed] == UPDATES
-    for part, same in (("actor", False), ("critic", True), ("discriminator", True)):
+    assert adam_steps(stopped, "reward")[aimed] == UPDATES
+    for part, same in (("actor", False), ("critic", True), ("reward", True)):
         pairs = zip(jax.tree.leaves(free.params[part]), jax.tree.leaves(stopped.params[part]), strict=True)
         assert all(np.array_equal(a[aimed], b[aimed]) for a, b in pairs) == same
     again, metrics = step(stopped)  # the stop lasts one iteration
@@ -273,10 +250,10 @@ def test_a_gradient_that_is_not_finite_is_skipped_and_counted(begin, step):
     expected[bad] = 2 * UPDATES
     np.testing.assert_array_equal(metrics["train/skipped_updates"], expected)
     np.testing.assert_array_equal(metrics["train/skipped_in_a_row"], expected / 2)
-    for part in ("actor", "critic", "discriminator"):
+    for part in ("actor", "critic", "reward"):
         old, new = jax.tree.leaves(start.params[part]), jax.tree.leaves(state.params[part])
         kept = [np.array_equal(a[bad], b[bad]) for a, b in zip(old, new, strict=True)]
-        assert all(kept) == (part != "discriminator")
+        assert all(kept) == (part != "reward")
         for a, b in zip(new, jax.tree.leaves(healthy.params[part]), strict=True):
             np.testing.assert_array_equal(np.delete(a, bad, 0), np.delete(b, bad, 0))
     state, metrics = step(state)
@@ -286,14 +263,20 @@ def test_a_gradient_that_is_not_finite_is_skipped_and_counted(begin, step):
 
 def test_horizon_grows_linearly_to_the_full_length():
     """From 4 to 16 control steps over 5 iterations: 4, 7, 10, 13, 16, and 16 from there on."""
-    learner = dataclasses.replace(LEARNER, collector=dataclasses.replace(LEARNER.collector, length=16))
-    hparams = {"phase.start_horizon": jnp.asarray(4.0), "phase.iterations": jnp.asarray(5.0)}
-    found = [int(learner.horizon(jnp.asarray(i), hparams)) for i in range(7)]
+    hparams = {"stage.start_horizon": jnp.asarray(4.0), "stage.iterations": jnp.asarray(5.0)}
+    found = [int(episode_horizon(jnp.asarray(i), hparams, 16)) for i in range(7)]
     assert found == [4, 7, 10, 13, 16, 16, 16]
-    single = {**hparams, "phase.iterations": jnp.asarray(1.0)}
-    assert int(learner.horizon(jnp.asarray(0), single)) == 4
-    full = {**hparams, "phase.start_horizon": jnp.asarray(16.0)}
-    assert int(learner.horizon(jnp.asarray(0), full)) == 16
+    single = {**hparams, "stage.iterations": jnp.asarray(1.0)}
+    assert int(episode_horizon(jnp.asarray(0), single, 16)) == 4
+    full = {**hparams, "stage.start_horizon": jnp.asarray(16.0)}
+    assert int(episode_horizon(jnp.asarray(0), full, 16)) == 16
+
+
+def test_counters_and_control_steps_are_declared(learned):
+    assert LEARNER.logs == {"train/skipped_updates": "last", "train/skipped_in_a_row": "last"}
+    assert set(LEARNER.logs) <= set(learned[1])
+    assert LEARNER.env_steps == 64 * 4  # chunks of one step
+    assert set(RATES) == {"actor", "critic", "reward"} == set(learned[0].params)
 
 
 @pytest.mark.parametrize(
@@ -305,14 +288,14 @@ def test_horizon_grows_linearly_to_the_full_length():
         ("gae_lambda", -0.1),
         ("target_kl", 0.0),
         ("minibatches", 7),
-        ("mi_payment", "cash"),
         ("entropy_coef", -1.0),
     ],
 )
 def test_config_is_checked(field, value):
-    cfg = rl.default_config()
-    rl.check_config(cfg)
+    options = registry.find("learner", "ppo").options
+    cfg = plugin("learner", "ppo")
+    options.from_config(cfg, "learner")
     cfg[field] = value
     with pytest.raises(ConfigError) as info:
-        rl.check_config(cfg)
-    assert info.value.field == f"ppo.{field}"
+        options.from_config(cfg, "learner")
+    assert info.value.field == f"learner.{field}"

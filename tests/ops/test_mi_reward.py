@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmbc_jax.ops.mi_reward import PAYMENTS, absorbing_weight, information, mi_reward
+from mmbc_jax.ops.mi_reward import PAYMENTS, absorbing_weight, information
 
 HORIZON = 6
 
@@ -42,7 +42,7 @@ def episode(payment, phi, *, ends_at=None, failed=False, horizon=HORIZON, discou
         over[ends_at] = 1.0
     remaining = horizon - 1 - np.arange(n)
     paths = map(jnp.asarray, (phi[:-1], phi[1:], over, over * failed, remaining))
-    found = mi_reward(payment, *paths, horizon, discount)
+    found = PAYMENTS[payment](*paths, horizon, discount)
     return np.asarray(found)
 
 

@@ -10,8 +10,8 @@ from mmbc_jax.runs import setup as setup_lib
 from mmbc_jax.runs import stages as stages_lib
 from mmbc_jax.runs.grid import config_grid
 from mmbc_jax.runs.restored import dummy_shared, restore
-
 from tests.toys.landscape import finished_run, toy_config
+
 from .test_checkpoint import raw
 
 ALL = ("bc", "baseline", "discover", "finetune", "plain")

@@ -16,8 +16,9 @@ from mmbc_jax.runs import setup as setup_lib
 from mmbc_jax.runs import stages
 from mmbc_jax.runs.epoch import make_epoch
 from mmbc_jax.runs.grid import Grid, config_grid, run_keys
-from mmbc_jax.runs.options import base_config
+from mmbc_jax.runs.mesh import make_mesh
 from mmbc_jax.runs.programs import Programs
+from mmbc_jax.runs.sections import base_config
 
 
 def config(env: str = "landscape") -> ConfigDict:
@@ -108,7 +109,7 @@ def shapes(name: str, env: str = "landscape"):
 def epoch_fn(name: str, mode: str = "vmap", env: str = "landscape"):
     """The epoch of one step of a stage, not compiled."""
     own = stage(name, env)
-    return make_epoch(own.train_step, 1, 1, mode, own.learner.logs)
+    return make_epoch(own.train_step, 1, 1, make_mesh(mode), own.learner.logs)
 
 
 @functools.cache
@@ -116,7 +117,7 @@ def programs(mode: str) -> Programs:
     """What compiles the epochs of every test in this process."""
     cfg = config()
     cfg.sweep.mode = mode
-    return Programs(setup_lib.build(cfg))
+    return Programs(setup_lib.build(cfg), make_mesh(mode))
 
 
 def epoch(name: str, mode: str = "vmap"):

@@ -74,6 +74,18 @@ class Probe:
         )
 
 
+class Remote(Probe):
+    """The probe in units that no network could use as they are: it observes 500 + 1000 o."""
+
+    def reset(self, key: Key, params: PyTree | None = None) -> State:
+        state = super().reset(key, params)
+        return state.replace(obs=500.0 + 1000.0 * state.obs)
+
+    def step(self, state: State, action: Array) -> State:
+        stepped = super().step(state.replace(obs=(state.obs - 500.0) / 1000.0), action)
+        return stepped.replace(obs=500.0 + 1000.0 * stepped.obs)
+
+
 @dataclasses.dataclass(frozen=True)
 class IdentityPolicy:
     """The chunk is the noise: w ~ N(0, I), chunk = w."""

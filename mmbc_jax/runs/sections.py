@@ -1,7 +1,7 @@
 """The sections of a configuration, the neutral one that every file in `configs/` starts from, and the checks.
 
-A configuration is a ConfigDict of sections. Those that select a plug-in (`env`, `policy`, `prior`, `sampler`, `actor`
-and `discriminator`, `reward`, `learner`, `baseline`) hold `name` and the plug-in's options; the others hold the options
+A configuration is a ConfigDict of sections. Those that select a plug-in (`env`, `policy`, `prior`, `sampler`,
+`actor`, `discriminator`, `reward`, `learner`, `baseline`) hold `name` and its options; the others hold the options
 below. A stage names an actor, reward or learner of its own in its section (`plain.actor.name=...`).
 """
 
@@ -21,7 +21,7 @@ from mmbc_jax.data import load
 from mmbc_jax.data.windows import WINDOWS
 from mmbc_jax.diagnostics import chosen
 from mmbc_jax.policies.wrappers.coordinates import COORDINATES
-from mmbc_jax.runs import epoch
+from mmbc_jax.runs.mesh import MODES, MeshOptions
 
 STAGES = ("bc", "baseline", "dagger", "discover", "finetune", "plain")
 STAGE_PARTS = ("actor", "reward", "learner")
@@ -85,7 +85,9 @@ class DataOptions(Options):
 
     path: str = option("", "file of demonstrations; empty to record the environment's scripted expert")
     episodes: int = option(1000, "recorded from the expert", low=1)
-    noise: float = option(0.0, "execution noise of the expert, in units of the action range", low=0.0, high=2.0)
+    noise: float = option(
+        0.0, "execution noise of the expert, in units of the action range", low=0.0, high=2.0
+    )
     seed: int = option(0, "of the recording and of the split", low=0, high=2**32 - 1)
     holdout: float = option(0.1, "share of episodes kept for validation", low=0.0, high=0.9)
     windows: str = option(
@@ -134,7 +136,7 @@ class SweepOptions(Options):
 
     grid: str = option("", 'swept traced scalars, "section.field=1,2; section.field=3,4" for a full product')
     mode: str = option(
-        "vmap", "how runs share a device: all at once, or in turn; shard: over devices", choices=epoch.MODES
+        "vmap", "how runs share a device: all at once, or in turn; shard: over devices", choices=MODES
     )
 
 
@@ -143,6 +145,9 @@ class CheckpointOptions(Options):
     """Checkpoints."""
 
     every_epochs: int = option(1, "epochs between two", low=1)
+    buffer_every_epochs: int = option(
+        5, "the same for learners with a replay buffer, whose states are large", low=1
+    )
     keep: int = option(2, "how many of the newest are kept", low=1)
 
 
@@ -154,6 +159,7 @@ SECTIONS: dict[str, type[Options]] = {
     "plain": PlainOptions,
     "evaluation": EvaluationOptions,
     "sweep": SweepOptions,
+    "mesh": MeshOptions,
     "checkpoint": CheckpointOptions,
 }
 TUNING = ("discover", "finetune", "plain")

@@ -1,0 +1,43 @@
+"""Mean and variance of a stream of numbers, batch by batch."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from mmbc_jax.core.types import Array
+
+
+class Moments(NamedTuple):
+    """Moments of all rows so far.
+
+    Attributes:
+      count: [] float32 rows.
+      mean: [D].
+      variance: [D] of the population: the mean of squared differences from `mean`.
+    """
+
+    count: Array
+    mean: Array
+    variance: Array
+
+
+def moments_of(rows: Array) -> Moments:
+    """Moments of one batch [..., D] of at least one row."""
+    flat = rows.reshape(-1, rows.shape[-1])
+    return Moments(jnp.asarray(float(flat.shape[0])), flat.mean(0), flat.var(0))
+
+
+def merge(a: Moments, b: Moments) -> Moments:
+    """Moments of two batches together (Chan, Golub and LeVeque 1979, in shares of the count).
+
+    With f = n_b / (n_a + n_b) and d = mean_b - mean_a: mean = mean_a + f d and
+    variance = (1 - f) variance_a + f variance_b + f (1 - f) d^2. No sum grows with the count, so float32 carries
+    it for as long as the count itself is exact to a few digits.
+    """
+    count = a.count + b.count
+    share = b.count / count
+    step = b.mean - a.mean
+    variance = (1.0 - share) * a.variance + share * b.variance + share * (1.0 - share) * jnp.square(step)
+    return Moments(count, a.mean + share * step, variance)
