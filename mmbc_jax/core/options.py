@@ -16,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Self, TypeVar
 
 from ml_collections import ConfigDict
 
@@ -91,7 +91,7 @@ def option(
     """
     allowed = None if choices is None else tuple(choices)
     rule = Rule(help, low, high, open_low, allowed, length, filled, traced)
-    return cast(_Value, dataclasses.field(default=default, metadata={"rule": rule}))
+    return dataclasses.field(default=default, metadata={"rule": rule})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
