@@ -25,8 +25,8 @@ from mmbc_jax.core.types import PyTree
 from mmbc_jax.learners import ppo as rl
 from mmbc_jax.learners.ppo import Learner
 from mmbc_jax.runs import setup
-from mmbc_jax.runs.options import base_config
 from mmbc_jax.runs.epoch import Program, compile_program, make_epoch, stack_runs
+from mmbc_jax.runs.sections import base_config
 
 MODES = (32, 1)  # |Z| of the default fine-tuning and of the conventional one
 WHOLE = "iteration"

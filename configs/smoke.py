@@ -7,7 +7,7 @@ Expect:  under a minute on two cores; the figures mean little at this size.
 from ml_collections import ConfigDict
 
 from mmbc_jax.core.config import plugin
-from mmbc_jax.runs.options import base_config
+from mmbc_jax.runs.sections import base_config
 
 
 def get_config() -> ConfigDict:

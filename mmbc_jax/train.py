@@ -47,7 +47,7 @@ def parse(argv: Sequence[str]) -> tuple[ConfigDict, Path]:
 
 def _options_help(config: ConfigDict) -> str:
     """Every option of a configuration in a line of its own, with its present value."""
-    from mmbc_jax.runs.options import options_table
+    from mmbc_jax.runs.sections import options_table
 
     lines = ["options, set as --config.KEY=VALUE (~: a sweep varies it inside one compilation):"]
     for row in options_table(config):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mmbc_jax.core import registry
 from mmbc_jax.core.options import Described, describe
-from mmbc_jax.runs.options import CLONING, SECTIONS, RunOptions, learner_options
+from mmbc_jax.runs.sections import CLONING, SECTIONS, RunOptions, learner_options
 
 PAGE = Path(__file__).parents[1] / "docs" / "options.md"
 _INTRO = """# Options

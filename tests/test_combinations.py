@@ -62,6 +62,7 @@ def small(config, chosen):
         for field, value in NETWORK.items():
             if field in config[section]:
                 config[section][field] = value
+    config.learner.update({"iterations_per_epoch": 1, "num_envs": 4, "decisions": 2})
     rest = {
         key: value
         for key, value in chosen.items()
@@ -112,7 +113,7 @@ def refusal(chosen, stages) -> ConfigError | None:
 def test_it_trains_or_is_refused(chosen, stages):
     error = refusal(chosen, stages)
     if error is not None:
-        sections = {key.split(".")[0] for key in chosen} | {"sampler", "prior", "policy", "env"}
+        sections = {key.split(".")[0] for key in chosen} | {"sampler", "prior", "policy", "env", "actor"}
         assert error.field.split(".")[0] in sections, error
         assert "\n" not in str(error)
         assert error.allowed

@@ -8,7 +8,7 @@ Expect:  2 minutes on two cores; success .36 for the flow, 0 for the regression.
 from ml_collections import ConfigDict
 
 from mmbc_jax.core.config import plugin
-from mmbc_jax.runs.options import base_config
+from mmbc_jax.runs.sections import base_config
 
 
 def get_config() -> ConfigDict:

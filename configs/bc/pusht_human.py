@@ -8,7 +8,7 @@ Expect:  3 minutes on two cores; held-out errors of single answers and of the be
 from ml_collections import ConfigDict
 
 from mmbc_jax.core.config import plugin
-from mmbc_jax.runs.options import base_config
+from mmbc_jax.runs.sections import base_config
 
 
 def get_config() -> ConfigDict:

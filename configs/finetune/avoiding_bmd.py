@@ -7,7 +7,7 @@ Expect:  3 to 4 minutes on two cores; success .99 with 17 to 21 of 24 ways kept,
 from ml_collections import ConfigDict
 
 from mmbc_jax.core.config import plugin
-from mmbc_jax.runs.options import base_config
+from mmbc_jax.runs.sections import base_config
 
 
 def get_config() -> ConfigDict:

@@ -7,7 +7,7 @@ Expect:  under 4 minutes on two cores, 3 seeds; 4 of 4 goals kept, one without t
 from ml_collections import ConfigDict
 
 from mmbc_jax.core.config import plugin
-from mmbc_jax.runs.options import base_config
+from mmbc_jax.runs.sections import base_config
 
 
 def get_config() -> ConfigDict:

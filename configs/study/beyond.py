@@ -8,7 +8,7 @@ Expect:  2 minutes on two cores; success 1.0 and all K modes in three seeds.
 from ml_collections import ConfigDict
 
 from mmbc_jax.core.config import plugin
-from mmbc_jax.runs.options import base_config
+from mmbc_jax.runs.sections import base_config
 
 
 def get_config() -> ConfigDict:

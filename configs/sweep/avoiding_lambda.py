@@ -7,7 +7,7 @@ Expect:  about 25 minutes on two cores; 1 to 21 of 24 ways as lambda grows (docs
 from ml_collections import ConfigDict
 
 from mmbc_jax.core.config import plugin
-from mmbc_jax.runs.options import base_config
+from mmbc_jax.runs.sections import base_config
 
 
 def get_config() -> ConfigDict:

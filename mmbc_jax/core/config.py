@@ -21,8 +21,9 @@ from ml_collections import ConfigDict
 from mmbc_jax.core import registry
 from mmbc_jax.core.errors import ConfigError, UserError, nearest
 
+_UNNAMED = ("diagnostic", "figure", "loader", "observation")  # lists or files name these
 _KINDS = {
-    **{kind: kind for kind in registry.FOLDERS if kind not in ("diagnostic", "figure")},  # lists name these
+    **{kind: kind for kind in registry.FOLDERS if kind not in _UNNAMED},
     "baseline": "policy",
 }
 _MOVED = {"ppo.mi_payment": "reward.payment", "ppo.mi_forfeit": "reward.forfeit"}

@@ -214,6 +214,7 @@ class Learner(Protocol):
 
     logs: Mapping[str, str]  # metrics that are not averaged over a row, with an entry of `COMBINE` each
     env_steps: int  # control steps of one training step, at most
+    buffered: bool  # True where the state holds a replay buffer, which is too large for every checkpoint
 
     def init(self, key: Key, hparams: Hparams, parent: TrainState | None, shared: PyTree) -> TrainState:
         """The state of one run before its first step.

@@ -107,7 +107,7 @@ class Options:
     name: str = dataclasses.field(default="", repr=False, compare=False)
 
     @classmethod
-    def rules(cls) -> Iterator[tuple[dataclasses.Field[Any], Rule]]:
+    def stated(cls) -> Iterator[tuple[dataclasses.Field[Any], Rule]]:
         """The options in the order of their definition, those of a base class first."""
         for field in dataclasses.fields(cls):
             if field.name not in _HIDDEN:
@@ -117,7 +117,7 @@ class Options:
     def to_config(cls) -> ConfigDict:
         """The section with every option at its default."""
         values: dict[str, Any] = {}
-        for field, _ in cls.rules():
+        for field, _ in cls.stated():
             default = field.default
             values[field.name] = default.to_config() if isinstance(default, Options) else default
         return ConfigDict(values)
@@ -125,7 +125,7 @@ class Options:
     @classmethod
     def traced(cls) -> tuple[str, ...]:
         """Names of the traced scalars."""
-        return tuple(field.name for field, rule in cls.rules() if rule.traced)
+        return tuple(field.name for field, rule in cls.stated() if rule.traced)
 
     @classmethod
     def from_config(cls, cfg: ConfigDict, section: str) -> Self:
@@ -139,7 +139,7 @@ class Options:
           ConfigError: a value is out of bounds, not among the choices, or the fields do not go together.
         """
         values: dict[str, Any] = {}
-        for field, rule in cls.rules():
+        for field, rule in cls.stated():
             value = cfg[field.name]
             if isinstance(field.default, Options):
                 values[field.name] = type(field.default).from_config(value, f"{section}.{field.name}")
@@ -197,7 +197,7 @@ class Described:
 def describe(options: type[Options], section: str) -> list[Described]:
     """The options of a class, nested ones too, as rows of a table."""
     rows: list[Described] = []
-    for field, rule in options.rules():
+    for field, rule in options.stated():
         path = f"{section}.{field.name}".lstrip(".")
         if isinstance(field.default, Options):
             rows += describe(type(field.default), path)

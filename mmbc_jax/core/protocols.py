@@ -182,6 +182,15 @@ class HasDraw(Protocol):
         ...
 
 
+@runtime_checkable
+class HasPlotted(Protocol):
+    """An environment that knows what to plot of a state, whether or not that is observed."""
+
+    def plotted(self, state: State) -> Array:
+        """[2] position of one instance."""
+        ...
+
+
 class HasPosterior(Protocol):
     """Capability `posterior`: a policy with a latent z; its `base_distribution` is the prior of z."""
 

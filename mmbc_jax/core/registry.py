@@ -30,6 +30,8 @@ FOLDERS: dict[str, tuple[str, ...]] = {
     "discriminator": ("mmbc_jax.discriminators",),
     "reward": ("mmbc_jax.rewards",),
     "learner": ("mmbc_jax.learners",),
+    "observation": ("mmbc_jax.nn.observations",),
+    "loader": ("mmbc_jax.data.loaders",),
     "figure": ("mmbc_jax.report.figures",),
     "diagnostic": ("mmbc_jax.diagnostics.instruments",),
 }

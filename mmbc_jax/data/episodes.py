@@ -11,7 +11,7 @@ import numpy as np
 
 from mmbc_jax.core.errors import DataError
 from mmbc_jax.core.files import write_atomic
-from mmbc_jax.core.observations import ObsEntry, ObsSpec
+from mmbc_jax.core.observations import ObsEntry, ObsSpec, kind_of_rows
 
 PREFIX = "obs."  # of the arrays of a dict of observations in a file, each `obs.<entry>`
 IMAGE_AXES = 4  # rows of [height, width, channels]
@@ -185,14 +185,13 @@ def _in_proportion(labels: np.ndarray, count: int, rng: np.random.Generator) -> 
 
 
 def _typed(values: Any) -> np.ndarray:
-    """Images as they are, everything else as float32."""
+    """What is no row of vectors as it is, vectors as float32."""
     values = np.asarray(values)
-    is_image = values.dtype == np.uint8 and values.ndim == IMAGE_AXES
-    return values if is_image else np.asarray(values, np.float32)
+    return values if values.ndim > 2 else np.asarray(values, np.float32)
 
 
 def _entry(values: np.ndarray) -> ObsEntry:
-    return ObsEntry(values.shape[1:], "image" if values.ndim == IMAGE_AXES else "vector")
+    return ObsEntry(values.shape[1:], kind_of_rows(values))
 
 
 def _check_arrays(episodes: Episodes) -> None:

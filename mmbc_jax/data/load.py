@@ -1,28 +1,23 @@
-"""Reading demonstrations from a file the user has: `load(path, cfg)` picks the reader by suffix."""
+"""Reading demonstrations from a file the user has: `load(path, cfg)` picks the loader by suffix."""
 
 from __future__ import annotations
 
-import importlib
 import os
 from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
 
+from mmbc_jax.core import registry
 from mmbc_jax.core.errors import DataError
 from mmbc_jax.core.observations import ObsSpec
 from mmbc_jax.core.types import EnvSpec
 from mmbc_jax.data.episodes import Episodes
-from mmbc_jax.data.loaders._columns import ReaderOptions
+from mmbc_jax.data.loaders._columns import Loader, ReaderOptions
 
-__all__ = ["LOADERS", "VARIABLE", "ReaderOptions", "check_fits", "load", "resolve"]
+__all__ = ["VARIABLE", "ReaderOptions", "check_fits", "load", "loaders", "resolve"]
 
 VARIABLE = "MMBC_DATA"
-LOADERS: dict[str, str] = {
-    ".npz": "mmbc_jax.data.loaders.npz",
-    ".zarr": "mmbc_jax.data.loaders.zarr",
-    ".zip": "mmbc_jax.data.loaders.zarr",
-}
 # A recorded action may pass the environment's bounds by this share of their range before it is refused.
 _BOUND_SLACK = 0.01
 
@@ -51,6 +46,12 @@ def resolve(path: str | Path) -> Path:
     return Path(text)
 
 
+def loaders() -> dict[str, Loader]:
+    """{suffix: loader} of every loader of the package."""
+    built = [registry.find("loader", name)(ConfigDict()) for name in registry.available("loader")]
+    return {suffix: one for one in built for suffix in one.suffixes}
+
+
 def load(path: str | Path, cfg: ConfigDict | ReaderOptions | None = None) -> Episodes:
     """Reads and checks a file of demonstrations.
 
@@ -67,19 +68,18 @@ def load(path: str | Path, cfg: ConfigDict | ReaderOptions | None = None) -> Epi
         demonstrations; the message names the file and what is allowed.
       ConfigError: an option that does not fit the file.
     """
-    file = resolve(path)
-    if file.suffix not in LOADERS:
-        raise DataError(
-            f"{file}: no reader for suffix {file.suffix!r}; allowed: {', '.join(sorted(LOADERS))}"
-        )
+    file, known = resolve(path), loaders()
+    if file.suffix not in known:
+        raise DataError(f"{file}: no reader for suffix {file.suffix!r}; allowed: {', '.join(sorted(known))}")
     if file.is_dir() and file.suffix != ".zarr":
         raise DataError(f"{file} is a folder; only a .zarr store may be one")
-    options = cfg
-    if not isinstance(options, ReaderOptions):
+    if isinstance(cfg, ReaderOptions):
+        options = cfg
+    else:
         section = ReaderOptions.to_config()
         section.update({key: value for key, value in (cfg or {}).items() if key in section})
         options = ReaderOptions.from_config(section, "data.reader")
-    return importlib.import_module(LOADERS[file.suffix]).load(file, options)
+    return known[file.suffix].read(file, options)
 
 
 def check_fits(episodes: Episodes, env_spec: EnvSpec, chunk_len: int) -> None:
@@ -97,7 +97,9 @@ def check_fits(episodes: Episodes, env_spec: EnvSpec, chunk_len: int) -> None:
     source, name = episodes.source, env_spec.name
     got, want = _shapes(episodes.spec), _shapes(env_spec.obs)
     if got != want:
-        raise DataError(f"{source}: observations have {got}, environment {name!r} has {want}")
+        raise DataError(
+            f"{source}: observations have {got}, environment {name!r} has {want.removeprefix('size ')}"
+        )
     if episodes.action.shape[1] != env_spec.action_dim:
         raise DataError(
             f"{source}: actions have size {episodes.action.shape[1]}, environment {name!r} has "

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmbc_jax.core.observations import Obs
+from mmbc_jax.core.sharding import spread
 from mmbc_jax.core.types import Array, Batch, Key
-from mmbc_jax.data.episodes import IMAGE_AXES, Episodes
+from mmbc_jax.data.episodes import Episodes
 from mmbc_jax.ops.normalisation import Normalizer
 
 WINDOWS = ("all", "first")
@@ -44,33 +45,30 @@ class Windows(flax.struct.PyTreeNode):
     def __len__(self) -> int:
         return self.chunk.shape[0]
 
-    def observed(self, indices: Array) -> Obs:
+    def observed(self, indices: Array | np.ndarray) -> Obs:
         """Observations of the windows at `indices` [B] int32, with their history where there is one."""
         if self.past is None:
             return jax.tree.map(lambda rows: rows[indices], self.obs)
         past = self.past[indices]
         return jax.tree.map(lambda rows: _joined(rows[past]), self.obs)
 
-    def batch(self, indices: Array) -> Batch:
+    def batch(self, indices: Array | np.ndarray) -> Batch:
         """The windows at `indices` [B] int32, as a training batch."""
         return Batch(obs=self.observed(indices), chunk=self.chunk[indices], mask=self.mask[indices])
 
     def take(self, indices: np.ndarray) -> Windows:
         """The windows at `indices` [S] int, known outside of a trace, without the rows that no other needs."""
-        own = (self.chunk, self.mask, self.mode, self.episode, self.step)
-        chosen = [leaf[indices] for leaf in own]
+        chosen = jax.tree.map(lambda leaf: leaf[indices], self.replace(obs={}, past=None))
         if self.past is None:
-            return Windows(self.observed(indices), *chosen)
+            return chosen.replace(obs=self.observed(indices))
         rows, past = np.unique(np.asarray(self.past)[indices], return_inverse=True)
         obs = jax.tree.map(lambda leaf: leaf[rows], self.obs)
-        past = past.reshape(len(indices), -1)
-        return Windows(obs, *chosen, jnp.asarray(past, jnp.int32))
+        return chosen.replace(obs=obs, past=jnp.asarray(past.reshape(len(indices), -1), jnp.int32))
 
 
 def _joined(rows: Array) -> Array:
     """[B, T, D] to [B, T D], and images [B, T, h, w, c] to [B, h, w, T c]; the oldest first."""
-    if rows.ndim == IMAGE_AXES + 1:
-        rows = jnp.moveaxis(rows, 1, 3)
+    rows = jnp.moveaxis(rows, 1, -2)
     return rows.reshape(*rows.shape[:-2], -1)
 
 
@@ -140,15 +138,16 @@ class Recorded:
             seen, past = np.unique(past, return_inverse=True)
             seen = np.pad(seen, (0, max(size - len(seen), 0)), mode="edge")
             past = past.reshape(len(rows), -1).astype(np.int32)
-        return Windows(
-            obs=jax.tree.map(lambda values: values[seen], self.obs),
-            chunk=self.action[np.minimum(ahead, last[:, None])],
-            mask=(ahead <= last[:, None]).astype(np.float32),
-            mode=labels[owner].astype(np.int32),
-            episode=owner.astype(np.int32),
-            step=(rows - episodes.starts[owner]).astype(np.int32),
-            past=past,
-        )
+        leaves: dict[str, Any] = {
+            "obs": jax.tree.map(lambda values: values[seen], self.obs),
+            "chunk": self.action[np.minimum(ahead, last[:, None])],
+            "mask": (ahead <= last[:, None]).astype(np.float32),
+            "mode": labels[owner].astype(np.int32),
+            "episode": owner.astype(np.int32),
+            "step": (rows - episodes.starts[owner]).astype(np.int32),
+            "past": past,
+        }
+        return Windows(**leaves)
 
 
 def window_rows(episodes: Episodes, which: str) -> np.ndarray:
@@ -183,7 +182,7 @@ def make_windows(
 
 def sample_batch(key: Key, windows: Windows, size: int) -> Batch:
     """`size` windows drawn uniformly with replacement; pure, and traceable where `size` is static."""
-    return windows.batch(jax.random.randint(key, (size,), 0, len(windows)))
+    return spread(windows.batch(jax.random.randint(key, (size,), 0, len(windows))))
 
 
 def spread_indices(total: int, count: int) -> np.ndarray:

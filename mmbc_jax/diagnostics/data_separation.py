@@ -62,8 +62,7 @@ def separation(
       num_anchors: anchors to draw, without replacement, uniformly over the fully recorded windows.
       neighbours: most episodes that vote at an anchor, nearest first.
       seed: seed of the anchors and of k-means.
-      radius: largest distance of a voting window's observation, root mean square in normalised units
-        (the data span 2).
+      radius: largest root mean square distance of a voting window's observation (the data span 2).
       max_modes: largest number of groups tried.
       min_neighbours: anchors with fewer votes are left out.
       spec: what an observation looks like; None for one vector.
@@ -76,7 +75,7 @@ def separation(
       `delta_mean`, `ratio`; `spread` within modes over all anchors.
       By label, the same with the prefix `label_` in place of clustering (`label_modes`, `label_modes_max`,
       `label_multimodal`, `label_delta_min`, ...); only modes with two votes or more count.
-      NaN where nothing could be measured (no anchor, no multimodal anchor, no labels, no observed vector).
+      NaN where nothing could be measured (no anchor, no multimodal anchor, no labels, no vector).
 
     Raises:
       DataError: no window is fully recorded.
@@ -88,10 +87,11 @@ def separation(
     rng = np.random.default_rng(seed)
     by_cluster, by_label, near = [], [], []
     for anchor in rng.choice(len(chunk), min(num_anchors, len(chunk)), replace=False):
-        if place is None:
-            votes, distance = _anywhere(rng, episode, neighbours)
-        else:
-            votes, distance = _neighbours(place, episode, place[anchor], neighbours, radius)
+        votes, distance = (
+            _anywhere(rng, episode, neighbours)
+            if place is None
+            else _neighbours(place, episode, place[anchor], neighbours, radius)
+        )
         if len(votes) < min_neighbours:
             continue
         near.append((len(votes), distance.mean()))
@@ -103,11 +103,15 @@ def separation(
         "neighbours": _mean([count for count, _ in near]),
         "neighbour_distance": _mean([distance for _, distance in near]),
     }
-    found |= _summary(by_cluster, "")
-    counts = np.asarray([entry["modes"] for entry in by_cluster])
-    found |= {f"modes_{k}": _mean(list(counts == k)) for k in range(1, max_modes + 1)}
+    found |= _summary(by_cluster, "") | _histogram(by_cluster, max_modes)
     found |= _summary(by_label if (mode >= 0).any() else [], "label_")
     return {f"separation/{name}": float(value) for name, value in found.items()}
+
+
+def _histogram(by_cluster: list[dict[str, float]], max_modes: int) -> dict[str, float]:
+    """Share of anchors with k groups, for every k."""
+    counts = np.asarray([entry["modes"] for entry in by_cluster])
+    return {f"modes_{k}": _mean(list(counts == k)) for k in range(1, max_modes + 1)}
 
 
 def _recorded(

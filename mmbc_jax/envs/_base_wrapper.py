@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from mmbc_jax.core.protocols import HasPlotted
 from mmbc_jax.core.types import Array, EnvSpec, PyTree, State
 
 
@@ -27,10 +28,9 @@ def plotted(env: Any, state: State) -> Array:
     `spec.position` names, the first and the second (or the only one twice) where it names none; NaN where nothing
     but images is observed.
     """
-    own = getattr(getattr(env, "unwrapped", env), "plotted", None)
-    if own is not None:
-        return own(state)
-    spec = env.spec
+    bare, spec = getattr(env, "unwrapped", env), env.spec
+    if isinstance(bare, HasPlotted):
+        return bare.plotted(state)
     if spec.obs.size == 0:
         return jnp.full((2,), jnp.nan)
     position = spec.position or (0, min(1, spec.obs.size - 1))

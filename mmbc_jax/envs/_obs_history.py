@@ -35,7 +35,8 @@ class History(Wrapper):
     @cached_property
     def spec(self) -> EnvSpec:
         """That of the environment with `with_history` observations; the position is the newest."""
-        spec, offset, newest = self.env.spec, 0, {}
+        spec, offset = self.env.spec, 0
+        newest: dict[int, int] = {}
         for _, entry in spec.obs.entries:
             if entry.kind == "vector":
                 size = entry.shape[0]

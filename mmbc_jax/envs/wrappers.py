@@ -51,7 +51,7 @@ class Episode(Wrapper):
       length: control steps after which an episode is truncated; the default of `horizon`.
     """
 
-    def __init__(self, env: Env, length: int):
+    def __init__(self, env: Env | History, length: int):
         check_range("env.episode_length", length, 1)
         super().__init__(env)
         self.length = length

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from mmbc_jax.core.learning import Actor, Parts, Reward, Subject
 from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.protocols import Policy
+from mmbc_jax.core.sharding import spread
 from mmbc_jax.core.types import Array, EnvSpec, Key, PyTree, Rollouts
 from mmbc_jax.envs import wrappers
 
@@ -44,7 +45,7 @@ class Evaluator:
     """Plays episodes to their end in vmapped environments.
 
     Attributes:
-      env: batched and chunked, without automatic reset (see `envs.wrappers.make`).
+      env: batched and chunked, without automatic reset with plotted paths (see `envs.wrappers.make`).
       act: who decides.
       reward: the intrinsic reward, whose q is reported; None where there is none to report.
       num_modes: Z; z is spread evenly over the episodes, so that each z has B / Z of them.
@@ -52,7 +53,6 @@ class Evaluator:
       paths: P, how many episodes' positions are returned.
       exec_len: h.
       length: control steps in a full episode.
-      position: indices of the plotted observation entries.
       command: z of every episode; None to spread them evenly.
     """
 
@@ -64,7 +64,6 @@ class Evaluator:
     paths: int
     exec_len: int
     length: int
-    position: tuple[int, ...]
     command: int | None = None
 
     def run(self, subject: Subject, env_params: PyTree) -> Rollouts:
@@ -78,7 +77,7 @@ class Evaluator:
           B episodes; jit- and vmap-safe.
         """
         key_reset, key_decide = jax.random.split(subject.key)
-        state = self.env.reset(jax.random.split(key_reset, self.episodes), env_params)
+        state = spread(self.env.reset(jax.random.split(key_reset, self.episodes), env_params))
         z = jnp.arange(self.episodes, dtype=jnp.int32) % self.num_modes
         if self.command is not None:
             z = jnp.full_like(z, self.command)
@@ -100,7 +99,7 @@ class Evaluator:
                 features = self.reward.features(memory)
                 all_z = self.reward.discriminator.log_prob(subject.reward, key_q, features)
                 log_q = log_q + alive * jnp.take_along_axis(all_z, z[:, None], -1)[:, 0]
-            path = next_state.info["path"][: self.paths][..., list(self.position)]
+            path = next_state.info["path"][: self.paths]
             reward = reward + alive * next_state.metrics["reward"]
             return (next_state, memory, reward, log_q, visited + alive), path
 
@@ -122,8 +121,8 @@ class Evaluator:
 
     def _paths(self, start: Any, paths: Array, steps: Array) -> tuple[Array, Array]:
         """[decisions, P, h, 2] to [P, 1 + decisions h, 2], with the mask of steps that were taken."""
-        first = start.obs[: self.paths, None, list(self.position)]
-        rest = jnp.moveaxis(paths, 0, 1).reshape(first.shape[0], -1, len(self.position))
+        first = start.info["path"][: self.paths, :1]
+        rest = jnp.moveaxis(paths, 0, 1).reshape(first.shape[0], -1, 2)
         path = jnp.concatenate([first, rest], 1)
         mask = jnp.arange(path.shape[1]) <= steps[: self.paths, None]
         return path, mask.astype(jnp.float32)
@@ -155,7 +154,9 @@ def make_evaluator(
         act = act_with_policy(parts.policy)
     reports_q = num_modes > 1 and parts.reward is not None and parts.reward.discriminator is not None
     return Evaluator(
-        env=wrappers.make(parts.env, exec_len=parts.exec_len, gamma=1.0, autoreset=None),
+        env=wrappers.make(
+            parts.env, parts.exec_len, gamma=1.0, autoreset=None, observe=parts.observe, path=True
+        ),
         act=act,
         reward=parts.reward if reports_q else None,
         num_modes=num_modes,
@@ -163,6 +164,5 @@ def make_evaluator(
         paths=min(paths, episodes),
         exec_len=parts.exec_len,
         length=env_spec.episode_length,
-        position=env_spec.position or (0, min(1, env_spec.obs_dim - 1)),
         command=command,
     )

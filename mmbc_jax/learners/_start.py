@@ -94,17 +94,17 @@ def kept_params(parent: TrainState | None, fresh: PyTree) -> PyTree:
     """
     if parent is None or "reference" not in parent.stats:
         return fresh
-    if not _alike(parent.params["actor"], fresh["actor"]):
+    if not alike(parent.params["actor"], fresh["actor"]):
         raise ConfigError(
             "actor.name", "", "the actor, with the options, of the stage that this one starts from"
         )
     return {
-        part: parent.params[part] if part in parent.params and _alike(parent.params[part], new) else new
+        part: parent.params[part] if part in parent.params and alike(parent.params[part], new) else new
         for part, new in fresh.items()
     }
 
 
-def _alike(a: PyTree, b: PyTree) -> bool:
+def alike(a: PyTree, b: PyTree) -> bool:
     """Whether two trees have the same structure, shapes and types."""
 
     def shapes(tree: PyTree) -> Any:

@@ -26,6 +26,7 @@ from mmbc_jax.nn.chunk_encoder import MLPEncoder, TransformerEncoder, UNetEncode
 from mmbc_jax.nn.chunk_mlp import ChunkMLP
 from mmbc_jax.nn.chunk_transformer import ChunkTransformer
 from mmbc_jax.nn.chunk_unet import ChunkUNet
+from mmbc_jax.nn.image_encoder import ImageEncoder
 from mmbc_jax.nn.mlp import ACTIVATIONS, MLP
 from mmbc_jax.nn.obs_encoder import ObsEncoder
 
@@ -54,6 +55,10 @@ class NetworkOptions(Options):
     heads: int = option(8, "transformer: heads of each attention", low=1)
     channels: tuple[int, ...] = option((64, 128, 256), "unet: channels of each level", low=1, filled=True)
     fourier_octaves: int = option(4, "octaves of the observation's Fourier features", low=0, high=16)
+    image_channels: tuple[int, ...] = option(
+        ImageEncoder.channels, "widths of the stages of an observed image's encoder", low=1, filled=True
+    )
+    image_features: int = option(ImageEncoder.features, "size of what an observed image becomes", low=1)
     time_dim: int = option(32, "size of the time embedding, even, where there is a generation time", low=2)
 
     def check(self) -> None:
@@ -64,10 +69,12 @@ class NetworkOptions(Options):
             raise self.error("width", f"an even multiple of {self.section}.heads = {self.heads}")
         if self.time_dim % 2:
             raise self.error("time_dim", "an even number, at least 2")
+        if any(width % ImageEncoder.groups for width in self.image_channels):
+            raise self.error("image_channels", f"multiples of {ImageEncoder.groups}")
 
     def obs_encoder(self, spec: PolicySpec) -> ObsEncoder:
         """The encoder of observations in front of a network."""
-        return ObsEncoder(spec.obs, self.fourier_octaves)
+        return ObsEncoder(spec.obs, self.fourier_octaves, self.image_channels, self.image_features)
 
 
 class Head(MLP):

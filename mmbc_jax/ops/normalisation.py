@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mmbc_jax.core.observations import Obs, ObsEntry, ObsSpec
+from mmbc_jax.core.types import Array
 
 # Below this fraction of its magnitude, the range of a dimension is rounding: it counts as constant.
 _CONSTANT = 4.0 * float(np.finfo(np.float32).eps)
 _TINY = float(np.finfo(np.float32).tiny)
-_IMAGE_AXES = 4  # rows of [height, width, channels]
 
 
 class Normalizer(NamedTuple):
@@ -35,16 +35,16 @@ class Normalizer(NamedTuple):
       action_high: [A] action that +1 stands for.
     """
 
-    obs_low: Any
-    obs_high: Any
-    action_low: jax.Array
-    action_high: jax.Array
+    obs_low: Obs
+    obs_high: Obs
+    action_low: Array
+    action_high: Array
 
-    def normalize_obs(self, obs: Obs) -> Obs:
+    def normalize_obs(self, obs: Obs | ArrayLike) -> Obs:
         """Observations [..., D] in physical units to [-1, 1]; of a dict its vectors."""
         return self._mapped(_normalize, obs)
 
-    def denormalize_obs(self, obs: Obs) -> Obs:
+    def denormalize_obs(self, obs: Obs | ArrayLike) -> Obs:
         """Observations [..., D] in [-1, 1] to physical units; of a dict its vectors."""
         return self._mapped(_denormalize, obs)
 
@@ -58,23 +58,25 @@ class Normalizer(NamedTuple):
         )
         return self._replace(obs_low=low, obs_high=high)
 
-    def _mapped(self, scale: Any, obs: Obs) -> Obs:
-        if not isinstance(obs, Mapping):
-            return scale(obs, self.obs_low, self.obs_high)
+    def _mapped(self, scale: Callable[[ArrayLike, Array, Array], Array], obs: Obs | ArrayLike) -> Obs:
         low, high = self.obs_low, self.obs_high
-        return {name: scale(x, low[name], high[name]) if name in low else x for name, x in obs.items()}
+        if isinstance(obs, Mapping) and isinstance(low, Mapping) and isinstance(high, Mapping):
+            return {name: scale(x, low[name], high[name]) if name in low else x for name, x in obs.items()}
+        if isinstance(obs, Mapping) or isinstance(low, Mapping) or isinstance(high, Mapping):
+            raise TypeError("observations and their bounds must both be dicts, or neither")
+        return scale(obs, low, high)
 
-    def normalize_action(self, action: ArrayLike) -> jax.Array:
+    def normalize_action(self, action: ArrayLike) -> Array:
         """Actions [..., A] in physical units to [-1, 1]."""
         return _normalize(action, self.action_low, self.action_high)
 
-    def denormalize_action(self, action: ArrayLike) -> jax.Array:
+    def denormalize_action(self, action: ArrayLike) -> Array:
         """Actions [..., A] in [-1, 1] to physical units."""
         return _denormalize(action, self.action_low, self.action_high)
 
 
 def fit(
-    obs: Any,
+    obs: np.ndarray | Mapping[str, np.ndarray],
     action: np.ndarray,
     action_low: ArrayLike | None = None,
     action_high: ArrayLike | None = None,
@@ -85,7 +87,7 @@ def fit(
     Angles and quaternions keep their values: their bounds are -1 and 1.
 
     Args:
-      obs: [n, D] observations, physical units, n > 0; or {entry: [n, ...]}, of which those of four axes are images.
+      obs: [n, D] observations, physical units, n > 0; or {entry: [n, ...]}, of which rows of vectors have two axes.
       action: [n, A] actions, physical units.
       action_low: [A] action that -1 stands for; None or an infinite entry for the smallest recorded.
       action_high: [A] action that +1 stands for; None or an infinite entry for the largest recorded.
@@ -115,14 +117,12 @@ def fit(
     entries = dict(spec.entries) if spec else {}
     if spec and set(entries) != set(obs):
         raise ValueError(f"observations have entries {sorted(obs)}, not {sorted(entries)}")
-    vectors = {
-        name: _vector_bounds(x, entries.get(name)) for name, x in obs.items() if np.ndim(x) != _IMAGE_AXES
-    }
+    vectors = {name: _vector_bounds(x, entries.get(name)) for name, x in obs.items() if np.ndim(x) == 2}
     obs_low, obs_high = ({name: pair[i] for name, pair in vectors.items()} for i in (0, 1))
     return Normalizer(obs_low, obs_high, *bounds)
 
 
-def _vector_bounds(obs: ArrayLike, entry: ObsEntry | None) -> tuple[jax.Array, jax.Array]:
+def _vector_bounds(obs: ArrayLike, entry: ObsEntry | None) -> tuple[Array, Array]:
     obs = np.asarray(obs, np.float32)
     if obs.ndim != 2 or not len(obs):
         raise ValueError(f"needs rows of obs [n, D], got {obs.shape}")
@@ -132,18 +132,18 @@ def _vector_bounds(obs: ArrayLike, entry: ObsEntry | None) -> tuple[jax.Array, j
     return jnp.asarray(low), jnp.asarray(high)
 
 
-def _centre(low: jax.Array, high: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _centre(low: Array, high: Array) -> tuple[Array, Array, Array]:
     # Halves are taken first: high - low may not fit float32 where its half does.
     mid, half = low / 2 + high / 2, high / 2 - low / 2
     floor = jnp.maximum(_CONSTANT * jnp.maximum(jnp.abs(low), jnp.abs(high)), _TINY)
     return mid, half, half <= floor
 
 
-def _normalize(x: ArrayLike, low: jax.Array, high: jax.Array) -> jax.Array:
+def _normalize(x: ArrayLike, low: Array, high: Array) -> Array:
     mid, half, constant = _centre(low, high)
     return jnp.where(constant, 0.0, (jnp.asarray(x, jnp.float32) - mid) / jnp.where(constant, 1.0, half))
 
 
-def _denormalize(y: ArrayLike, low: jax.Array, high: jax.Array) -> jax.Array:
+def _denormalize(y: ArrayLike, low: Array, high: Array) -> Array:
     mid, half, constant = _centre(low, high)
     return mid + jnp.where(constant, 0.0, half) * jnp.asarray(y, jnp.float32)

@@ -125,13 +125,14 @@ class StageLoop:
     console: Console
     evaluate: Callable[[TrainState, int], list[dict[str, float]]] | None
 
-    def run(self, program: Program, state: TrainState, shared: PyTree, first_epoch: int) -> TrainState:
+    def run(self, program: Program, state: TrainState, shared: Callable[[int], PyTree], first_epoch: int
+    ) -> TrainState:
         """Runs from `first_epoch` to the end of the stage.
 
         Args:
           program: the compiled epoch; `state` is donated to it.
           state: with leading axis R.
-          shared: what all runs read.
+          shared: what all runs read in an epoch.
           first_epoch: epochs that `state` has behind it.
 
         Returns:
@@ -149,7 +150,7 @@ class StageLoop:
             done = first_epoch * schedule.steps_per_epoch
             task = bar.add_task(self.name, total=total, completed=done, note="", first=done)
             for epoch in range(first_epoch, schedule.epochs):
-                state, metrics = program(state, shared)
+                state, metrics = program(state, shared(epoch))
                 note = self._log_epoch(epoch, jax.device_get(metrics))
                 last = epoch + 1 == schedule.epochs
                 if self.evaluate and schedule.eval_every and (epoch + 1) % schedule.eval_every == 0:

@@ -2,45 +2,32 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
-import time
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from rich.console import Console
 
-from mmbc_jax.core.files import plain, read_json, write_json
-from mmbc_jax.core.state import TrainState
-from mmbc_jax.core.types import PyTree
+from mmbc_jax.core import registry
+from mmbc_jax.core.files import read_json, write_json
 from mmbc_jax.data.episodes import Episodes
-from mmbc_jax.evaluation.measure import measure
-from mmbc_jax.evaluation.results import StageResult, load_result, save_result, scalars
+from mmbc_jax.evaluation.results import StageResult
 from mmbc_jax.runs import setup as setup_lib
-from mmbc_jax.runs.checkpoint import StageCheckpoints, checkpoint_steps, read_meta
-from mmbc_jax.runs.options import STAGES
+from mmbc_jax.runs.checkpoint import checkpoint_steps, read_meta
 from mmbc_jax.runs.demonstrations import StageData
-from mmbc_jax.runs.epoch import check_runs, take_runs
-from mmbc_jax.runs.grid import Grid, StageRuns, check_grid, config_grid, parent_index, run_keys
+from mmbc_jax.runs.epoch import check_runs
+from mmbc_jax.runs.grid import Grid, StageRuns, check_grid, config_grid
 from mmbc_jax.runs.logs import MetricLog
-from mmbc_jax.runs.measurement import measurement
-from mmbc_jax.runs.loop import Interrupted, StageLoop, StopSignal
+from mmbc_jax.runs.loop import Interrupted, StopSignal
 from mmbc_jax.runs.programs import Programs
 from mmbc_jax.runs.restored import restore_stage
+from mmbc_jax.runs.sections import STAGES
 from mmbc_jax.runs.setup import Setup
 from mmbc_jax.runs.sources import find_sources
+from mmbc_jax.runs.stage_run import Done, StageRun
 from mmbc_jax.runs.stages import BaseStage, all_traced, make_stages
 from mmbc_jax.runs.workdir import claim_workdir
-
-
-@dataclasses.dataclass
-class Done:
-    """A stage's final state with the runs it consists of."""
-
-    state: TrainState
-    runs: StageRuns
 
 
 class Pipeline:
@@ -61,6 +48,8 @@ class Pipeline:
         self.stages = make_stages(setup, (*self._sources, *self.names))
         for name in self.names:
             self.stages[name].check()
+        used = {section for name in self.names for section in self.stages[name].policy_sections}
+        registry.check_base(config.prior.name, config.sampler.name, {one: config[one].name for one in used})
         check_grid(self.grid, all_traced(self.stages.values()))
         for point in range(len(self.grid.points)):
             setup_lib.check_point(setup, self.grid.values(point))
@@ -125,80 +114,16 @@ class Pipeline:
         return max(sizes)
 
     def _run_stage(self, stage: BaseStage, log: MetricLog) -> StageResult:
-        runs = stage.runs(self.grid)
-        seeds = [(point, self.grid.seeds[index]) for point, index in runs.runs]
-        checkpoints = StageCheckpoints(
-            self.workdir / "checkpoints" / stage.name, self.setup.config.checkpoint.keep
+        run = StageRun(
+            self.setup, self.workdir, self.console, self.grid, stage, self.programs, self.stop, log, self._data_of
         )
-        meta = {
-            "stage": stage.name,
-            "config": plain(self.setup.config),
-            "obs": self.setup.obs.to_json(),
-            "action_dim": self.setup.action_dim,
-            "runs": [list(run) for run in seeds],
-            "parent": stage.parent.name if stage.parent else "",
-            "cloned": stage.policy() is not None,
-        }
-        try:
-            result = load_result(self.workdir, stage.name)
-            if result is not None and checkpoints.latest() == stage.schedule.epochs:
-                return result
-            state = self._train(stage, runs, log, checkpoints, meta)
-        finally:
-            checkpoints.close()
-        self._done[stage.name] = Done(state, runs)
-        return self._finish(stage, runs, state, meta)
+        return run.result(self._parent_of, lambda done: self._done.update({stage.name: done}))
 
-    def _train(
-        self,
-        stage: BaseStage,
-        runs: StageRuns,
-        log: MetricLog,
-        checkpoints: StageCheckpoints,
-        meta: dict[str, Any],
-    ) -> TrainState:
-        """The final state of a stage, trained from wherever its checkpoints are."""
-        state, first_epoch = self._start(stage, runs, checkpoints, meta)
-        if first_epoch < stage.schedule.epochs:
-            with self.console.status(f"{stage.name}: compiling"):
-                program = self.programs.epoch(stage, state, self._shared(stage))
-            evaluate = None
-            if self.setup.env is not None:
-                evaluate = lambda state, epoch: self._training_evaluation(stage, runs, state, epoch)  # noqa: E731
-            seeds = [(point, seed) for point, seed in meta["runs"]]
-            loop = StageLoop(
-                stage.name, stage.schedule, seeds, log, checkpoints, meta, self.stop, self.console, evaluate
-            )
-            state = loop.run(program, state, self._shared(stage), first_epoch)
-        return state
+    def _data_of(self) -> StageData:
+        return self.data
 
-    def _start(
-        self, stage: BaseStage, runs: StageRuns, checkpoints: StageCheckpoints, meta: dict[str, Any]
-    ) -> tuple[TrainState, int]:
-        hp = stage.make_hparams(self.grid, runs)
-        parent = self._parent_state(stage, runs)
-        shared = self._shared(stage)
-        latest = checkpoints.latest()
-        if latest is not None:
-            _, saved = read_meta(checkpoints.directory)
-            meta["seconds"] = saved.get("seconds", 0.0)
-            return checkpoints.restore(latest, stage.template(hp, parent, shared)), latest
-        return jax.jit(stage.start)(self._keys(stage.name, runs), hp, parent, shared), 0
-
-    def _keys(self, label: str, runs: StageRuns) -> PyTree:
-        return run_keys(label, [self.grid.seeds[index] for _, index in runs.runs])
-
-    def _shared(self, stage: BaseStage) -> PyTree:
-        if not self._learns_from_data(stage.name):
-            return ()
-        return self.data.train_windows, self.data.normalizer
-
-    def _parent_state(self, stage: BaseStage, runs: StageRuns) -> PyTree:
-        """[R] final states of the parent stage; None where it has none."""
-        if stage.parent is None:
-            return None
-        parent = self._final(stage.parent.name)
-        return take_runs(parent.state, parent_index(parent.runs, runs))
+    def _parent_of(self, stage: BaseStage) -> Done | None:
+        return None if stage.parent is None else self._final(stage.parent.name)
 
     def _final(self, name: str) -> Done:
         """The final state of a stage: from memory, this work directory, or `start_from`."""
@@ -213,35 +138,6 @@ class Pipeline:
             self._done[name] = Done(state, runs)
         return self._done[name]
 
-    def _training_evaluation(
-        self, stage: BaseStage, runs: StageRuns, state: TrainState, epoch: int
-    ) -> list[dict[str, float]]:
-        keys = self._keys(f"evaluate/{stage.name}/{epoch}", runs)
-        _, metrics = self.programs.evaluate(stage, state, keys)
-        return [{f"eval/{name}": value for name, value in scalars(run).items()} for run in metrics]
-
-    def _finish(
-        self, stage: BaseStage, runs: StageRuns, state: TrainState, meta: dict[str, Any]
-    ) -> StageResult:
-        """Measures the final state and writes the stage's result."""
-        facts = {
-            "train_seconds": meta.get("seconds", 0.0),
-            "env_steps": stage.env_steps,
-            "train_steps": stage.schedule.epochs * stage.schedule.steps_per_epoch,
-        }
-        with self.console.status(f"{stage.name}: evaluating"):
-            result = measure(
-                measurement(self.setup),
-                stage,
-                state,
-                runs.index,
-                lambda label: self._keys(label, runs),
-                self.programs,
-                lambda: self.data,
-                facts,
-            )
-        save_result(self.workdir, result)
-        return result
 
 
 def make_pipeline(config: Any, workdir: Path, console: Console) -> Pipeline:

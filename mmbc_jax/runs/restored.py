@@ -18,13 +18,13 @@ from mmbc_jax.core.types import Key, PyTree
 from mmbc_jax.data.windows import Windows
 from mmbc_jax.evaluation.measure import measure
 from mmbc_jax.evaluation.results import StageResult
-from mmbc_jax.ops.normalisation import Normalizer, identity
+from mmbc_jax.ops.normalisation import Normalizer
 from mmbc_jax.runs import setup as setup_lib
 from mmbc_jax.runs.checkpoint import StageCheckpoints, find_stage, read_meta
 from mmbc_jax.runs.demonstrations import StageData
 from mmbc_jax.runs.grid import Grid, config_grid, parse_grid, run_keys
 from mmbc_jax.runs.measurement import measurement
-from mmbc_jax.runs.options import STAGES
+from mmbc_jax.runs.sections import STAGES
 from mmbc_jax.runs.programs import Programs
 from mmbc_jax.runs.setup import Setup
 from mmbc_jax.runs.stages import BaseStage, make_stages
@@ -73,13 +73,16 @@ def _template(stage: BaseStage, runs: int) -> PyTree:
 
 def dummy_shared(setup: Setup) -> PyTree:
     """Shapes of what cloning stages share, where the data itself is not needed."""
-    spec = setup.policy_spec
+    spec, length = setup.policy_spec, setup.config.chunk.observe
 
     def make() -> tuple[Windows, Normalizer]:
         integers = jnp.zeros((2,), jnp.int32)
         chunk, mask = jnp.zeros((2, *spec.chunk_shape)), jnp.zeros((2, spec.chunk_len))
-        windows = Windows(spec.obs.dummy(2), chunk, mask, integers, integers, integers)
-        return windows, identity(spec.obs, spec.action_dim)
+        past = jnp.zeros((2, length), jnp.int32) if length > 1 else None
+        windows = Windows(setup.obs.dummy(2), chunk, mask, integers, integers, integers, past)
+        vectors = {name: jnp.zeros(e.shape) for name, e in spec.obs.entries if e.kind == "vector"}
+        bounds, action = spec.obs.joined(vectors), jnp.zeros(spec.action_dim)
+        return windows, Normalizer(bounds, bounds, action, action)
 
     return jax.eval_shape(make)
 

@@ -24,7 +24,7 @@ from mmbc_jax.data import load
 from mmbc_jax.data.collect import record
 from mmbc_jax.data.episodes import Episodes
 from mmbc_jax.policies.wrappers.coordinates import in_coordinates
-from mmbc_jax.runs.options import CLONING, check_config
+from mmbc_jax.runs.sections import CLONING, check_config
 
 
 @dataclasses.dataclass(frozen=True)

@@ -68,15 +68,15 @@ def test_images_alone_leave_the_chunks(name):
         assert found == {}
         return
     # both modes at every draw, .5 - -.5 apart, and no distance between observations
-    assert found["separation/modes"] == found["separation/label_modes"] == 2
-    assert found["separation/delta_min"] == pytest.approx(1.0, abs=1e-3)
+    assert found["separation/label_modes"] == 2
+    assert found["separation/label_delta_min"] == pytest.approx(1.0, abs=1e-3)
     assert "separation/neighbour_distance" not in found
     assert "separation/path_modes" not in found
 
 
 def test_images_alone_draw_one_window_of_every_episode():
     # episodes of four windows, of which each has two in either mode: votes are those of episodes, and both modes
-    # turn up (a draw of 32 windows in one mode alone has probability 2^-31)
+    # turn up (32 fair draws with a mode less than twice among them have probability 2 * 33 / 2^32)
     spec = ObsSpec.of({"camera": CAMERA})
     demos = demonstrations()
     demos = demos.replace(
@@ -84,7 +84,7 @@ def test_images_alone_draw_one_window_of_every_episode():
     )
     found = separation(demos, num_anchors=4, spec=spec)
     assert found["separation/neighbours"] == 32
-    assert found["separation/modes"] == 2
+    assert found["separation/label_modes"] == 2
     assert separation(demos, num_anchors=4, neighbours=10, spec=spec)["separation/neighbours"] == 10
     # a vector observed in one place says the same; one observed in two places votes there alone
     near = demonstrations().replace(episode=demos.episode)

@@ -7,9 +7,10 @@ from mmbc_jax.core.config import plugin
 from mmbc_jax.core.errors import ConfigError, DataError
 from mmbc_jax.core.observations import ObsSpec
 from mmbc_jax.data.episodes import Episodes
-from mmbc_jax.runs import options as defaults
+from mmbc_jax.runs import sections as defaults
 from mmbc_jax.runs import setup as setup_lib
 
+from mmbc_jax.runs.stages import make_stages
 from tests.toys.landscape import toy_config
 
 
@@ -78,16 +79,24 @@ def test_points_of_a_sweep_are_checked_one_by_one():
     assert setup.config.learner.clip == 0.2
 
 
+def checked(config):
+    """Builds everything that the stages of a configuration are made of."""
+    setup = setup_lib.build(config)
+    for stage in make_stages(setup, config.stages).values():
+        stage.check()
+    return setup
+
+
 def test_errors_name_the_section_of_the_plugin():
     with pytest.raises(ConfigError, match=r"config.baseline.hidden = \(\)"):
-        setup_lib.build(toy_config(stages="bc,baseline", baseline__hidden="()"))
+        checked(toy_config(stages="bc,baseline", baseline__hidden="()"))
     with pytest.raises(ConfigError, match=r"config.policy.hidden = \(\)"):
-        setup_lib.build(toy_config(policy__hidden="()"))
+        checked(toy_config(policy__hidden="()"))
     with pytest.raises(ConfigError, match=r"config.baseline.name = 'msee'"):
         defaults.check_config(with_baseline("msee"))
     # what is not the plug-in's own keeps its name
     with pytest.raises(ConfigError, match=r"config.sampler.name = 'ddpm'"):
-        setup_lib.build(toy_config(stages="bc,baseline", policy__name="mse", baseline__name="flow",
+        checked(toy_config(stages="bc,baseline", policy__name="mse", baseline__name="flow",
                                    sampler__name="ddpm", prior__name="mixture"))  # fmt: skip
 
 
@@ -123,7 +132,7 @@ def test_a_stage_names_parts_of_its_own():
     assert setup.part("plain", "learner") == "plain.learner"
     assert setup.part("finetune", "learner") == "learner"
     with pytest.raises(ConfigError, match=r"config.plain.learner.batch_size = 0"):
-        setup_lib.build(toy_config(plain__learner__name="sac", plain__learner__batch_size=0))
+        checked(toy_config(plain__learner__name="sac", plain__learner__batch_size=0))
 
 
 def test_short_paths_of_a_plugin():

@@ -16,8 +16,8 @@ from mmbc_jax.runs import setup as setup_lib
 from mmbc_jax.runs import stages
 from mmbc_jax.runs.epoch import make_epoch
 from mmbc_jax.runs.grid import Grid, config_grid, run_keys
-from mmbc_jax.runs.options import base_config
 from mmbc_jax.runs.programs import Programs
+from mmbc_jax.runs.sections import base_config
 
 
 def config(env: str = "landscape") -> ConfigDict:

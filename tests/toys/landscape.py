@@ -22,8 +22,8 @@ from tensorboardX.proto.event_pb2 import Event
 from mmbc_jax import cli, train
 from mmbc_jax.core.config import apply_overrides, plugin
 from mmbc_jax.evaluation.results import StageResult
-from mmbc_jax.runs.options import base_config
 from mmbc_jax.runs.pipeline import Pipeline, make_pipeline
+from mmbc_jax.runs.sections import base_config
 
 # The same few programs are compiled again and again: once per machine is enough, here and in subprocesses.
 os.environ.setdefault(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,19 @@ from mmbc_jax.data.episodes import IMAGE_AXES, PREFIX, Episodes
 
 _SELECTION = re.compile(r"(?P<key>[^\[\]]+)(?:\[(?P<start>\d*):(?P<stop>\d*)\])?")
 VECTOR = "state"  # the entry that all observed numbers make where images are observed, too
+
+
+@dataclasses.dataclass(frozen=True)
+class Loader:
+    """A loader plug-in as built.
+
+    Attributes:
+      suffixes: of the files that it reads, with their dot.
+      read: (existing file or folder, options of all readers) to checked episodes in physical units.
+    """
+
+    suffixes: tuple[str, ...]
+    read: Callable[[Path, ReaderOptions], Episodes]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -21,9 +21,11 @@ from pathlib import Path
 import numpy as np
 
 from mmbc_jax.core.errors import ConfigError, DataError, nearest
+from mmbc_jax.core.options import Options
+from mmbc_jax.core.registry import register
 from mmbc_jax.data.episodes import Episodes
 from mmbc_jax.data.loaders import _columns
-from mmbc_jax.data.loaders._columns import ReaderOptions
+from mmbc_jax.data.loaders._columns import Loader, ReaderOptions
 
 OBS_KEYS = ("obs", "state", "observation")
 _LAST = 2  # dm_env.StepType.LAST
@@ -111,3 +113,9 @@ def _drawings(arrays: dict[str, np.ndarray], options: ReaderOptions, source: str
     if not ends:
         raise DataError(f"{source}: every path of {', '.join(options.shapes or shapes)} is dropped")
     return Episodes(np.concatenate(obs), np.concatenate(action), np.cumsum(ends), None, source).validate()
+
+
+@register("loader", Options)
+def build(options: Options) -> Loader:
+    """The loader of these files."""
+    return Loader((".npz",), load)

@@ -21,9 +21,11 @@ from typing import Any
 import numpy as np
 
 from mmbc_jax.core.errors import DataError, UserError
+from mmbc_jax.core.options import Options
+from mmbc_jax.core.registry import register
 from mmbc_jax.data.episodes import Episodes
 from mmbc_jax.data.loaders import _columns
-from mmbc_jax.data.loaders._columns import ReaderOptions
+from mmbc_jax.data.loaders._columns import Loader, ReaderOptions
 
 OBS_KEYS = ("obs", "state", "keypoint")
 # Format 2 stores may name any codec of numcodecs, `pickle` among them; these only move bytes about.
@@ -125,3 +127,9 @@ def _codec_names(array: Any) -> set[str]:
     metadata = json.loads(json.dumps(array.metadata.to_dict(), default=str))
     walk([metadata.get(key) for key in ("codecs", "filters", "compressor")])
     return found
+
+
+@register("loader", Options)
+def build(options: Options) -> Loader:
+    """The loader of these files."""
+    return Loader((".zarr", ".zip"), load)

@@ -31,6 +31,8 @@ class CircleOptions(NoisyPathOptions):
 class Circles(NoisyPath):
     """See the module docstring; mode 0 is the bottom circle, mode 1 the top one."""
 
+    options: CircleOptions
+
     def __init__(self, options: CircleOptions, vector: ObsSpec = PLANE):
         super().__init__(options, NAMES, vector=vector)
 

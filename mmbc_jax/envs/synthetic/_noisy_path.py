@@ -10,11 +10,11 @@ import jax.numpy as jnp
 from mmbc_jax.core.observations import Obs, ObsEntry, ObsSpec
 from mmbc_jax.core.options import Options, option
 from mmbc_jax.core.types import Array, Key, PyTree, State
+from mmbc_jax.envs.synthetic import _render
 from mmbc_jax.envs.synthetic._path_geometry import Spread
 from mmbc_jax.envs.synthetic._path_task import PLANE, PathTask
 from mmbc_jax.envs.synthetic._statistics import RAYLEIGH_MEAN, RAYLEIGH_STD, SIGMAS
 
-SIZE = 64
 OBSERVE = ("state", "image", "both")
 
 
@@ -31,6 +31,9 @@ class NoisyPath(PathTask):
     p_t = clip(m_k(t) + sigma n_t), n_t resampled until it is free of collisions, at most 50 draws. The noise
     does not accumulate: the expert's action is (target with fresh noise) - (where it stands), a function of
     the clock, which also leads a displaced state back.
+
+    Where images are observed, `State.data` also holds "ground" [64, 64, 3] uint8, the scene without the point; each
+    control step draws one frame on it (`_render`).
 
     Args:
       options: of the task.
@@ -51,12 +54,20 @@ class NoisyPath(PathTask):
         """The numbers, the drawn image, or both."""
         if self.observed == "state":
             return self.vector(state)
-        seen = {"image": self.image(state)}
+        seen = {"image": _render.render(state.data["position"], state.data["ground"])}
         return seen if self.observed == "image" else seen | {"state": self.vector(state)}
 
-    def image(self, state: State) -> Array:
-        """[64, 64, 3] uint8 the scene with the point in it; see `_render`."""
-        raise NotImplementedError
+    def goal(self, state: State) -> tuple[Array, Array] | None:
+        """Centre [2] and radius [] of what is asked for in this episode, where that is to be seen."""
+        return None
+
+    def reset(self, key: Key, params: PyTree | None = None) -> State:
+        """As every path task; where images are observed, with what does not change in them."""
+        state = self.begin(key, params)
+        if self.observed != "state":
+            empty = _render.ground(*self.boxes(state.info["params"]), self.goal(state))
+            state = state.replace(data=state.data | {"ground": empty})
+        return state.replace(obs=self.observe(state))
 
     def spread(self, params: PyTree) -> Spread:
         """Independent errors: steps differ by sqrt(2) sigma n; D has the mean of T Rayleigh variables."""
@@ -96,5 +107,5 @@ def _described(observe: str, vector: ObsSpec) -> ObsSpec:
     """The observation of a task whose numbers are `vector`."""
     if observe == "state":
         return vector
-    image = {"image": ObsEntry((SIZE, SIZE, 3), "image")}
+    image = {"image": ObsEntry(_render.SHAPE, "image")}
     return ObsSpec.of(image if observe == "image" else image | dict(vector.entries))

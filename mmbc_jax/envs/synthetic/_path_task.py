@@ -93,15 +93,13 @@ class PathTask(PathGeometry):
 
     def reset(self, key: Key, params: PyTree | None = None) -> State:
         """Starts at `start`, with every metric of the end at 0 and `nearest_mode` at -1."""
-        return self._observed(self.begin(key, params))
+        state = self.begin(key, params)
+        return state.replace(obs=self.observe(state))
 
     def step(self, state: State, action: Array) -> State:
         """Displaces the point by the clipped action; the T-th step terminates and pays 1 on success."""
-        return self._observed(self.advance(state, action))
-
-    def _observed(self, state: State) -> State:
-        """`state`, whole but for its observation, with it."""
-        return state.replace(obs=self.observe(state))
+        nstate = self.advance(state, action)
+        return nstate.replace(obs=self.observe(nstate))
 
     def begin(self, key: Key, params: PyTree | None) -> State:
         """The first state of an episode, without its observation."""
@@ -123,7 +121,7 @@ class PathTask(PathGeometry):
         ended = {"success": zero, "nearest_mode": zero - 1.0, "bridge": zero, "path_distance": zero}
         return State(
             data=data,
-            obs=(),
+            obs={},
             reward=zero,
             done=zero,
             metrics=ended | {"collision": collision},
@@ -155,7 +153,7 @@ class PathTask(PathGeometry):
         moved = {"step": step, "position": position, "distances": distances, "length": length}
         return state.replace(
             data=data | moved | {"collision": collision},
-            obs=(),
+            obs={},
             reward=metrics["success"],
             done=last.astype(jnp.float32),
             metrics=metrics,

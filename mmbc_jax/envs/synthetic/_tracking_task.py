@@ -53,7 +53,7 @@ class TrackedPath(PathTask):
 
     def default_params(self) -> PyTree:
         """Every number of the options as a [] float."""
-        names = [field.name for field, _ in self.options.rules() if field.name != "clock"]
+        names = [field.name for field, _ in self.options.stated() if field.name != "clock"]
         return {name: jnp.asarray(getattr(self.options, name)) for name in names}
 
     def vector(self, state: State) -> Array:

@@ -1,8 +1,8 @@
 r"""Two loops and a context that says which: see `_circle` for the geometry.
 
-The observation is (x, y, one-hot context [2]); the context is drawn uniformly at reset, and success also needs the
-mode to be the context. The expert follows the mode it is told, so half of its attempts fail and
-recorded demonstrations always agree with their context.
+The observation is (x, y, one-hot context [2]); in an image the circle that the context asks for is green. The
+context is drawn uniformly at reset, and success also needs the mode to be the context. The expert follows the mode
+it is told, so half of its attempts fail and recorded demonstrations always agree with their context.
 """
 
 from __future__ import annotations
@@ -27,6 +27,11 @@ class ConditionalCircle(Circles):
     def vector(self, state: State) -> Array:
         """[4] position and one-hot context."""
         return jnp.concatenate([state.data["position"], jax.nn.one_hot(state.data["context"], 2)])
+
+    def goal(self, state: State) -> tuple[Array, Array]:
+        """The circle that the context asks for."""
+        params = state.info["params"]
+        return self.boxes(params)[0][state.data["context"]], params["radius"]
 
     def begin(self, key: Key, params: PyTree | None) -> State:
         """As every path task, with a context."""

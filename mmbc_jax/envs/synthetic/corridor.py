@@ -41,6 +41,8 @@ class CorridorOptions(NoisyPathOptions):
 class Corridor(NoisyPath):
     """See the module docstring."""
 
+    options: CorridorOptions
+
     def __init__(self, options: CorridorOptions):
         super().__init__(options, tuple(f"gap {i}" for i in range(options.num_modes)), MAX_MODES)
 

@@ -32,6 +32,8 @@ class RadialOptions(NoisyPathOptions):
 class Radial(NoisyPath):
     """See the module docstring."""
 
+    options: RadialOptions
+
     def __init__(self, options: RadialOptions):
         names = tuple(f"{360 * i / options.num_modes:.5g} deg" for i in range(options.num_modes))
         super().__init__(options, names, MAX_MODES)

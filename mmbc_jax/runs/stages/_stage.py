@@ -68,6 +68,11 @@ class BaseStage(abc.ABC):
         """Its epochs."""
 
     @property
+    def policy_sections(self) -> tuple[str, ...]:
+        """Sections of the policies that it clones or steers."""
+        return ()
+
+    @property
     def learner_name(self) -> str:
         """Of the plug-in behind `section`."""
         return at(self.setup.config, self.section).name
@@ -124,18 +129,8 @@ class BaseStage(abc.ABC):
                 f"without {self.name}: environment {config.env.name!r} has no expert",
             )
         if "demonstrations" in self.needs and not config.data.path:
-            self._check_scripted()
+            _check_scripted(self.setup)
         self.learner  # noqa: B018  (builds it, so that its section is checked)
-
-    def _check_scripted(self) -> None:
-        config = self.setup.config
-        if not isinstance(self.setup.env, HasExpert):
-            raise ConfigError(
-                "data.path", "", f"a file of demonstrations: environment {config.env.name!r} has no expert"
-            )
-        length = self.setup.env_spec.episode_length
-        if config.chunk.predict > length:
-            raise ConfigError("chunk.predict", config.chunk.predict, f"at most the episode length {length}")
 
     def init(self, key: Key, hparams: Hparams, parent: TrainState | None, shared: PyTree) -> TrainState:
         """The first state of one run; see `Learner.init`."""
@@ -176,13 +171,30 @@ class BaseStage(abc.ABC):
         keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), runs))
         return jax.eval_shape(self.start, keys, hp, parent, shared)
 
-    def _schedule(self, epochs: int, rows: int, steps_per_row: int) -> Schedule:
-        config: Any = self.setup.config
-        return Schedule(
-            epochs=epochs,
-            rows=rows,
-            steps_per_row=steps_per_row,
-            eval_every=config.evaluation.every_epochs,
-            save_every=config.checkpoint.every_epochs,
-            nonfinite_limit=config.nonfinite_limit,
+
+def make_schedule(
+    setup: Setup, epochs: int, rows: int, steps_per_row: int, buffered: bool = False
+) -> Schedule:
+    """A schedule with the configured evaluations and checkpoints, rarer ones of a state with a replay buffer."""
+    config: Any = setup.config
+    checkpoint = config.checkpoint
+    return Schedule(
+        epochs=epochs,
+        rows=rows,
+        steps_per_row=steps_per_row,
+        eval_every=config.evaluation.every_epochs,
+        save_every=checkpoint.buffer_every_epochs if buffered else checkpoint.every_epochs,
+        nonfinite_limit=config.nonfinite_limit,
+    )
+
+
+def _check_scripted(setup: Setup) -> None:
+    """Raises ConfigError where demonstrations cannot be recorded, or are shorter than a chunk."""
+    config = setup.config
+    if not isinstance(setup.env, HasExpert):
+        raise ConfigError(
+            "data.path", "", f"a file of demonstrations: environment {config.env.name!r} has no expert"
         )
+    length = setup.env_spec.episode_length
+    if config.chunk.predict > length:
+        raise ConfigError("chunk.predict", config.chunk.predict, f"at most the episode length {length}")

@@ -143,6 +143,7 @@ class CheckpointOptions(Options):
     """Checkpoints."""
 
     every_epochs: int = option(1, "epochs between two", low=1)
+    buffer_every_epochs: int = option(5, "the same for learners with a replay buffer, whose states are large", low=1)
     keep: int = option(2, "how many of the newest are kept", low=1)
 
 

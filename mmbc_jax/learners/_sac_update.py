@@ -1,0 +1,174 @@
+"""SAC's gradient steps on batches of replayed decisions: critic, actor, temperature and intrinsic reward."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from mmbc_jax.core.learning import ReparameterisedActor, Reward, Transitions
+from mmbc_jax.core.state import Hparams, TrainState
+from mmbc_jax.core.types import Array, Key, Metrics, PyTree
+from mmbc_jax.learners._collect import normalised
+from mmbc_jax.learners._optim import optimizer, skip_metrics_of
+from mmbc_jax.nn.critic import ActionCritic
+from mmbc_jax.ops import ring
+from mmbc_jax.ops import soft_policy as sac
+
+RATES = {
+    "actor": "learner.learning_rate",
+    "critic": "learner.critic_learning_rate",
+    "reward": "learner.discriminator_learning_rate",
+    "temperature": "learner.temperature_learning_rate",
+}
+"""The parts of the parameters, with their learning rates."""
+
+
+class Trained(NamedTuple):
+    """What gradient steps change.
+
+    Attributes:
+      params: by part; "temperature" is log alpha [].
+      opt_state: by part.
+      target: parameters of the target critic.
+    """
+
+    params: PyTree
+    opt_state: PyTree
+    target: PyTree
+
+
+@dataclasses.dataclass(frozen=True)
+class SoftUpdate:
+    """Gradient steps of soft actor-critic.
+
+    Attributes:
+      updates: gradient steps, each on a batch of its own.
+      batch_size: decisions in a batch.
+      reduce: how the heads of the critic become one value.
+      discount: of a decision, for the intrinsic reward.
+      actor: trained on the critic.
+      critic: trained on the environment's and the intrinsic reward.
+      reward: the intrinsic one, paid anew by its present parameters; trained where it has anything to train.
+    """
+
+    updates: int
+    batch_size: int
+    reduce: str
+    discount: float
+    actor: ReparameterisedActor
+    critic: ActionCritic
+    reward: Reward
+
+    def run(self, state: TrainState, buffer: ring.Ring, ready: Array, key: Key) -> tuple[Trained, Metrics]:
+        """All gradient steps of an iteration.
+
+        Args:
+          state: of one run, with the normaliser of now.
+          buffer: rows of transitions with observations in physical units and `info` {"action": w}.
+          ready: [] bool; False leaves everything as it is.
+          key: for batches, actions and noise.
+
+        Returns:
+          (what was trained, metrics averaged over the steps).
+        """
+
+        def step(before: Trained, key: Key) -> tuple[Trained, Metrics]:
+            key_rows, key_step = jax.random.split(key)
+            rows = ring.sample(buffer, key_rows, self.batch_size)
+            batch = normalised(rows, state.stats["normalizer"])
+            after, metrics = self.step(before, batch, state.stats["reference"], state.hparams, key_step)
+            # a mask and not a branch: under vmap every run does the same work
+            return jax.tree.map(lambda new, old: jnp.where(ready, new, old), after, before), metrics
+
+        start = Trained(state.params, state.opt_state, state.ema["critic"])
+        end, metrics = jax.lax.scan(step, start, jax.random.split(key, self.updates))
+        return end, {**jax.tree.map(jnp.mean, metrics), **skip_metrics_of(end.opt_state)}
+
+    def step(
+        self, trained: Trained, batch: Transitions, reference: Any, hp: Hparams, key: Key
+    ) -> tuple[Trained, Metrics]:
+        """One gradient step of every part, the critic first, on a batch [B] with normalised observations."""
+        key_pay, key_next, key_actor, key_reward = jax.random.split(key, 4)
+        step = _Step(dict(trained.params), dict(trained.opt_state), hp)
+        metrics: Metrics = {}
+        target = self._target(trained, batch, reference, hp, key_pay, key_next)
+
+        def critic_loss(critic: PyTree) -> tuple[Array, Metrics]:
+            q = self._q(critic, batch, batch.info["action"])
+            loss = sac.critic_loss(q, target).mean()
+            return loss, {"sac/critic_loss": loss, "sac/q": q.mean()}
+
+        metrics |= step.descend("critic", critic_loss)
+        alpha = jnp.exp(trained.params["temperature"])
+
+        def actor_loss(actor: PyTree) -> tuple[Array, tuple[Metrics, Array]]:
+            action, log_prob = self.actor.sample(actor, reference, key_actor, batch.obs, batch.z)
+            q = self._q(step.params["critic"], batch, action)
+            loss = sac.actor_loss(log_prob, q, alpha, self.reduce).mean()
+            return loss, ({"sac/actor_loss": loss, "sac/entropy": -log_prob.mean()}, log_prob)
+
+        logged, log_prob = step.descend("actor", actor_loss)
+        metrics |= logged
+        wanted = hp["learner.target_entropy"] * self.actor.action_size
+
+        def temperature_loss(log_alpha: Array) -> tuple[Array, Metrics]:
+            return sac.temperature_loss(log_alpha, log_prob, wanted).mean(), {"sac/temperature": alpha}
+
+        metrics |= step.descend("temperature", temperature_loss)
+
+        def reward_loss(reward: PyTree) -> tuple[Array, Metrics]:
+            loss, metrics = self.reward.loss(reward, key_reward, batch.final_features, batch.z)
+            return loss.mean(), metrics
+
+        if self.reward.trains:
+            metrics |= step.descend("reward", reward_loss, hp["stage.train_reward"] > 0)
+        followed = sac.polyak(trained.target, step.params["critic"], hp["learner.tau"])
+        return Trained(step.params, step.opt_state, followed), metrics
+
+    def _target(
+        self,
+        trained: Trained,
+        batch: Transitions,
+        reference: Any,
+        hp: Hparams,
+        key_pay: Key,
+        key_next: Key,
+    ) -> Array:
+        """[B] what the critic is regressed on."""
+        params = trained.params
+        intrinsic, _ = self.reward.pay(params["reward"], key_pay, batch, self.discount)
+        reward = hp["stage.env_coef"] * batch.reward + hp["stage.mi_coef"] * intrinsic
+        action, log_prob = self.actor.sample(params["actor"], reference, key_next, batch.final_obs, batch.z)
+        later = batch.replace(obs=batch.final_obs, time=batch.final_time)
+        next_q = self._q(trained.target, later, action)
+        alpha = jnp.exp(params["temperature"])
+        return sac.soft_target(reward, batch.discount, batch.terminated, next_q, log_prob, alpha, self.reduce)
+
+    def _q(self, params: PyTree, batch: Transitions, action: Array) -> Array:
+        return jnp.asarray(self.critic.apply(params, batch.obs, action, batch.z, batch.time))
+
+
+@dataclasses.dataclass
+class _Step:
+    """Parameters and optimisers by part, while one gradient step goes through the parts."""
+
+    params: dict[str, PyTree]
+    opt_state: dict[str, PyTree]
+    hp: Hparams
+
+    def descend(self, part: str, loss: Callable[[PyTree], Any], trains: Array | None = None) -> Any:
+        """One step of a part on `loss` (params) -> (scalar, aux); returns aux. `trains` [] bool can hold it back."""
+        grads, aux = jax.grad(loss, has_aux=True)(self.params[part])
+        tx = optimizer(self.hp[RATES[part]], 0.0, self.hp["learner.clip_norm"])
+        updates, moved = tx.update(grads, self.opt_state[part], self.params[part])
+        new = (optax.apply_updates(self.params[part], updates), moved)
+        if trains is not None:
+            old = (self.params[part], self.opt_state[part])
+            new = jax.tree.map(lambda n, o: jnp.where(trains, n, o), new, old)
+        self.params[part], self.opt_state[part] = new
+        return aux
