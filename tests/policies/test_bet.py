@@ -122,7 +122,7 @@ def test_a_configured_prior_over_codes_takes_the_classifiers_place():
 @pytest.mark.parametrize(
     ("prior", "found"),
     [
-        ("mixture", "config.prior.name = .*categorical, or normal"),
+        ("mixture", "config.prior.name = 'mixture' .*categorical, or normal"),
         ("categorical", "config.prior.num_codes = 16 .*policy.num_bins = 3"),
     ],
 )

@@ -143,5 +143,5 @@ def test_impossible_values_are_refused(field, value):
 
 @pytest.mark.parametrize("name", ["cvae", "wae"])
 def test_a_prior_over_codes_is_refused(name):
-    with pytest.raises(ConfigError, match="prior.name.*vq"):
+    with pytest.raises(ConfigError, match="config.prior.name = 'categorical' .*vq"):
         toy.make(name, "categorical")

@@ -45,7 +45,8 @@ def test_detach_keeps_the_flow_from_the_encoder(detach):
 
 def test_prior_is_its_own_and_options_reach_it():
     policy = toy.make("latent_flow", flow_steps=3, flow_times=(2.0, 1.0), flow_hidden=(8,))
-    assert (policy.prior.steps, policy.prior.times, policy.prior.hidden) == (3, (2.0, 1.0), (8,))
+    own = policy.prior.options
+    assert (own.steps, own.times, own.hidden) == (3, (2.0, 1.0), (8,))
     assert capabilities(policy) == {"posterior"}
     v = policy.init(jax.random.key(0), None)
     np.testing.assert_allclose(policy.posterior(v, jnp.zeros(2), jnp.zeros((3, 1))).stddev(), [0.075] * 2)
@@ -71,7 +72,7 @@ def test_any_trained_prior_may_take_the_flows_place(prior):
 @pytest.mark.parametrize("prior", ["mixture", "categorical"])
 def test_a_prior_that_cannot_follow_the_latents_is_refused(prior):
     with pytest.raises(
-        ConfigError, match="config.prior.name = .*a trained prior over real vectors, or normal"
+        ConfigError, match=f"config.prior.name = '{prior}' .*a trained prior over real vectors, or normal"
     ):
         toy.make("latent_flow", prior)
 

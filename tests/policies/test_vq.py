@@ -179,8 +179,8 @@ def test_the_configured_prior_over_codes_is_the_policys_own_with_the_same_number
 @pytest.mark.parametrize(
     ("prior", "found"),
     [
-        ("mixture", "config.prior.name = .*categorical, or normal"),
-        ("vamp", "config.prior.name = .*categorical, or normal"),
+        ("mixture", "config.prior.name = 'mixture' .*categorical, or normal"),
+        ("vamp", "config.prior.name = 'vamp' .*categorical, or normal"),
         ("categorical", "config.prior.num_codes = 16 .*policy.num_codes = 4"),
     ],
 )
