@@ -3,13 +3,18 @@ PYTHON ?= python3
 BIN := .venv/bin
 WORKDIR ?= runs/avoiding_bmd
 
-.PHONY: train smoke test test-all lint bench clean
+.PHONY: train smoke check test test-all lint bench clean
 
 train: .venv
 	$(BIN)/python -m mmbc_jax.train --workdir $(WORKDIR)
 
 smoke: .venv
 	$(BIN)/python -m mmbc_jax.train --config configs/smoke.py --workdir runs/smoke
+
+# The inner loop, under a minute: what needs no network, or only traces one.
+check: lint
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not statistical and not heavy" \
+		tests/core tests/ops tests/test_architecture.py tests/test_contracts.py
 
 test: .venv
 	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not statistical"

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib
+import inspect
+import pkgutil
+import typing
 from pathlib import Path
 
 import distrax
@@ -13,6 +17,7 @@ import pytest
 from jaxtyping import TypeCheckError
 
 import mmbc_jax
+from mmbc_jax import ops
 from mmbc_jax.core import registry
 from mmbc_jax.core.config import plugin
 from mmbc_jax.core.protocols import Policy, Sampler, capabilities
@@ -54,6 +59,16 @@ def test_an_old_key_and_a_wrong_dtype_are_refused():
         run(jnp.zeros(2, jnp.uint32))
     with pytest.raises(TypeCheckError, match="'reward'"):
         gae(jnp.zeros((5, 3), jnp.int32), *[steps(5, 3)] * 5, 0.9)
+
+
+@pytest.mark.parametrize("name", sorted(m.name for m in pkgutil.iter_modules(ops.__path__)))
+def test_every_annotation_of_ops_can_be_read(name):
+    """One that cannot be is not checked: jaxtyping takes it for Any. What numpy takes for an array has no check."""
+    module = importlib.import_module(f"mmbc_jax.ops.{name}")
+    functions = [f for f in vars(module).values() if getattr(f, "__module__", "") == module.__name__ and callable(f)]
+    assert functions
+    for function in functions:
+        typing.get_type_hints(inspect.unwrap(function), localns={"ArrayLike": object})
 
 
 def test_an_argument_that_is_an_int_is_a_float():

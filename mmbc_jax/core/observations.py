@@ -9,16 +9,20 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from ml_collections import ConfigDict
 
 from mmbc_jax.core import registry
 from mmbc_jax.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from flax import linen
 
 Obs = jax.Array | Mapping[str, jax.Array]  # an array where the spec is `plain`, else a dict of entries
 
@@ -29,7 +33,9 @@ class ObsKind(Protocol):
     rank: int  # axes of one observation
     dtype: DTypeLike
 
-    def encode(self, encoder: Any, name: str, entry: ObsEntry, value: jax.Array) -> jax.Array:
+    def encode(
+        self, encoder: linen.Module, name: str, entry: ObsEntry, value: Shaped[jax.Array, "*obs"]
+    ) -> Float[jax.Array, "*batch F"]:
         """[..., F] features of a value [..., *shape], inside the flax module `encoder`.
 
         Args:
@@ -44,10 +50,11 @@ class ObsKind(Protocol):
 @functools.cache
 def find_kind(name: str) -> ObsKind:
     """The kind of observation of a name."""
-    return registry.find("observation", name)(ConfigDict())
+    kind: ObsKind = registry.find("observation", name)(ConfigDict())
+    return kind
 
 
-def kind_of_rows(rows: Any) -> str:
+def kind_of_rows(rows: np.ndarray) -> str:
     """The kind that recorded rows [n, ...] are of, told by their axes, and where two share them by their type.
 
     Raises:

@@ -186,7 +186,7 @@ class HasDraw(Protocol):
 class HasPlotted(Protocol):
     """An environment that knows what to plot of a state, whether or not that is observed."""
 
-    def plotted(self, state: State) -> Array:
+    def plotted(self, state: State) -> Float[Array, " 2"]:
         """[2] position of one instance."""
         ...
 

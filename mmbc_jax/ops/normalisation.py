@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpy.typing import ArrayLike
+from jaxtyping import Float
 
 from mmbc_jax.core.observations import Obs, ObsEntry, ObsSpec
 from mmbc_jax.core.types import Array
+
+if TYPE_CHECKING:  # no checker can tell at run time what numpy takes for an array
+    from numpy.typing import ArrayLike
 
 # Below this fraction of its magnitude, the range of a dimension is rounding: it counts as constant.
 _CONSTANT = 4.0 * float(np.finfo(np.float32).eps)
@@ -37,8 +40,8 @@ class Normalizer(NamedTuple):
 
     obs_low: Obs
     obs_high: Obs
-    action_low: Array
-    action_high: Array
+    action_low: Float[Array, " A"]
+    action_high: Float[Array, " A"]
 
     def normalize_obs(self, obs: Obs | ArrayLike) -> Obs:
         """Observations [..., D] in physical units to [-1, 1]; of a dict its vectors."""
@@ -66,11 +69,11 @@ class Normalizer(NamedTuple):
             raise TypeError("observations and their bounds must both be dicts, or neither")
         return scale(obs, low, high)
 
-    def normalize_action(self, action: ArrayLike) -> Array:
+    def normalize_action(self, action: ArrayLike) -> Float[Array, "*batch A"]:
         """Actions [..., A] in physical units to [-1, 1]."""
         return _normalize(action, self.action_low, self.action_high)
 
-    def denormalize_action(self, action: ArrayLike) -> Array:
+    def denormalize_action(self, action: ArrayLike) -> Float[Array, "*batch A"]:
         """Actions [..., A] in [-1, 1] to physical units."""
         return _denormalize(action, self.action_low, self.action_high)
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Int32
 
 from mmbc_jax.core.types import Array, Key, PyTree
 
@@ -27,8 +28,8 @@ class Ring(NamedTuple):
     """
 
     storage: PyTree
-    cursor: Array
-    filled: Array
+    cursor: Int32[Array, "*R"]
+    filled: Int32[Array, "*R"]
 
 
 def init(example: PyTree, capacity: int) -> Ring:
@@ -50,10 +51,11 @@ def init(example: PyTree, capacity: int) -> Ring:
 
 def capacity(ring: Ring) -> int:
     """Rows that the ring of one run can hold."""
-    return jax.tree.leaves(ring.storage)[0].shape[0]
+    rows: int = jax.tree.leaves(ring.storage)[0].shape[0]
+    return rows
 
 
-def size(ring: Ring) -> Array:
+def size(ring: Ring) -> Int32[Array, "*R"]:
     """[] int32 rows that hold something."""
     return ring.filled
 

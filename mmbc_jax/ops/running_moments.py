@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from mmbc_jax.core.types import Array
 
@@ -13,17 +14,17 @@ class Moments(NamedTuple):
     """Moments of all rows so far.
 
     Attributes:
-      count: [] float32 rows.
+      rows: [] float32 how many.
       mean: [D].
       variance: [D] of the population: the mean of squared differences from `mean`.
     """
 
-    count: Array
-    mean: Array
-    variance: Array
+    rows: Float[Array, ""]
+    mean: Float[Array, " D"]
+    variance: Float[Array, " D"]
 
 
-def moments_of(rows: Array) -> Moments:
+def moments_of(rows: Float[Array, "*batch D"]) -> Moments:
     """Moments of one batch [..., D] of at least one row."""
     flat = rows.reshape(-1, rows.shape[-1])
     return Moments(jnp.asarray(float(flat.shape[0])), flat.mean(0), flat.var(0))
@@ -36,8 +37,8 @@ def merge(a: Moments, b: Moments) -> Moments:
     variance = (1 - f) variance_a + f variance_b + f (1 - f) d^2. No sum grows with the count, so float32 carries
     it for as long as the count itself is exact to a few digits.
     """
-    count = a.count + b.count
-    share = b.count / count
+    rows = a.rows + b.rows
+    share = b.rows / rows
     step = b.mean - a.mean
     variance = (1.0 - share) * a.variance + share * b.variance + share * (1.0 - share) * jnp.square(step)
-    return Moments(count, a.mean + share * step, variance)
+    return Moments(rows, a.mean + share * step, variance)

@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from mmbc_jax.core.types import Array, Key, PyTree
 
@@ -24,20 +25,20 @@ REDUCTIONS: dict[str, Callable[..., Array]] = {"min": jnp.min, "mean": jnp.mean}
 """How the heads of a critic become one value."""
 
 
-def reduce_heads(q: Array, how: str) -> Array:
+def reduce_heads(q: Float[Array, " N *batch"], how: str) -> Float[Array, "*batch"]:
     """[...] one value from the heads [N, ...]; `how` is a key of `REDUCTIONS`."""
     return REDUCTIONS[how](q, axis=0)
 
 
 def soft_target(
-    reward: Array,
-    discount: Array | float,
-    terminated: Array,
-    next_q: Array,
-    next_log_prob: Array,
-    alpha: Array | float,
+    reward: Float[Array, "*batch"],
+    discount: Float[Array, "*#batch"] | float,
+    terminated: Float[Array, "*batch"],
+    next_q: Float[Array, " N *batch"],
+    next_log_prob: Float[Array, "*batch"],
+    alpha: Float[Array, ""] | float,
     reduce: str = "min",
-) -> Array:
+) -> Float[Array, "*batch"]:
     """What the critic is regressed on; carries no gradient.
 
     y = r + d (1 - terminated) (reduce_j Q_j(s', w') - alpha log pi(w' | s')),   w' ~ pi(. | s')
@@ -61,7 +62,9 @@ def soft_target(
     return jax.lax.stop_gradient(reward + discount * (1.0 - terminated) * value)
 
 
-def critic_loss(q: Array, target: Array) -> Array:
+def critic_loss(
+    q: Float[Array, " N *batch"], target: Float[Array, "*batch"] | Float[Array, " N *batch"]
+) -> Float[Array, "*batch"]:
     """sum_j (Q_j - y)^2 / 2, the target held fixed.
 
     Args:
@@ -74,7 +77,12 @@ def critic_loss(q: Array, target: Array) -> Array:
     return 0.5 * jnp.square(q - jax.lax.stop_gradient(target)).sum(0)
 
 
-def actor_loss(log_prob: Array, q: Array, alpha: Array | float, reduce: str = "min") -> Array:
+def actor_loss(
+    log_prob: Float[Array, "*batch"],
+    q: Float[Array, " N *batch"],
+    alpha: Float[Array, ""] | float,
+    reduce: str = "min",
+) -> Float[Array, "*batch"]:
     """alpha log pi(w | s) - reduce_j Q_j(s, w) at a reparameterised w; alpha is held fixed.
 
     Differentiate with respect to the actor alone: w and log pi carry its gradient, the critic's parameters
@@ -92,7 +100,11 @@ def actor_loss(log_prob: Array, q: Array, alpha: Array | float, reduce: str = "m
     return jax.lax.stop_gradient(alpha) * log_prob - reduce_heads(q, reduce)
 
 
-def temperature_loss(log_alpha: Array, log_prob: Array, target_entropy: Array | float) -> Array:
+def temperature_loss(
+    log_alpha: Float[Array, "*#batch"],
+    log_prob: Float[Array, "*batch"],
+    target_entropy: Float[Array, ""] | float,
+) -> Float[Array, "*batch"]:
     """-log alpha (log pi + target), which moves the policy's entropy towards the target.
 
     The gradient in log alpha is entropy - target on average: alpha grows while the policy is less random than
@@ -110,19 +122,23 @@ def temperature_loss(log_alpha: Array, log_prob: Array, target_entropy: Array | 
     return -log_alpha * jax.lax.stop_gradient(log_prob + target_entropy)
 
 
-def polyak(target: PyTree, online: PyTree, tau: Array | float) -> PyTree:
+def polyak(target: PyTree, online: PyTree, tau: Float[Array, ""] | float) -> PyTree:
     """(1 - tau) target + tau online, leaf by leaf; tau in [0, 1]."""
     return jax.tree.map(lambda t, o: (1.0 - tau) * t + tau * o, target, online)
 
 
-def squash(x: Array, box: float) -> Array:
+def squash(x: Float[Array, "*shape"], box: float) -> Float[Array, "*shape"]:
     """box tanh(x), or x itself where `box` is 0; of the mean it is the greedy action."""
     return box * jnp.tanh(x) if box else x
 
 
 def sample(
-    key: Key, mean: Array, log_std: Array, box: float = 0.0, event_dims: int = 1
-) -> tuple[Array, Array]:
+    key: Key,
+    mean: Float[Array, "*shape"],
+    log_std: Float[Array, "*#shape"],
+    box: float = 0.0,
+    event_dims: int = 1,
+) -> tuple[Float[Array, "*shape"], Float[Array, "*batch"]]:
     """A reparameterised draw and its log density.
 
     Args:
@@ -140,7 +156,13 @@ def sample(
     return squash(x, box), _log_density(x, noise, log_std, box, event_dims)
 
 
-def log_prob(w: Array, mean: Array, log_std: Array, box: float = 0.0, event_dims: int = 1) -> Array:
+def log_prob(
+    w: Float[Array, "*shape"],
+    mean: Float[Array, "*#shape"],
+    log_std: Float[Array, "*#shape"],
+    box: float = 0.0,
+    event_dims: int = 1,
+) -> Float[Array, "*batch"]:
     """Log density of a given action.
 
     Inside a box it needs atanh(w / b), whose error grows as 1 / (1 - |w| / b) towards the walls; a w on or

@@ -100,6 +100,7 @@ def test_outside_plugin_takes_overrides_as_one_of_the_package(outside):
         plugin("policy", outside, strt=1.0)
 
 
+@pytest.mark.heavy
 def test_outside_policy_trains_two_steps(outside):
     """Adam's first step moves each bias by the learning rate towards the data: .5 -> .4 -> .3."""
     cfg = plugin("policy", outside)

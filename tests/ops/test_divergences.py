@@ -60,6 +60,7 @@ def test_unbiased_mmd_is_0_on_average_under_equal_distributions():
     assert np.mean(shifted) > 50 * error
 
 
+@pytest.mark.heavy
 def test_mmd_gradient():
     x, y = jax.random.normal(jax.random.key(1), (2, 6, 3))
     check_grads(
@@ -110,6 +111,7 @@ def matched_normal(rng, n, d):
     return z @ np.linalg.inv(np.linalg.cholesky(z.T @ z / n)).T
 
 
+@pytest.mark.heavy
 def test_sinkhorn_against_the_closed_form_of_gaussians():
     blur, n, rng = 0.8, 400, np.random.default_rng(2)
     mean_a, mean_b, cov_b = np.zeros(2), np.array([1.0, -0.5]), np.array([[0.5, 0.3], [0.3, 1.2]])
@@ -128,6 +130,7 @@ def test_sinkhorn_against_the_closed_form_of_gaussians():
     assert entropic - exact > 10 * bound  # so the two are told apart
 
 
+@pytest.mark.heavy
 def test_sinkhorn_of_a_shift_is_half_its_square_at_any_blur():
     # S depends on the means through |a - b|^2 / 2 alone, and W_2^2 of a shift c is |c|^2: exact, no sampling
     x = jax.random.normal(jax.random.key(3), (64, 2))
@@ -138,6 +141,7 @@ def test_sinkhorn_of_a_shift_is_half_its_square_at_any_blur():
         assert float(compiled(x, x, blur)) == pytest.approx(0.0, abs=1e-3)
 
 
+@pytest.mark.heavy
 def test_sinkhorn_with_a_tiny_blur_is_the_optimal_assignment():
     x, y = np.random.default_rng(4).normal(size=(2, 24, 2))
     cost = ((x[:, None] - y[None]) ** 2).sum(-1) / 2
@@ -147,6 +151,7 @@ def test_sinkhorn_with_a_tiny_blur_is_the_optimal_assignment():
     assert float(value) == pytest.approx(cost[rows, columns].mean(), abs=0.003 + 0.01)
 
 
+@pytest.mark.heavy
 def test_sinkhorn_gradient():
     x = jax.random.normal(jax.random.key(5), (40, 2))
     y = 0.5 * jax.random.normal(jax.random.key(6), (40, 2)) + 1.0
@@ -160,6 +165,7 @@ def test_sinkhorn_gradient():
     assert slope == pytest.approx(numeric, rel=0.02, abs=2e-3)
 
 
+@pytest.mark.heavy
 def test_sinkhorn_under_vmap():
     x, y = jax.random.normal(jax.random.key(11), (2, 3, 20, 2))
     batched = jax.jit(jax.vmap(sinkhorn, (0, 0, None)))(x, y, 0.5)
@@ -278,6 +284,7 @@ def test_an_unfinished_auction_is_completed():
     np.testing.assert_array_equal(whole[owned >= 0], owned[owned >= 0])
 
 
+@pytest.mark.heavy
 def test_pairing_under_vmap_and_grad():
     x0, x1 = jnp.asarray(noise(12, 3, 32, 6)), jnp.asarray(noise(13, 3, 32, 6))
     batched = np.asarray(jax.jit(jax.vmap(minibatch_ot_pairing))(x0, x1))

@@ -43,6 +43,7 @@ def test_inertia_is_that_of_sklearn():
     assert (ratios < 1.001).all()
 
 
+@pytest.mark.heavy
 def test_separated_blobs_are_found():
     x, owner = blobs(n=100, k=4, spread=0.01)
     _, assignment = kmeans(jax.random.key(1), jnp.asarray(x), 4, 5)
@@ -89,6 +90,7 @@ def test_one_centre_is_the_mean_and_far_data_keeps_its_digits():
     np.testing.assert_array_equal(nearest(x, jnp.array([[1000.1], [1000.8]])), [0, 1, 1])
 
 
+@pytest.mark.heavy
 def test_vmap_over_keys_and_data():
     x = jnp.stack([jnp.asarray(blobs(40, 3, 2, seed=i)[0]) for i in range(2)])
     keys = jax.random.split(jax.random.key(5), 2)

@@ -47,6 +47,7 @@ def test_tanh_with_a_known_derivative():
     np.testing.assert_allclose(slopes, 3 * (1 - np.tanh(3 * np.asarray(x[:, 0])) ** 2), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.heavy
 def test_nonlinear_map_against_its_jacobian():
     f = two_layers()
     x = jax.random.normal(jax.random.key(2), (40, 6))
@@ -82,6 +83,7 @@ def test_a_constant_map_and_gradients():
     assert float(slope[0]) == pytest.approx(-2 * t * (1 - t**2), rel=1e-4)
 
 
+@pytest.mark.heavy
 def test_secants():
     f = two_layers(7)
     x = jax.random.normal(jax.random.key(6), (50, 6))

@@ -110,7 +110,7 @@ def test_refuses(obs, action, low, high, message):
 def test_dicts_scale_their_vectors_and_leave_images_alone():
     rng = np.random.default_rng(0)
     obs = {
-        "image": rng.integers(0, 256, (5, 4, 4, 3), np.uint8),
+        "image": jnp.asarray(rng.integers(0, 256, (5, 4, 4, 3), np.uint8)),
         "a": rng.normal(size=(5, 2)),
         "b": np.arange(5.0),
     }
@@ -131,7 +131,7 @@ def test_dicts_scale_their_vectors_and_leave_images_alone():
 
 
 def test_images_alone_have_no_bounds():
-    images = {"image": np.zeros((2, 4, 4, 3), np.uint8)}
+    images = {"image": jnp.zeros((2, 4, 4, 3), jnp.uint8)}
     normalizer = normalisation.fit(images, np.ones((2, 1)))
     assert normalizer.obs_low == normalizer.obs_high == {}
     assert normalizer.with_history(3).obs_low == {}

@@ -83,6 +83,7 @@ def test_draws_are_uniform_after_wrapping():
     assert np.abs(count - 3000).max() < 5 * np.sqrt(30_000 * 0.1 * 0.9)
 
 
+@pytest.mark.heavy
 def test_a_drawn_row_is_whole():
     ring = rings.add(rings.init(EXAMPLE, 300), rows(range(290)))
     drawn = rings.sample(ring, jax.random.key(2), 64)
@@ -95,6 +96,7 @@ def test_an_empty_ring_gives_zeros():
     assert_same(drawn, rows(np.zeros(5, int)))
 
 
+@pytest.mark.heavy
 def test_runs_side_by_side_are_runs_alone():
     """Under vmap each run has a cursor of its own: run 0 starts empty, run 1 two rows ahead."""
     alone = [rings.init(EXAMPLE, 5), rings.add(rings.init(EXAMPLE, 5), rows([7, 8]))]

@@ -75,9 +75,9 @@ def test_losses_by_hand():
 def test_temperature_rises_while_the_policy_is_too_certain():
     """Entropies 1 and 4 around a target of 2: dJ/d log alpha = H - target = -1 (alpha rises) and 2 (it falls)."""
     slope = jax.grad(lambda a, log_prob: sac.temperature_loss(a, log_prob, 2.0))
-    np.testing.assert_allclose(slope(0.3, -1.0), -1.0)
-    np.testing.assert_allclose(slope(0.3, -4.0), 2.0)
-    assert jax.grad(lambda log_prob: sac.temperature_loss(0.3, log_prob, 2.0))(-1.0) == 0.0
+    np.testing.assert_allclose(slope(0.3, jnp.asarray(-1.0)), -1.0)
+    np.testing.assert_allclose(slope(0.3, jnp.asarray(-4.0)), 2.0)
+    assert jax.grad(lambda log_prob: sac.temperature_loss(jnp.asarray(0.3), log_prob, 2.0))(-1.0) == 0.0
 
 
 def test_polyak_is_a_mean_of_leaves():

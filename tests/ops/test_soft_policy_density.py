@@ -31,6 +31,7 @@ def test_density_against_scipy(mean, std, box):
     np.testing.assert_allclose(log_prob, expected, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("mean", "std", "box"), [(0.0, 1.0, 1.5), (1.0, 0.5, 1.5), (-0.5, 0.2, 3.0)])
 def test_the_density_integrates_to_one(mean, std, box):
     """Gauss-Legendre with 400 nodes over the box; the density vanishes at the walls."""
