@@ -82,7 +82,7 @@ def separation(
     """
     if min(num_anchors, neighbours, max_modes, min_neighbours) < 1 or not radius > 0:
         raise ValueError("num_anchors, neighbours, max_modes and min_neighbours need >= 1, radius > 0")
-    place, chunk, episode, mode = _recorded(windows, spec or ObsSpec.vector(windows.obs.shape[-1]))
+    place, chunk, episode, mode = _recorded(windows, spec or ObsSpec.vector(np.shape(windows.obs)[-1]))
     rng = np.random.default_rng(seed)
     by_cluster, by_label, near = [], [], []
     for anchor in rng.choice(len(chunk), min(num_anchors, len(chunk)), replace=False):

@@ -54,8 +54,10 @@ def _backward(stride: int, kept: tuple[Array, Array], g: Array) -> tuple[Array, 
         back.append((size - 1 - low, side + low - reach))
         spread.append((low, size - 1 + reach - side - low))
     turned = kernel[::-1, ::-1].swapaxes(2, 3)
-    of_x = _product(g, turned, tuple(back), zeros_x=stride)
-    of_kernel = _product(x.transpose(3, 1, 2, 0), g.transpose(1, 2, 0, 3), tuple(spread), zeros_kernel=stride)
+    of_x = _product(g, turned, (back[0], back[1]), zeros_x=stride)
+    of_kernel = _product(
+        x.transpose(3, 1, 2, 0), g.transpose(1, 2, 0, 3), (spread[0], spread[1]), zeros_kernel=stride
+    )
     return of_x, of_kernel.transpose(1, 2, 0, 3)
 
 
