@@ -22,7 +22,7 @@ from jax.custom_batching import custom_vmap
 
 from mmbc_jax.core.types import Array
 
-Pads = tuple[tuple[int, int], tuple[int, int]]
+Pads = tuple[tuple[int, int], ...]  # zeros before and after, of rows and of columns
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
