@@ -21,6 +21,7 @@ from benchmarks.torch_subjects import tensors, torch_flow
 from mmbc_jax.core.types import Variables
 from mmbc_jax.learners.bc import CloningLearner, Demonstrations
 from mmbc_jax.runs.epoch import compile_program, make_epoch, stack_runs
+from mmbc_jax.runs.mesh import Mesh
 
 BATCHES = (256, 512)
 OURS = "mmbc_jax"
@@ -82,7 +83,7 @@ def our_block(
 ) -> tuple[Callable[[], Any], float, int]:
     """(a function that runs `steps` steps of the compiled epoch, compile seconds, scratch bytes)."""
     state = stack_runs([subjects.init_state(learner, data)])
-    epoch = make_epoch(learner.train_step, 1, steps, "vmap", learner.logs)
+    epoch = make_epoch(learner.train_step, 1, steps, Mesh(), learner.logs)
     program = compile_program(epoch, state, data, donate=True)
     holder = [state]
 

@@ -27,14 +27,10 @@ from mmbc_jax.learners._collect import normalised
 from mmbc_jax.learners._ppo_update import Update
 from mmbc_jax.learners.ppo import PPOLearner
 from mmbc_jax.runs import setup
-<<<<<<< HEAD
-from mmbc_jax.runs.epoch import Program, compile_program, make_epoch, stack_runs
-from mmbc_jax.runs.sections import base_config
-=======
 from mmbc_jax.runs.epoch import Program, compile_program, make_epoch
 from mmbc_jax.runs.grid import config_grid
+from mmbc_jax.runs.mesh import Mesh
 from mmbc_jax.runs.stages import BaseStage, make_stages
->>>>>>> wip-bench
 
 JOB = Path(__file__).parents[1] / "configs" / "finetune" / "avoiding_bmd.py"
 TUNING = ("finetune", "plain")  # with the main job's |Z| = 32, and the conventional fine-tuner with one mode
@@ -112,7 +108,7 @@ def measure_stage(stage: BaseStage, rounds: int) -> dict[str, Any]:
     assert isinstance(learner, PPOLearner)
     state = jax.tree.map(lambda leaf: leaf[0], runs)  # a copy, since `runs` is donated
     programs: dict[str, Program] = {}
-    epoch = make_epoch(learner.train_step, 1, 1, "vmap", learner.logs)
+    epoch = make_epoch(learner.train_step, 1, 1, Mesh(), learner.logs)
     programs[WHOLE] = compile_program(epoch, runs, (), donate=True)
     holder = [runs]
 

@@ -152,14 +152,9 @@ def random_variables(subject: Subject) -> Variables:
     if "codebook" not in shapes.stats:
         return Variables(params, {"prior": {}} if "prior" in shapes.stats else {})
     z = jax.jit(policy.encode)(params, batch.obs, batch.chunk)
-    options = policy.options
     place = jax.jit(init_codebook, static_argnums=(2, 3))
-<<<<<<< HEAD
-    return Variables(params, {"codebook": place(jax.random.key(1), z, options.layers, options.num_codes)})
-=======
     shape = (policy.options.layers, policy.options.num_codes)
     return Variables(params, {"codebook": place(jax.random.key(1), z, *shape)})
->>>>>>> wip-bench
 
 
 def build(subject: Subject, batch_size: int, sampler: tuple[str, int] | None = None) -> Built:
@@ -255,23 +250,6 @@ def make_policy(policy: Any, hp: dict[str, float], steps: int, ancestral: bool) 
       steps: of the sampler.
       ancestral: whether that is DDPM.
     """
-<<<<<<< HEAD
-    kind, spec, chosen = type(policy).__name__, policy.spec, policy.options
-    if kind == "FlowPolicy":
-        return Flow(make_network(policy.network, spec), spec.chunk_shape, steps)
-    if kind == "DiffusionPolicy":
-        options = {name: getattr(chosen, name) for name in ("train_steps", "min_alpha", "clip")}
-        return Diffusion(make_network(policy.network, spec), spec.chunk_shape, steps, ancestral, options)
-    network = make_network(policy.network, spec, chosen.latent_dim)
-    encoder = make_network(policy.encoder, spec)
-    if kind == "CVAEPolicy":
-        return CVAE(network, encoder, chosen.latent_dim, hp["beta"])
-    entries = chosen.layers * (chosen.num_codes + 1)
-    prior = MLP((entries + spec.obs_dim, *chosen.prior_hidden, chosen.num_codes))
-    shape = (chosen.layers, chosen.num_codes, chosen.latent_dim)
-    options = {"commitment": hp["commitment"], "decay": chosen.decay, "revive_below": chosen.revive_below}
-    return VQ(network, encoder, prior, shape, options)
-=======
     kind, spec, options = type(policy).__name__, policy.spec, policy.options
     if kind == "FlowPolicy":
         return Flow(make_network(policy.network, spec), spec.chunk_shape, steps)
@@ -294,4 +272,3 @@ def torch_flow(policy: FlowPolicy, params: PyTree) -> Flow:
     flow = make_policy(policy, {}, policy.sampler.steps, ancestral=False)
     copy_weights(params, flow.network)
     return flow
->>>>>>> wip-bench

@@ -43,10 +43,6 @@ def small(label: str):
     return dataclasses.replace(subject, spec=SPEC, options={**subject.options, **SMALL[label]})
 
 
-def encoder(octaves: int) -> ObsEncoder:
-    return ObsEncoder(SPEC.obs, octaves)
-
-
 def random_params(network, *arguments):
     """Random parameters of a network, which only has to be traced for their shapes."""
     rng = np.random.default_rng(0)
@@ -75,17 +71,10 @@ def check(ours, theirs) -> None:
 @pytest.mark.parametrize(
     "network",
     [
-<<<<<<< HEAD
-        ChunkMLP(encoder(0), SPEC.chunk_shape, (16, 16, 8), "relu", residual=True, time_dim=6),
-        ChunkMLP(encoder(0), SPEC.chunk_shape, (8, 16)),
-        ChunkMLP(encoder(3), SPEC.chunk_shape, (16, 8)),
-        ChunkUNet(encoder(0), SPEC.chunk_shape, (8, 16, 24), width=12, time_dim=6),
-=======
         ChunkMLP(OBS, SPEC.chunk_shape, (16, 16, 8), "relu", residual=True, time_dim=6),
         ChunkMLP(OBS, SPEC.chunk_shape, (8, 16)),
         ChunkMLP(ObsEncoder(SPEC.obs, 3), SPEC.chunk_shape, (16, 8)),
         ChunkUNet(OBS, SPEC.chunk_shape, (8, 16, 24), width=12, time_dim=6),
->>>>>>> wip-bench
     ],
 )
 def test_networks_of_noisy_chunks_agree(network) -> None:
@@ -101,11 +90,7 @@ def test_networks_of_noisy_chunks_agree(network) -> None:
 
 def test_transformer_agrees() -> None:
     _, _, obs, z = inputs()
-<<<<<<< HEAD
-    network = ChunkTransformer(encoder(0), SPEC.chunk_shape, width=12, depth=2, heads=3)
-=======
     network = ChunkTransformer(OBS, SPEC.chunk_shape, width=12, depth=2, heads=3)
->>>>>>> wip-bench
     params = random_params(network, None, None, obs, z)
     module = torch_subjects.make_network(network, SPEC, extra=2)
     torch_networks.copy_weights(params, module)
@@ -115,11 +100,7 @@ def test_transformer_agrees() -> None:
 
 def test_encoder_agrees() -> None:
     chunk, _, obs, _ = inputs()
-<<<<<<< HEAD
-    network = TransformerEncoder(encoder(0), 6, width=12, depth=2, heads=3)
-=======
     network = TransformerEncoder(OBS, 6, width=12, depth=2, heads=3)
->>>>>>> wip-bench
     params = random_params(network, chunk, obs)
     module = torch_subjects.make_network(network, SPEC)
     torch_networks.copy_weights(torch_transformer.in_blocks(params), module)
@@ -129,11 +110,7 @@ def test_encoder_agrees() -> None:
 def test_features_in_front_of_other_networks_are_refused() -> None:
     network = ChunkUNet(ObsEncoder(SPEC.obs, 1), SPEC.chunk_shape, (8, 16), width=12)
     with pytest.raises(ValueError, match="only the MLP"):
-<<<<<<< HEAD
-        torch_subjects.make_network(ChunkUNet(encoder(1), SPEC.chunk_shape, (8, 16), width=12), SPEC)
-=======
         torch_subjects.make_network(network, SPEC)
->>>>>>> wip-bench
 
 
 def test_weights_that_do_not_fit_are_refused() -> None:
