@@ -3,18 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 WORKDIR ?= runs/avoiding_bmd
 
-.PHONY: train smoke check test test-all lint bench clean
+.PHONY: train smoke test test-all lint check bench clean
 
 train: .venv
 	$(BIN)/python -m mmbc_jax.train --workdir $(WORKDIR)
 
 smoke: .venv
 	$(BIN)/python -m mmbc_jax.train --config configs/smoke.py --workdir runs/smoke
-
-# The inner loop, under a minute: what needs no network, or only traces one.
-check: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not statistical and not heavy" \
-		tests/core tests/ops tests/test_architecture.py tests/test_contracts.py
 
 test: .venv
 	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not statistical"
@@ -26,6 +21,11 @@ lint: .venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The inner loop, under a minute: what needs no network, or only traces one.
+check: lint
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not statistical and not heavy" \
+	  tests/test_architecture.py tests/test_contracts.py tests/core tests/ops tests/runs/test_grid.py tests/runs/test_setup.py
 
 bench: .venv
 	$(BIN)/python -m pip install -q -c requirements/lock.txt -e '.[bench]'

@@ -65,7 +65,9 @@ def test_an_old_key_and_a_wrong_dtype_are_refused():
 def test_every_annotation_of_ops_can_be_read(name):
     """One that cannot be is not checked: jaxtyping takes it for Any. What numpy takes for an array has no check."""
     module = importlib.import_module(f"mmbc_jax.ops.{name}")
-    functions = [f for f in vars(module).values() if getattr(f, "__module__", "") == module.__name__ and callable(f)]
+    functions = [
+        f for f in vars(module).values() if getattr(f, "__module__", "") == module.__name__ and callable(f)
+    ]
     assert functions
     for function in functions:
         typing.get_type_hints(inspect.unwrap(function), localns={"ArrayLike": object})

@@ -50,8 +50,8 @@ class ObsKind(Protocol):
 @functools.cache
 def find_kind(name: str) -> ObsKind:
     """The kind of observation of a name."""
-    kind: ObsKind = registry.find("observation", name)(ConfigDict())
-    return kind
+    found: ObsKind = registry.find("observation", name)(ConfigDict())
+    return found
 
 
 def kind_of_rows(rows: np.ndarray) -> str:
