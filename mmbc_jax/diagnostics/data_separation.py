@@ -83,9 +83,7 @@ def separation(
     """
     if min(num_anchors, neighbours, max_modes, min_neighbours) < 1 or not radius > 0:
         raise ValueError("num_anchors, neighbours, max_modes and min_neighbours need >= 1, radius > 0")
-    place, chunk, episode, mode = _recorded(
-        windows, spec or ObsSpec.vector(jax.tree.leaves(windows.obs)[0].shape[-1])
-    )
+    place, chunk, episode, mode = _recorded(windows, spec)
     rng = np.random.default_rng(seed)
     by_cluster, by_label, near = [], [], []
     for anchor in rng.choice(len(chunk), min(num_anchors, len(chunk)), replace=False):
@@ -116,12 +114,13 @@ def _histogram(by_cluster: list[dict[str, float]], max_modes: int) -> dict[str, 
 
 
 def _recorded(
-    windows: Windows, spec: ObsSpec
+    windows: Windows, spec: ObsSpec | None
 ) -> tuple[np.ndarray | None, np.ndarray, np.ndarray, np.ndarray]:
     """(observed vectors [n, D] or None, flat chunk, episode, mode) of the fully recorded windows."""
     full = np.asarray(windows.mask).min(axis=1) > 0
     if not full.any():
         raise DataError("separation: no window is fully recorded; the chunk is longer than every episode")
+    spec = spec or ObsSpec.vector(jax.tree.leaves(windows.obs)[0].shape[-1])
     place = np.asarray(spec.flat(windows.obs))[full] if spec.size else None
     chunk = np.asarray(windows.chunk)[full].reshape(full.sum(), -1).astype(np.float64)
     return place, chunk, np.asarray(windows.episode)[full], np.asarray(windows.mode)[full]
