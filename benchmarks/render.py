@@ -158,6 +158,22 @@ def torch_families(result: Record) -> list[str]:
     return [table(header, rows), *([table(below, without)] if without else [])]
 
 
+def rendering(result: Record) -> list[str]:
+    """Frames per second and processor time of a frame."""
+    rows = []
+    for run in result["runs"]:
+        for case in run["cases"]:
+            for name, seconds in case["seconds"].items():
+                cpu = case["cpu_seconds"][name]
+                frames = [f"{1.0 / spread['median']:,.0f}" for spread in (seconds, cpu)]
+                # a thousand frames take as many milliseconds as one takes microseconds
+                micro = milliseconds({key: 1e3 * value for key, value in cpu.items()})
+                share = ratio(case["cpu_ratio"][name]) if name in case["cpu_ratio"] else ""
+                rows.append([str(run["cores"]), str(case["batch_size"]), name, *frames, micro, share])
+    header = ["cores", "batch", "", "frames/s", "frames per CPU second", "CPU µs/frame", "CPU ratio"]
+    return [table(header, rows)]
+
+
 def contended(run: Record) -> bool:
     """Whether other programs wanted the measured cores: more of them were runnable than there are cores."""
     load = run["load_average"]
@@ -185,6 +201,7 @@ def render(result: Record) -> str:
         "finetuning": finetuning,
         "families": families,
         "torch_families": torch_families,
+        "rendering": rendering,
     }
     tables = makers[result["benchmark"]](result)
     versions = ", ".join(f"{name} {result['versions'][name]}" for name in _PACKAGES)

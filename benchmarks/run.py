@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import importlib.metadata
+import importlib.util
 import json
 import os
 import subprocess
@@ -24,7 +25,7 @@ from typing import Any
 
 from benchmarks import render
 
-NAMES = ("cloning", "sampling", "finetuning", "families", "torch_families")
+NAMES = ("cloning", "sampling", "finetuning", "families", "torch_families", "rendering")
 KEEPING = ("families",)  # those that can go on where they were stopped
 FORMAT = 1
 
@@ -54,13 +55,14 @@ def describe(args: argparse.Namespace, name: str, records: list[dict[str, Any]])
     """The result file: what was run, with what, on what, and the records."""
     from mmbc_jax.report.summary import command, versions
 
+    installed = importlib.util.find_spec("torch") is not None  # some benchmarks do without
     return {
         "format": FORMAT,
         "benchmark": name,
         "command": command("benchmarks.run", args.argv),
         "date": datetime.date.today().isoformat(),
         "quick": args.quick,
-        "versions": {**versions(), "torch": importlib.metadata.version("torch")},
+        "versions": {**versions(), "torch": importlib.metadata.version("torch") if installed else "none"},
         "runs": records,
     }
 

@@ -32,8 +32,10 @@ from benchmarks.weights import random_like
 from mmbc_jax.core import registry
 from mmbc_jax.core.config import plugin
 from mmbc_jax.core.types import Batch, Key, PolicySpec, PyTree, Variables
+from mmbc_jax.data.windows import Windows
 from mmbc_jax.policies._codebook import init_codebook
 from mmbc_jax.policies._latent import diagonal_gaussian
+from mmbc_jax.policies.flow import FlowPolicy
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -151,7 +153,8 @@ def random_variables(subject: Subject) -> Variables:
         return Variables(params, {"prior": {}} if "prior" in shapes.stats else {})
     z = jax.jit(policy.encode)(params, batch.obs, batch.chunk)
     place = jax.jit(init_codebook, static_argnums=(2, 3))
-    return Variables(params, {"codebook": place(jax.random.key(1), z, policy.layers, policy.num_codes)})
+    shape = (policy.options.layers, policy.options.num_codes)
+    return Variables(params, {"codebook": place(jax.random.key(1), z, *shape)})
 
 
 def build(subject: Subject, batch_size: int, sampler: tuple[str, int] | None = None) -> Built:
@@ -187,7 +190,7 @@ def _tensor(value: Any) -> Tensor:
     return torch.tensor(np.asarray(value))
 
 
-def tensors(batch: Batch) -> tuple[Tensor, ...]:
+def tensors(batch: Batch | Windows) -> tuple[Tensor, ...]:
     """obs, chunk and mask."""
     return _tensor(batch.obs), _tensor(batch.chunk), _tensor(batch.mask)
 
@@ -196,23 +199,23 @@ def training_noise(built: Built, key: Key) -> tuple[Tensor, ...]:
     """What our loss draws from `key`, as the PyTorch policy takes it."""
     policy, batch = built.policy, built.batch
     key = jax.random.clone(key)  # the same numbers again are the point
-    if hasattr(policy, "layers"):
-        shape = (policy.layers, policy.num_codes)
+    if hasattr(policy.options, "layers"):
+        shape = (policy.options.layers, policy.options.num_codes)
         return (_tensor(jax.random.randint(jax.random.split(key)[1], shape, 0, len(batch.obs))),)
     if hasattr(policy, "encoder"):
-        zeros = jnp.zeros((len(batch.obs), policy.latent_dim))
+        zeros = jnp.zeros((len(batch.obs), policy.options.latent_dim))
         return (_tensor(diagonal_gaussian(zeros, 1.0).sample(seed=key)),)
     key_noise, key_time = jax.random.split(key)
     x0 = policy.prior.distribution({}, batch.obs).sample(seed=key_noise)
-    return _tensor(x0), _tensor(policy.draw_times(key_time, batch.obs.shape[:-1]))
+    return _tensor(x0), _tensor(policy.draw_times(key_time, batch.chunk.shape[:-2]))
 
 
 def sampling_noise(built: Built, w: PyTree) -> tuple[Tensor, ...]:
     """A draw `w` of our base distribution, as the PyTorch policy takes it."""
     if isinstance(w, dict):
         return _tensor(w["x0"]), _tensor(w["path"])
-    if hasattr(built.policy, "layers"):  # Gumbel noise that leaves no other choice
-        return (1e6 * _tensor(jax.nn.one_hot(w, built.policy.num_codes)),)
+    if hasattr(built.policy.options, "layers"):  # Gumbel noise that leaves no other choice
+        return (1e6 * _tensor(jax.nn.one_hot(w, built.policy.options.num_codes)),)
     return (_tensor(w),)
 
 
@@ -224,9 +227,9 @@ def make_network(network: Any, spec: PolicySpec, extra: int = 0) -> nn.Module:
     """
     kind, act = type(network).__name__, network.activation
     if kind == "ChunkMLP":
-        sizes = (network.hidden, network.time_dim, act, network.residual, network.fourier_octaves)
+        sizes = (network.hidden, network.time_dim, act, network.residual, network.obs_encoder.octaves)
         return ChunkMLP(spec.obs_dim, spec.chunk_shape, *sizes)
-    if network.fourier_octaves:
+    if network.obs_encoder.octaves:
         raise ValueError("of the PyTorch networks only the MLP has Fourier features")
     if kind == "ChunkUNet":
         return ChunkUNet(
@@ -247,18 +250,25 @@ def make_policy(policy: Any, hp: dict[str, float], steps: int, ancestral: bool) 
       steps: of the sampler.
       ancestral: whether that is DDPM.
     """
-    kind, spec = type(policy).__name__, policy.spec
+    kind, spec, options = type(policy).__name__, policy.spec, policy.options
     if kind == "FlowPolicy":
         return Flow(make_network(policy.network, spec), spec.chunk_shape, steps)
     if kind == "DiffusionPolicy":
-        options = {name: getattr(policy, name) for name in ("train_steps", "min_alpha", "clip")}
-        return Diffusion(make_network(policy.network, spec), spec.chunk_shape, steps, ancestral, options)
-    network = make_network(policy.network, spec, policy.latent_dim)
+        chosen = {name: getattr(options, name) for name in ("train_steps", "min_alpha", "clip")}
+        return Diffusion(make_network(policy.network, spec), spec.chunk_shape, steps, ancestral, chosen)
+    network = make_network(policy.network, spec, options.latent_dim)
     encoder = make_network(policy.encoder, spec)
     if kind == "CVAEPolicy":
-        return CVAE(network, encoder, policy.latent_dim, hp["beta"])
-    entries = policy.layers * (policy.num_codes + 1)
-    prior = MLP((entries + spec.obs_dim, *policy.prior.hidden, policy.num_codes))
-    shape = (policy.layers, policy.num_codes, policy.latent_dim)
-    options = {"commitment": hp["commitment"], "decay": policy.decay, "revive_below": policy.revive_below}
-    return VQ(network, encoder, prior, shape, options)
+        return CVAE(network, encoder, options.latent_dim, hp["beta"])
+    entries = options.layers * (options.num_codes + 1)
+    prior = MLP((entries + spec.obs_dim, *options.prior_hidden, options.num_codes))
+    shape = (options.layers, options.num_codes, options.latent_dim)
+    chosen = {"commitment": hp["commitment"], "decay": options.decay, "revive_below": options.revive_below}
+    return VQ(network, encoder, prior, shape, chosen)
+
+
+def torch_flow(policy: FlowPolicy, params: PyTree) -> Flow:
+    """The flow policy in PyTorch with the same weights."""
+    flow = make_policy(policy, {}, policy.sampler.steps, ancestral=False)
+    copy_weights(params, flow.network)
+    return flow

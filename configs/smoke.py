@@ -7,7 +7,7 @@ Expect:  under a minute on two cores; the figures mean little at this size.
 from ml_collections import ConfigDict
 
 from mmbc_jax.core.config import plugin
-from mmbc_jax.runs.defaults import base_config
+from mmbc_jax.runs.sections import base_config
 
 
 def get_config() -> ConfigDict:
@@ -21,10 +21,10 @@ def get_config() -> ConfigDict:
     config.chunk.update({"predict": 4, "execute": 4})
     config.data.update({"episodes": 200, "noise": 0.1})
     config.bc.update({"steps": 1000, "batch_size": 128, "steps_per_epoch": 500})
-    config.ppo.update(
-        {"num_envs": 64, "decisions": 8, "minibatches": 4, "epochs": 2, "iterations_per_epoch": 5}
+    config.learner = plugin(
+        "learner", "ppo", num_envs=64, decisions=8, minibatches=4, epochs=2, iterations_per_epoch=5
     )
     config.discover.update({"iterations": 5, "start_horizon": 8})
-    config.finetune.update({"iterations": 10, "num_modes": 4})
+    config.finetune.update({"iterations": 10, "mi_coef": 0.5, "num_modes": 4})
     config.evaluation.update({"episodes": 256, "samples": 4})
     return config

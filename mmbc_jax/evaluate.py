@@ -63,6 +63,7 @@ def main(argv: Sequence[str]) -> int:
     args, overrides = parse(argv)
     cli.compilation_cache()
     from mmbc_jax.report import run_report
+    from mmbc_jax.report.finished import Finished
     from mmbc_jax.runs.restored import restore
 
     if args.episodes:
@@ -76,12 +77,10 @@ def main(argv: Sequence[str]) -> int:
         except OSError as error:
             raise UserError(f"--out {out} cannot be a folder: {error.strerror}") from error
     results = restored.evaluate(args.seed, args.z)
-    if args.diagnostics:
-        restored.diagnose(results)
     found = run_report.evaluation_summary(restored, results, argv)
     if args.out:
         write_json(out / "summary.json", found)
-        run_report.episode_figures(restored.setup, results, found, out / "figures")
+        run_report.draw_figures(Finished(restored.setup, results, found), out / "figures")
     if os.isatty(1):
         run_report.show_stages(Console(), found)
     else:

@@ -92,7 +92,11 @@ def _roll(env: Any, first: np.ndarray, action: np.ndarray) -> tuple[jax.Array, j
         placed = env.reset_to(first, noise_key)
         start = template.replace(data=placed.data, obs=placed.obs)
         last, path = jax.lax.scan(lambda s, a: (stepper.step(s, a[None]), s.obs), start, action)
-        return path[:, jnp.asarray(env.spec.position)], last.info["mode"], last.metrics["contact"]
+        return (
+            env.spec.obs.flat(path)[:, jnp.asarray(env.spec.position)],
+            last.info["mode"],
+            last.metrics["contact"],
+        )
 
     return run(keys, jnp.asarray(first), jnp.asarray(action))
 

@@ -6,6 +6,7 @@ without. The same command continues a run that was interrupted.
 
 from __future__ import annotations
 
+import argparse
 import os
 import time
 from collections.abc import Sequence
@@ -29,8 +30,12 @@ def parse(argv: Sequence[str]) -> tuple[ConfigDict, Path]:
     """
     rest, overrides = config_lib.split_overrides(argv)
     parser = cli.Parser("python -m mmbc_jax.train", __doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--config", default=DEFAULT_CONFIG, help="python file with get_config()")
     parser.add_argument("--workdir", help="where everything is written; default: runs/<name of the config>")
+    if {"-h", "--help"} & set(rest):
+        asked = next((b for a, b in zip(rest, rest[1:], strict=False) if a == "--config"), DEFAULT_CONFIG)
+        parser.epilog = _options_help(config_lib.apply_overrides(cli.read_config(asked), overrides))
     args, unknown = parser.parse_known_args(rest)
     if unknown:
         raise UserError(
@@ -38,6 +43,18 @@ def parse(argv: Sequence[str]) -> tuple[ConfigDict, Path]:
         )
     config = config_lib.apply_overrides(cli.read_config(args.config), overrides)
     return config, Path(args.workdir or Path("runs") / Path(args.config).stem)
+
+
+def _options_help(config: ConfigDict) -> str:
+    """Every option of a configuration in a line of its own, with its present value."""
+    from mmbc_jax.runs.sections import options_table
+
+    lines = ["options, set as --config.KEY=VALUE (~: a sweep varies it inside one compilation):"]
+    for row in options_table(config):
+        value = config_lib.at(config, row.path)
+        allowed = f" [{row.allowed}]" if row.allowed else ""
+        lines.append(f"  {row.path}{'~' if row.traced else ''} = {value!r}{allowed}: {row.help}")
+    return "\n".join(lines)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -64,8 +81,10 @@ def train(config: ConfigDict, workdir: Path, argv: Sequence[str], start: float |
     cli.compilation_cache()
     from mmbc_jax.report import run_report
     from mmbc_jax.runs.loop import Interrupted
+    from mmbc_jax.runs.mesh import connect
     from mmbc_jax.runs.pipeline import make_pipeline
 
+    connect()
     console = Console(width=None if os.isatty(1) else 120)
     pipeline = make_pipeline(config, workdir, console)
     try:
@@ -73,6 +92,8 @@ def train(config: ConfigDict, workdir: Path, argv: Sequence[str], start: float |
     except Interrupted:
         console.print(f"interrupted; everything is saved in {workdir}, the same command continues")
         return cli.INTERRUPTED
+    if not pipeline.mesh.is_writer:
+        return 0
     summary = run_report.write(pipeline, results, argv, time.perf_counter() - start)
     run_report.show(console, summary, workdir)
     return 0

@@ -228,7 +228,7 @@ def test_a_damaged_file_of_demonstrations(refused, tmp_path, damage):
 def test_a_config_file_that_cannot_be_used(call, tmp_path, text, found):
     if text.startswith(("config.", "del ")):
         text = (
-            "from ml_collections import ConfigDict\nfrom mmbc_jax.runs.defaults import base_config\n"
+            "from ml_collections import ConfigDict\nfrom mmbc_jax.runs.sections import base_config\n"
             f"def get_config():\n    config = base_config()\n    {text}\n    return config"
         )
     (tmp_path / "mine.py").write_text(text)

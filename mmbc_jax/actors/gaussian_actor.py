@@ -24,7 +24,7 @@ from mmbc_jax.core.types import Array, Key, PolicySpec, PyTree, Variables
 from mmbc_jax.nn.encoded_mlp import EncodedMLP
 from mmbc_jax.nn.mlp import ACTIVATIONS, MLP
 from mmbc_jax.nn.obs_encoder import ObsEncoder
-from mmbc_jax.ops import sac
+from mmbc_jax.ops import soft_policy as sac
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

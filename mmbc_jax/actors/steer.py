@@ -31,10 +31,11 @@ from mmbc_jax.core.options import Options, option
 from mmbc_jax.core.protocols import Policy
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Batch, Key, PolicySpec, PyTree, Variables
+from mmbc_jax.nn.embedding import continuous
 from mmbc_jax.nn.encoded_mlp import EncodedMLP
 from mmbc_jax.nn.mlp import ACTIVATIONS, MLP
-from mmbc_jax.nn.obs_encoder import ObsEncoder, continuous
-from mmbc_jax.ops import sac
+from mmbc_jax.nn.obs_encoder import ObsEncoder
+from mmbc_jax.ops import soft_policy as sac
 
 _BASE_SAMPLES = 4096  # for the base's mean and scale; the error of either is about 1/64
 

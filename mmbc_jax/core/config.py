@@ -12,7 +12,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import numbers
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,29 +21,80 @@ from ml_collections import ConfigDict
 from mmbc_jax.core import registry
 from mmbc_jax.core.errors import ConfigError, UserError, nearest
 
-PLUGIN_SECTIONS = {
-    **{kind: kind for kind in registry.FOLDERS if kind != "diagnostic"},  # these are named in a list
+_UNNAMED = ("diagnostic", "figure", "loader", "observation")  # lists or files name these
+_KINDS = {
+    **{kind: kind for kind in registry.FOLDERS if kind not in _UNNAMED},
     "baseline": "policy",
 }
+_MOVED = {"ppo.mi_payment": "reward.payment", "ppo.mi_forfeit": "reward.forfeit"}
 
 
-def plugin(kind: str, name: str, /, **fields: Any) -> ConfigDict:
+def plugin_kind(path: str) -> str | None:
+    """The kind of plug-in that a section at a dotted path selects, by its last part; None where it selects none."""
+    return _KINDS.get(path.rpartition(".")[2])
+
+
+def plugin_sections(config: ConfigDict, prefix: str = "") -> Iterator[str]:
+    """Dotted paths of all sections that select a plug-in."""
+    for name, value in config.items():
+        if not isinstance(value, ConfigDict):
+            continue
+        path = f"{prefix}.{name}".lstrip(".")
+        if plugin_kind(path) and "name" in value:
+            yield path
+        elif not prefix:
+            yield from plugin_sections(value, path)
+
+
+def at(config: ConfigDict, path: str) -> Any:
+    """What stands at a dotted path.
+
+    Raises:
+      ConfigError: nothing does.
+    """
+    node: Any = config
+    parts = path.split(".")
+    for depth, part in enumerate(parts):
+        if not isinstance(node, ConfigDict) or part not in node:
+            raise _unknown(".".join(parts[: depth + 1]), node, part)
+        node = node[part]
+    return node
+
+
+def resolve_path(config: ConfigDict, path: str) -> str:
+    """The full path behind a short one: `ppo.clip` is `learner.clip` where the learner is ppo.
+
+    The name of a selected plug-in stands for the section that selects it, unless a section has that name.
+    """
+    path = _MOVED.get(path, path)
+    head, dot, rest = path.partition(".")
+    if head in config or not dot:
+        return path
+    for section in plugin_sections(config):
+        if at(config, section).name == head:
+            return f"{section}.{rest}"
+    return path
+
+
+def plugin(section: str, name: str, /, **fields: Any) -> ConfigDict:
     """A section for the plug-in `name`: its defaults with `fields` on top.
 
     Args:
-      kind: of plug-in, or a section of `PLUGIN_SECTIONS` that holds one.
+      section: a kind of plug-in, or the dotted path of a section that selects one (`baseline`, `plain.actor`).
       name: of the plug-in; empty for none.
       **fields: of its section.
 
     Raises:
       ConfigError: unknown name, unknown field, or a value of the wrong type.
     """
-    section = ConfigDict({"name": name})
+    made = ConfigDict({"name": name})
     if name:
-        section.update(registry.find(PLUGIN_SECTIONS[kind], name, kind).default_config())
+        kind = plugin_kind(section)
+        assert kind is not None, section
+        made.update(registry.find(kind, name, section).default_config())
     for key, value in fields.items():
-        set_field(section, key, value, prefix=kind)
-    return section
+        set_field(made, key, value, prefix=section)
+    return made
 
 
 def load_module(path: str | Path) -> Any:
@@ -111,21 +162,16 @@ def apply_overrides(config: ConfigDict, overrides: Iterable[tuple[str, str]]) ->
     """
     overrides = list(overrides)
     for key, text in overrides:
-        section, _, field = key.partition(".")
-        if section not in PLUGIN_SECTIONS or section not in config:
-            continue
-        if field == "name" and text != config[section].name:
-            config[section] = plugin(section, text)
+        section, _, field = key.rpartition(".")
+        if field == "name" and plugin_kind(section) and text != at(config, section).name:
+            *parents, leaf = section.split(".")
+            (at(config, ".".join(parents)) if parents else config)[leaf] = plugin(section, text)
     for key, text in overrides:
-        *parents, leaf = key.split(".")
-        node: Any = config
-        for depth, parent in enumerate(parents):
-            if not isinstance(node, ConfigDict) or parent not in node:
-                raise _unknown(".".join(parents[: depth + 1]), node, parent)
-            node = node[parent]
+        parent, _, leaf = resolve_path(config, key).rpartition(".")
+        node = at(config, parent) if parent else config
         if not isinstance(node, ConfigDict):
-            raise ConfigError(key, text, f"{'.'.join(parents)} is a value, not a section")
-        set_field(node, leaf, _parse(text), prefix=".".join(parents), text=text)
+            raise ConfigError(key, text, f"{parent} is a value, not a section")
+        set_field(node, leaf, _parse(text), prefix=parent, text=text)
     return config
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 import flax.struct
+from jaxtyping import Float, Int
 
 from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.options import Options
@@ -44,18 +45,18 @@ class Transitions(flax.struct.PyTreeNode):
 
     obs: Obs
     final_obs: Obs
-    z: Array
-    time: Array
-    final_time: Array
-    remaining: Array
+    z: Int[Array, "*batch"]
+    time: Float[Array, "*batch"]
+    final_time: Float[Array, "*batch"]
+    remaining: Int[Array, "*batch"]
     info: PyTree
     features: PyTree
     final_features: PyTree
-    reward: Array
-    discount: Array
-    terminated: Array
-    done: Array
-    success: Array
+    reward: Float[Array, "*batch"]
+    discount: Float[Array, "*batch"]
+    terminated: Float[Array, "*batch"]
+    done: Float[Array, "*batch"]
+    success: Float[Array, "*batch"]
 
 
 class Actor(Protocol):
@@ -68,18 +69,25 @@ class Actor(Protocol):
         ...
 
     def act(
-        self, params: PyTree, reference: Variables | None, key: Key, obs: Obs, z: Array
-    ) -> tuple[Array, PyTree]:
+        self, params: PyTree, reference: Variables | None, key: Key, obs: Obs, z: Int[Array, "*batch"]
+    ) -> tuple[Float[Array, "*batch H A"], PyTree]:
         """(chunk [..., H, A], info): info is whatever `log_ratio` needs to know later."""
         ...
 
     def log_ratio(
-        self, params: PyTree, reference: Variables | None, obs: Obs, z: Array, info: PyTree
-    ) -> Array:
+        self,
+        params: PyTree,
+        reference: Variables | None,
+        obs: Obs,
+        z: Int[Array, "*batch"],
+        info: PyTree,
+    ) -> Float[Array, "*batch R"]:
         """[..., R] log of new over old probability of each part of a decision; 0 at unchanged parameters."""
         ...
 
-    def entropy(self, params: PyTree, reference: Variables | None, obs: Obs, z: Array) -> Array:
+    def entropy(
+        self, params: PyTree, reference: Variables | None, obs: Obs, z: Int[Array, "*batch"]
+    ) -> Float[Array, "*batch"]:
         """[...] entropy of the action distribution in nats."""
         ...
 
@@ -90,12 +98,14 @@ class ReparameterisedActor(Actor, Protocol):
     action_size: int  # W
 
     def sample(
-        self, params: PyTree, reference: Variables | None, key: Key, obs: Obs, z: Array
-    ) -> tuple[Array, Array]:
+        self, params: PyTree, reference: Variables | None, key: Key, obs: Obs, z: Int[Array, "*batch"]
+    ) -> tuple[Float[Array, "*batch W"], Float[Array, "*batch"]]:
         """(action [..., W], its log density [...]), both differentiable in `params`."""
         ...
 
-    def chunk(self, reference: Variables | None, key: Key, obs: Obs, action: Array) -> Array:
+    def chunk(
+        self, reference: Variables | None, key: Key, obs: Obs, action: Float[Array, "*batch W"]
+    ) -> Float[Array, "*batch H A"]:
         """Chunk [..., H, A] that an action [..., W] stands for; `key` draws the noise path of a sampler."""
         ...
 
@@ -117,15 +127,19 @@ class Discriminator(Protocol):
         """Memory after the decision that led to `obs`."""
         ...
 
-    def features(self, memory: PyTree) -> Array:
+    def features(self, memory: PyTree) -> Float[Array, "*batch F"]:
         """[..., F] the network's input."""
         ...
 
-    def log_prob(self, params: PyTree, key: Key, features: Array) -> Array:
+    def log_prob(
+        self, params: PyTree, key: Key, features: Float[Array, "*batch F"]
+    ) -> Float[Array, "*batch Z"]:
         """[..., Z] log q(.|features); `key` draws the input noise."""
         ...
 
-    def loss(self, params: PyTree, key: Key, features: Array, z: Array) -> tuple[Array, Metrics]:
+    def loss(
+        self, params: PyTree, key: Key, features: Float[Array, "*batch F"], z: Int[Array, "*batch"]
+    ) -> tuple[Float[Array, "*batch"], Metrics]:
         """([...] cross-entropy with input noise, metrics)."""
         ...
 
@@ -155,12 +169,22 @@ class Reward(Protocol):
 
     def pay(
         self, params: PyTree, key: Key, transitions: Transitions, discount: float
-    ) -> tuple[Array, Metrics]:
+    ) -> tuple[Float[Array, "*batch"], Metrics]:
         """([...] reward of each decision before its weight lambda, metrics); `discount` is that of a decision."""
         ...
 
-    def loss(self, params: PyTree, key: Key, features: PyTree, z: Array) -> tuple[Array, Metrics]:
+    def loss(
+        self, params: PyTree, key: Key, features: PyTree, z: Int[Array, "*batch"]
+    ) -> tuple[Float[Array, "*batch"], Metrics]:
         """([...] what is minimised so that the reward follows the actor, metrics)."""
+        ...
+
+
+class NormalizesObs(Protocol):
+    """What is used of a normaliser to evaluate (see `ops.normalisation.Normalizer`)."""
+
+    def normalize_obs(self, obs: Obs) -> Obs:
+        """Observations in physical units to [-1, 1]; images as they are."""
         ...
 
 
@@ -177,7 +201,7 @@ class Subject(flax.struct.PyTreeNode):
 
     key: Key
     reference: Variables | None
-    normalizer: Any
+    normalizer: NormalizesObs
     actor: PyTree
     reward: PyTree
 
@@ -190,6 +214,7 @@ class Learner(Protocol):
 
     logs: Mapping[str, str]  # metrics that are not averaged over a row, with an entry of `COMBINE` each
     env_steps: int  # control steps of one training step, at most
+    buffered: bool  # True where the state holds a replay buffer, which is too large for every checkpoint
 
     def init(self, key: Key, hparams: Hparams, parent: TrainState | None, shared: PyTree) -> TrainState:
         """The state of one run before its first step.

@@ -7,15 +7,59 @@ are whatever is vmapped, batched or scanned over; they belong to no entry.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Float
+from ml_collections import ConfigDict
 
+from mmbc_jax.core import registry
 from mmbc_jax.core.errors import ConfigError
 
-Obs = Any  # an array, or a dict of arrays by entry
+Obs = jax.Array | Mapping[str, jax.Array]  # an array where the spec is `plain`, else a dict of entries
+
+
+class ObsKind(Protocol):
+    """A kind of observation: how its entries are stored, and what a network makes of them."""
+
+    rank: int  # axes of one observation
+    dtype: DTypeLike
+
+    def encode(self, encoder: Any, name: str, entry: ObsEntry, value: jax.Array) -> jax.Array:
+        """[..., F] features of a value [..., *shape], inside the flax module `encoder`.
+
+        Args:
+          encoder: an `nn.obs_encoder.ObsEncoder`, whose options it may use; submodules belong to it.
+          name: of the entry.
+          entry: the entry.
+          value: with any leading axes; a vector is normalised, every other kind is as the environment gave it.
+        """
+        ...
+
+
+@functools.cache
+def find_kind(name: str) -> ObsKind:
+    """The kind of observation of a name."""
+    found: ObsKind = registry.find("observation", name)(ConfigDict())
+    return found
+
+
+def kind_of_rows(rows: Any) -> str:
+    """The kind that recorded rows [n, ...] are of, told by their axes, and where two share them by their type.
+
+    Raises:
+      ConfigError: there is no such kind.
+    """
+    rank, dtype = rows.ndim - 1, jnp.dtype(rows.dtype)
+    fitting = [name for name in registry.available("observation") if find_kind(name).rank == rank]
+    exact = [name for name in fitting if jnp.dtype(find_kind(name).dtype) == dtype]
+    if not fitting:
+        raise ConfigError("data.reader.obs_keys", rows.shape, "rows of vectors or images")
+    return (exact or fitting)[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +68,8 @@ class ObsEntry:
 
     Attributes:
       shape: of one observation: (D,) of a vector, (height, width, channels) of an image.
-      kind: "vector", normalised to [-1, 1], or "image", uint8 everywhere and scaled by the encoder.
+      kind: the name of a plug-in: "vector", normalised to [-1, 1], or "image", uint8 everywhere and scaled by its
+        encoder. Of every kind but vectors normalisation keeps off.
       low: [D] smallest values in physical units where they are known; empty where not.
       high: [D] largest values; empty where not known.
       angles: indices of a vector that hold radians. They are left as they are; encoders see cosine and sine.
@@ -33,21 +78,26 @@ class ObsEntry:
     """
 
     shape: tuple[int, ...]
-    kind: Literal["vector", "image"] = "vector"
+    kind: str = "vector"
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
     angles: tuple[int, ...] = ()
     quaternions: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        rank = 1 if self.kind == "vector" else 3
+        rank = self.of_kind.rank
         if len(self.shape) != rank:
             raise ValueError(f"an entry of kind {self.kind} has {rank} axes, not shape {self.shape}")
 
     @property
-    def dtype(self) -> Any:
-        """uint8 of an image, float32 of a vector."""
-        return jnp.uint8 if self.kind == "image" else jnp.float32
+    def dtype(self) -> DTypeLike:
+        """That of its kind: uint8 of an image, float32 of a vector."""
+        return self.of_kind.dtype
+
+    @property
+    def of_kind(self) -> ObsKind:
+        """The kind itself."""
+        return find_kind(self.kind)
 
     @property
     def kept(self) -> tuple[int, ...]:
@@ -100,9 +150,9 @@ class ObsSpec:
 
     def named(self, obs: Obs) -> dict[str, jax.Array]:
         """{entry: array} of an observation."""
-        return {self.entries[0][0]: obs} if self.plain else dict(obs)
+        return dict(obs) if isinstance(obs, Mapping) else {self.entries[0][0]: obs}
 
-    def joined(self, named: Mapping[str, Any]) -> Obs:
+    def joined(self, named: Mapping[str, jax.Array]) -> Obs:
         """The observation of {entry: array}."""
         return named[self.entries[0][0]] if self.plain else dict(named)
 
@@ -113,10 +163,10 @@ class ObsSpec:
     def batch_shape(self, obs: Obs) -> tuple[int, ...]:
         """The leading axes of an observation."""
         name, entry = self.entries[0]
-        array = obs if self.plain else obs[name]
+        array = self.named(obs)[name]
         return tuple(array.shape[: array.ndim - len(entry.shape)])
 
-    def flat(self, obs: Obs) -> jax.Array:
+    def flat(self, obs: Obs) -> Float[jax.Array, "*batch D"]:
         """[..., D] the vector entries, one after another; images are left out.
 
         Raises:
@@ -150,17 +200,17 @@ class ObsSpec:
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> ObsSpec:
         """What `to_json` wrote."""
-        entries: dict[str, Any] = {
-            name: ObsEntry(**{k: tuple(v) if isinstance(v, (list, tuple)) else v for k, v in fields.items()})
-            for name, fields in value["entries"].items()
-        }
-        return ObsSpec(tuple(sorted(entries.items())), bool(value["plain"]))
+        entries = []
+        for name, fields in sorted(value["entries"].items()):
+            plain: Any = {k: tuple(v) if isinstance(v, (list, tuple)) else v for k, v in fields.items()}
+            entries.append((name, ObsEntry(**plain)))
+        return ObsSpec(tuple(entries), bool(value["plain"]))
 
 
 def with_history(spec: ObsSpec, length: int) -> ObsSpec:
-    """The spec of the last `length` observations: vectors one after another, images along their channels.
+    """The spec of the last `length` observations, one after another along the last axis: images along their channels.
 
-    Both with the oldest first; a spec of length 1 is the spec itself.
+    The oldest comes first; a spec of length 1 is the spec itself.
     """
     if length == 1:
         return spec
@@ -168,11 +218,9 @@ def with_history(spec: ObsSpec, length: int) -> ObsSpec:
     def longer(entry: ObsEntry) -> ObsEntry:
         *front, last = entry.shape
         size = entry.shape[0]
-        if entry.kind == "image":
-            return dataclasses.replace(entry, shape=(*front, last * length))
         return dataclasses.replace(
             entry,
-            shape=(last * length,),
+            shape=(*front, last * length),
             low=entry.low * length,
             high=entry.high * length,
             angles=tuple(a + size * i for i in range(length) for a in entry.angles),

@@ -16,13 +16,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from ml_collections import ConfigDict
 
 from mmbc_jax.core.errors import ConfigError, nearest
 
 _HIDDEN = ("section", "name")
+_Value = TypeVar("_Value")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Rule:
     low: float | None = None
     high: float | None = None
     open_low: bool = False
-    choices: tuple[Any, ...] | None = None
+    choices: tuple[object, ...] | None = None
     length: int | None = None
     filled: bool = False
     traced: bool = False
@@ -64,7 +65,7 @@ class Rule:
             parts.append("at least one value")
         return "; ".join(parts)
 
-    def fits(self, value: Any) -> bool:
+    def fits(self, value: object) -> bool:
         """Whether one entry lies within the bounds; NaN never does."""
         if isinstance(value, (bool, str)) or not isinstance(value, (int, float)):
             return True
@@ -73,18 +74,21 @@ class Rule:
 
 
 def option(
-    default: Any,
+    default: _Value,
     help: str,
     *,
     low: float | None = None,
     high: float | None = None,
     open_low: bool = False,
-    choices: Sequence[Any] | None = None,
+    choices: Sequence[object] | None = None,
     length: int | None = None,
     filled: bool = False,
     traced: bool = False,
-) -> Any:
-    """A field of an `Options` class; the arguments are the attributes of `Rule`."""
+) -> _Value:
+    """A field of an `Options` class; the arguments are the attributes of `Rule`.
+
+    To a type checker it is its default, which must have the type that the field is declared with.
+    """
     allowed = None if choices is None else tuple(choices)
     rule = Rule(help, low, high, open_low, allowed, length, filled, traced)
     return dataclasses.field(default=default, metadata={"rule": rule})
@@ -103,7 +107,7 @@ class Options:
     name: str = dataclasses.field(default="", repr=False, compare=False)
 
     @classmethod
-    def rules(cls) -> Iterator[tuple[dataclasses.Field, Rule]]:
+    def stated(cls) -> Iterator[tuple[dataclasses.Field[Any], Rule]]:
         """The options in the order of their definition, those of a base class first."""
         for field in dataclasses.fields(cls):
             if field.name not in _HIDDEN:
@@ -113,7 +117,7 @@ class Options:
     def to_config(cls) -> ConfigDict:
         """The section with every option at its default."""
         values: dict[str, Any] = {}
-        for field, _ in cls.rules():
+        for field, _ in cls.stated():
             default = field.default
             values[field.name] = default.to_config() if isinstance(default, Options) else default
         return ConfigDict(values)
@@ -121,7 +125,7 @@ class Options:
     @classmethod
     def traced(cls) -> tuple[str, ...]:
         """Names of the traced scalars."""
-        return tuple(field.name for field, rule in cls.rules() if rule.traced)
+        return tuple(field.name for field, rule in cls.stated() if rule.traced)
 
     @classmethod
     def from_config(cls, cfg: ConfigDict, section: str) -> Self:
@@ -135,7 +139,7 @@ class Options:
           ConfigError: a value is out of bounds, not among the choices, or the fields do not go together.
         """
         values: dict[str, Any] = {}
-        for field, rule in cls.rules():
+        for field, rule in cls.stated():
             value = cfg[field.name]
             if isinstance(field.default, Options):
                 values[field.name] = type(field.default).from_config(value, f"{section}.{field.name}")
@@ -159,7 +163,7 @@ class Options:
         return dataclasses.replace(self, **changes)
 
 
-def _check(path: str, value: Any, rule: Rule) -> None:
+def _check(path: str, value: object, rule: Rule) -> None:
     if isinstance(value, tuple) and (
         (rule.filled and not value) or (rule.length is not None and len(value) != rule.length)
     ):
@@ -184,7 +188,7 @@ class Described:
     """
 
     path: str
-    default: Any
+    default: object
     allowed: str
     traced: bool
     help: str
@@ -193,7 +197,7 @@ class Described:
 def describe(options: type[Options], section: str) -> list[Described]:
     """The options of a class, nested ones too, as rows of a table."""
     rows: list[Described] = []
-    for field, rule in options.rules():
+    for field, rule in options.stated():
         path = f"{section}.{field.name}".lstrip(".")
         if isinstance(field.default, Options):
             rows += describe(type(field.default), path)

@@ -8,7 +8,9 @@ in fine-tuning is the *reference*. See `core.types` for the shape legend.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
+
+from jaxtyping import Float, Int, Shaped
 
 from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.types import (
@@ -23,15 +25,22 @@ from mmbc_jax.core.types import (
     Variables,
 )
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
+CaseT = TypeVar("CaseT", contravariant=True)
+"""What an instrument looks at: `diagnostics.case.Case`, of which `core` knows nothing."""
+
+
+@runtime_checkable
 class Distribution(Protocol):
     """What is used of a distrax distribution."""
 
-    def sample(self, *, seed: Key, sample_shape: tuple[int, ...] = ()) -> Any:
+    def sample(self, *, seed: Key, sample_shape: tuple[int, ...] = ()) -> PyTree:
         """Draws w."""
         ...
 
-    def log_prob(self, value: Any) -> Array:
+    def log_prob(self, value: PyTree) -> Float[Array, "*draws"]:
         """Log density or mass, summed over event dimensions."""
         ...
 
@@ -48,37 +57,47 @@ class Prior(Protocol):
         """Parameters of the prior; an empty dict where it has none."""
         ...
 
-    def distribution(self, params: PyTree, obs: Obs, posterior: Posterior | None = None) -> Any:
+    def distribution(self, params: PyTree, obs: Obs, posterior: Posterior | None = None) -> Distribution:
         """Distribution with the observations' leading axes as batch shape and the event shape it was built for.
 
         `posterior` is that of the policy, for priors that are made of it; others leave it alone.
         """
         ...
 
-    def loss(self, params: PyTree, key: Key, obs: Obs, w: Array, posterior: Posterior | None = None) -> Array:
+    def loss(
+        self,
+        params: PyTree,
+        key: Key,
+        obs: Obs,
+        w: Shaped[Array, "*base"],
+        posterior: Posterior | None = None,
+    ) -> Float[Array, "*batch"]:
         """[...] what is minimised so that the prior follows samples w [..., *event]: -log p(w|obs), or a bound."""
         ...
 
 
-Posterior = Callable[[Obs, Array], Any]
+Posterior = Callable[[Obs, Float[Array, "*batch H A"]], Distribution]
 """(obs, chunk [..., H, A]) to the distribution q(w | obs, chunk)."""
 
 MakePrior = Callable[[tuple[int, ...]], Prior]
 """The configured prior for an event shape: what a policy's builder gets, since it alone knows that shape."""
 
 
+@runtime_checkable
 class Field(Protocol):
     """A learned generative field for one batch of observations, as samplers see it."""
 
-    def velocity(self, x: Array, t: Array) -> Array:
+    def velocity(self, x: Float[Array, "*batch H A"], t: Float[Array, ""]) -> Float[Array, "*batch H A"]:
         """dx/dt at x [..., H, A] and time t [] in [0, 1]."""
         ...
 
-    def denoise(self, x: Array, t: Array) -> tuple[Array, Array]:
+    def denoise(
+        self, x: Float[Array, "*batch H A"], t: Float[Array, ""]
+    ) -> tuple[Float[Array, "*batch H A"], Float[Array, "*batch H A"]]:
         """(estimate of the data at t=1, estimate of the noise at t=0), each [..., H, A]."""
         ...
 
-    def path(self, t: Array) -> tuple[Array, Array]:
+    def path(self, t: Float[Array, "*times"]) -> tuple[Float[Array, "*times"], Float[Array, "*times"]]:
         """(alpha, sigma) of x_t = alpha * data + sigma * noise."""
         ...
 
@@ -93,7 +112,12 @@ class Sampler(Protocol):
         """Event shape of the noise path beyond x0; (0,) for a deterministic sampler."""
         ...
 
-    def integrate(self, field: Field, x0: Array, noise: Array | None) -> Array:
+    def integrate(
+        self,
+        field: Field,
+        x0: Float[Array, "*batch H A"],
+        noise: Float[Array, "*batch steps H A"] | None,
+    ) -> Float[Array, "*batch H A"]:
         """Chunk [..., H, A] from x0 [..., H, A] and, where stochastic, noise [..., steps, H, A]."""
         ...
 
@@ -108,15 +132,15 @@ class Policy(Protocol):
         """Fresh parameters and statistics; `sample_batch` may be used to initialise them from data."""
         ...
 
-    def loss(self, variables: Variables, key: Key, batch: Batch, hp: dict[str, Array]) -> Loss:
+    def loss(self, variables: Variables, key: Key, batch: Batch, hp: dict[str, Float[Array, ""]]) -> Loss:
         """The training loss; `hp` holds the traced scalars that the plug-in registered."""
         ...
 
-    def base_distribution(self, variables: Variables, obs: Obs) -> Any:
+    def base_distribution(self, variables: Variables, obs: Obs) -> Distribution:
         """w ~ base(.|obs) with the observations' leading axes as batch shape; w may be a pytree."""
         ...
 
-    def transport(self, variables: Variables, obs: Obs, w: PyTree) -> Array:
+    def transport(self, variables: Variables, obs: Obs, w: PyTree) -> Float[Array, "*batch H A"]:
         """Chunk [..., H, A]: deterministic given w, differentiable in its float leaves."""
         ...
 
@@ -135,7 +159,7 @@ class Env(Protocol):
         """The first state of an episode."""
         ...
 
-    def step(self, state: State, action: Array) -> State:
+    def step(self, state: State, action: Float[Array, " A"]) -> State:
         """One control step."""
         ...
 
@@ -144,7 +168,7 @@ class Env(Protocol):
 class HasExpert(Protocol):
     """An environment that can demonstrate each of its modes."""
 
-    def expert(self, state: State, mode: Array, key: Key) -> Array:
+    def expert(self, state: State, mode: Int[Array, ""], key: Key) -> Float[Array, " A"]:
         """Closed-loop action [A] in [-1, 1] that pursues `mode` ([] int32)."""
         ...
 
@@ -153,15 +177,24 @@ class HasExpert(Protocol):
 class HasDraw(Protocol):
     """An environment that can draw its scene."""
 
-    def draw(self, ax: Any) -> None:
+    def draw(self, ax: Axes) -> None:
         """Draws the static scene on matplotlib axes, in the units of the plotted observation."""
+        ...
+
+
+@runtime_checkable
+class HasPlotted(Protocol):
+    """An environment that knows what to plot of a state, whether or not that is observed."""
+
+    def plotted(self, state: State) -> Array:
+        """[2] position of one instance."""
         ...
 
 
 class HasPosterior(Protocol):
     """Capability `posterior`: a policy with a latent z; its `base_distribution` is the prior of z."""
 
-    def posterior(self, variables: Variables, obs: Obs, chunk: Array) -> Any:
+    def posterior(self, variables: Variables, obs: Obs, chunk: Float[Array, "*batch H A"]) -> Distribution:
         """Distribution over z for an observation and chunk [..., H, A]."""
         ...
 
@@ -169,7 +202,9 @@ class HasPosterior(Protocol):
 class HasLogProb(Protocol):
     """Capability `log_prob`: a policy whose density of a chunk is known in closed form."""
 
-    def log_prob(self, variables: Variables, obs: Obs, chunk: Array) -> Array:
+    def log_prob(
+        self, variables: Variables, obs: Obs, chunk: Float[Array, "*batch H A"]
+    ) -> Float[Array, "*batch"]:
         """[...] log p(chunk | obs) in normalised units, summed over event dimensions."""
         ...
 
@@ -185,7 +220,7 @@ class HasField(Protocol):
 class HasChain(Protocol):
     """Capability `chain`: a policy whose transport visits a chain of points from noise to a chunk."""
 
-    def chain(self, variables: Variables, obs: Obs, w: PyTree) -> Array:
+    def chain(self, variables: Variables, obs: Obs, w: PyTree) -> Float[Array, "points *batch H A"]:
         """[N + 1, ..., H, A] the points that the sampler visits, x0 first and the chunk last."""
         ...
 
@@ -193,7 +228,7 @@ class HasChain(Protocol):
 CAPABILITIES = ("log_prob", "posterior", "field", "chain")
 
 
-def capabilities(policy: Any) -> frozenset[str]:
+def capabilities(policy: Policy) -> frozenset[str]:
     """What a policy can do besides its contract: its own `capabilities`, or those methods that it has.
 
     A wrapper has every method and declares those that what it wraps can answer, so ask here.
@@ -210,18 +245,18 @@ def capabilities(policy: Any) -> frozenset[str]:
 class HasMeanPaths(Protocol):
     """An environment whose modes are known as paths."""
 
-    def mean_paths(self, params: PyTree) -> Array:
+    def mean_paths(self, params: PyTree) -> Float[Array, "M L P"]:
         """[M, L, P] mean expert positions of each mode at every step; rows from K on are not modes."""
         ...
 
 
-class Diagnostic(Protocol):
+class Diagnostic(Protocol[CaseT]):
     """An instrument: a pure function of one trained policy, its data and its samples.
 
     With a class attribute `of_data = True` it promises to ask the demonstrations alone: runs on the same
     demonstrations share one measurement.
     """
 
-    def measure(self, case: Any, key: Key) -> dict[str, float]:
+    def measure(self, case: CaseT, key: Key) -> dict[str, float]:
         """{`group/name`: figure}; empty where the case lacks what is needed (see `diagnostics.case.Case`)."""
         ...

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import ml_collections
@@ -20,6 +20,7 @@ import ml_collections
 from mmbc_jax.core.errors import ConfigError, nearest
 from mmbc_jax.core.options import Options
 
+ALL = "all"
 FOLDERS: dict[str, tuple[str, ...]] = {
     "policy": ("mmbc_jax.policies",),
     "prior": ("mmbc_jax.priors",),
@@ -29,8 +30,13 @@ FOLDERS: dict[str, tuple[str, ...]] = {
     "discriminator": ("mmbc_jax.discriminators",),
     "reward": ("mmbc_jax.rewards",),
     "learner": ("mmbc_jax.learners",),
+    "observation": ("mmbc_jax.nn.observations",),
+    "loader": ("mmbc_jax.data.loaders",),
+    "figure": ("mmbc_jax.report.figures",),
     "diagnostic": ("mmbc_jax.diagnostics.instruments",),
 }
+BASES = ("none", "fixed", "latent", "codes", "any")
+NEUTRAL = {"prior": "normal", "sampler": "euler"}  # what a configuration names that has nothing to say on it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +51,9 @@ class Plugin:
       hparams: scalar fields of that section that are traced, so that a sweep over them never recompiles;
         the plug-in receives their values at run time in `hp`.
       options: the class that states the section, or None where `default_config` is a function of its own.
+      needs_prior: of a policy, what it does with the configured prior: "fixed", the base of what it samples, which it
+        does not train; "latent", the prior of its latent; "codes", that of its codes; "none", no use; "any", unsaid.
+      needs_sampler: of a policy, whether it samples by the configured sampler; None, unsaid.
     """
 
     kind: str
@@ -52,6 +61,12 @@ class Plugin:
     default_config: Callable[[], ml_collections.ConfigDict]
     hparams: tuple[str, ...] = ()
     options: type[Options] | None = None
+    needs_prior: str = "any"
+    needs_sampler: bool | None = None
+
+    def uses(self, kind: str) -> bool:
+        """Whether a policy has, or may have, a use for the configured "prior" or "sampler"."""
+        return self.needs_prior != "none" if kind == "prior" else self.needs_sampler is not False
 
     def __call__(self, cfg: ml_collections.ConfigDict, *args: Any, section: str = "", **kwargs: Any) -> Any:
         """Checks the section and builds.
@@ -75,6 +90,9 @@ def register(
     kind: str,
     options: type[Options] | Callable[[], ml_collections.ConfigDict],
     hparams: tuple[str, ...] = (),
+    *,
+    needs_prior: str = "any",
+    needs_sampler: bool | None = None,
 ) -> Callable[[Callable[..., Any]], Plugin]:
     """Decorator that turns a builder into a plug-in.
 
@@ -83,13 +101,18 @@ def register(
       options: an `Options` class, whose instance the builder gets; or a function that returns the section as a
         ConfigDict, which the builder then gets unchecked.
       hparams: traced scalars of the latter; an `Options` class says its own.
+      needs_prior: of a policy; one of `BASES`, see `Plugin`.
+      needs_sampler: of a policy; see `Plugin`.
     """
     if kind not in FOLDERS:
         raise KeyError(f"unknown plug-in kind {kind!r} {nearest(kind, FOLDERS)}")
+    if needs_prior not in BASES:
+        raise KeyError(f"unknown base {needs_prior!r} {nearest(needs_prior, BASES)}")
+    needs = (needs_prior, needs_sampler)
     if isinstance(options, type) and issubclass(options, Options):
         stated = options
-        return lambda builder: Plugin(kind, builder, stated.to_config, stated.traced(), stated)
-    return lambda builder: Plugin(kind, builder, options, hparams)
+        return lambda builder: Plugin(kind, builder, stated.to_config, stated.traced(), stated, *needs)
+    return lambda builder: Plugin(kind, builder, options, hparams, None, *needs)
 
 
 def available(kind: str) -> dict[str, str]:
@@ -101,6 +124,26 @@ def available(kind: str) -> dict[str, str]:
             if not module.name.startswith("_") and not module.ispkg:
                 found[module.name.removesuffix(f"_{kind}")] = f"{folder}.{module.name}"
     return dict(sorted(found.items()))
+
+
+def chosen_names(kind: str, chosen: Iterable[str], section: str) -> tuple[str, ...]:
+    """The plug-ins behind a list of names, in which `all` stands for every one of the package.
+
+    Args:
+      kind: one of `FOLDERS`.
+      chosen: names, `all`, or `package.module:attribute`.
+      section: field of the config that holds the list, for messages.
+
+    Raises:
+      ConfigError: unknown name.
+    """
+    known = available(kind)
+    found: list[str] = []
+    for name in chosen:
+        if name != ALL and name not in known and ":" not in name:
+            raise ConfigError(section, name, f"{nearest(name, (*known, ALL))}")
+        found += known if name == ALL else [name]
+    return tuple(dict.fromkeys(found))
 
 
 def find(kind: str, name: str, section: str = "") -> Plugin:
@@ -138,3 +181,28 @@ def find(kind: str, name: str, section: str = "") -> Plugin:
 def build(kind: str, cfg: ml_collections.ConfigDict, *args: Any, section: str = "", **kwargs: Any) -> Any:
     """Builds the plug-in named by `cfg.name` with `cfg` and whatever that kind is built from; see `Plugin`."""
     return find(kind, cfg.name, section)(cfg, *args, section=section, **kwargs)
+
+
+def check_base(prior: str, sampler: str, policies: Mapping[str, str]) -> None:
+    """Refuses a prior or a sampler that nothing in a run has a use for.
+
+    `NEUTRAL` ones are always allowed: they are what a configuration names that has nothing to say. Whether a policy
+    can use the one that it is given is checked by its builder.
+
+    Args:
+      prior: name of the configured prior.
+      sampler: name of the configured sampler.
+      policies: {section: name} of every policy that the run trains.
+
+    Raises:
+      ConfigError: a prior or sampler would be ignored, or a policy is unknown.
+    """
+    found = {section: find("policy", name, section) for section, name in policies.items()}
+    for kind, name in (("prior", prior), ("sampler", sampler)):
+        if name == NEUTRAL[kind] or any(plugin.uses(kind) for plugin in found.values()):
+            continue
+        idle = " and ".join(f"{section}.name = {policies[section]!r}" for section in policies)
+        able = ", ".join(name for name in available("policy") if find("policy", name).uses(kind))
+        raise ConfigError(
+            f"{kind}.name", name, f"{NEUTRAL[kind]!r}: a {kind} has no use in {idle}, but in {able}"
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import flax.struct
+from jaxtyping import Int
 
 from mmbc_jax.core.types import Array, Key, PyTree
 
@@ -24,7 +25,7 @@ class TrainState(flax.struct.PyTreeNode):
       hparams: traced scalars by their dotted config path.
     """
 
-    step: Array
+    step: Int[Array, "*R"]
     key: Key
     params: PyTree
     opt_state: PyTree

@@ -18,12 +18,14 @@ from typing import Any
 
 import flax.struct
 import jax
+import jaxtyping
+from jaxtyping import Bool, Float, Int, Shaped
 
-from mmbc_jax.core.observations import ObsSpec
+from mmbc_jax.core.observations import Obs, ObsSpec
 
 Array = jax.Array
-Key = jax.Array
-PyTree = Any
+Key = jaxtyping.Key[Array, "..."]  # typed keys, as `jax.random.key` makes them
+PyTree = Any  # a type of "any registered node" does not exist
 Metrics = dict[str, Array]
 
 
@@ -48,9 +50,9 @@ class Batch(flax.struct.PyTreeNode):
       mask: [B, H] 1 where the action was recorded, 0 where the window runs past the episode.
     """
 
-    obs: Array
-    chunk: Array
-    mask: Array
+    obs: Obs
+    chunk: Float[Array, "*batch H A"]
+    mask: Float[Array, "*batch H"]
 
 
 class Loss(flax.struct.PyTreeNode):
@@ -63,12 +65,12 @@ class Loss(flax.struct.PyTreeNode):
       stats: the new `Variables.stats`.
     """
 
-    per_example: Array
-    batch: Array
+    per_example: Float[Array, "*batch"]
+    batch: Float[Array, ""]
     metrics: Metrics
     stats: PyTree
 
-    def total(self) -> Array:
+    def total(self) -> Float[Array, ""]:
         """The scalar that is minimised: mean of `per_example` plus `batch`."""
         return self.per_example.mean() + self.batch
 
@@ -157,11 +159,11 @@ class State(flax.struct.PyTreeNode):
     """
 
     data: PyTree
-    obs: Array
-    reward: Array
-    done: Array
+    obs: Obs
+    reward: Float[Array, "*batch"]
+    done: Float[Array, "*batch"]
     metrics: Metrics
-    info: dict[str, Any]
+    info: dict[str, PyTree]
 
 
 class Rollouts(flax.struct.PyTreeNode):
@@ -179,12 +181,12 @@ class Rollouts(flax.struct.PyTreeNode):
       outcome: {name: [B]} the environment's other metrics at the episode's end (collision, bridge, ...).
     """
 
-    success: Array
-    mode: Array
-    z: Array
-    reward: Array
-    steps: Array
-    log_q: Array
-    path: Array
-    path_mask: Array
-    outcome: dict[str, Array] = flax.struct.field(default_factory=dict)
+    success: Bool[Array, " B"]
+    mode: Int[Array, " B"]
+    z: Int[Array, " B"]
+    reward: Float[Array, " B"]
+    steps: Int[Array, " B"]
+    log_q: Float[Array, " B"]
+    path: Float[Array, "P L 2"]
+    path_mask: Float[Array, "P L"]
+    outcome: dict[str, Shaped[Array, " B"]] = flax.struct.field(default_factory=dict)

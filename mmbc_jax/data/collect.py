@@ -23,6 +23,7 @@ from mmbc_jax.envs import wrappers
 
 MAX_BATCH = 2048
 MAX_ROUNDS = 20
+MAX_BYTES = 2**28  # of the observations of one batch, on the device
 
 
 def record(env: Env, key: Key, num_episodes: int, noise: float, params: PyTree | None = None) -> Episodes:
@@ -51,18 +52,19 @@ def record(env: Env, key: Key, num_episodes: int, noise: float, params: PyTree |
     if not isinstance(expert, HasExpert) or spec.num_modes == 0:
         raise ConfigError("env.name", spec.name, "an environment with an expert; give it a data file instead")
     wanted = np.arange(num_episodes) % spec.num_modes
-    batch = min(num_episodes, MAX_BATCH)
-    done: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    fitting = max(MAX_BYTES // (spec.episode_length * spec.obs.nbytes), 1)
+    batch = min(num_episodes, MAX_BATCH, fitting)
+    done: dict[int, tuple[Any, np.ndarray]] = {}
     for round_key in jax.random.split(key, MAX_ROUNDS * -(-num_episodes // batch)):
         missing = np.array([i for i in range(num_episodes) if i not in done])
         slots = np.resize(missing, batch)  # spare rows try the missing ones again
         tried = _roll(
             env, round_key, jnp.asarray(wanted[slots], jnp.int32), jnp.asarray(noise, jnp.float32), params
         )
-        obs, action, length, good = (np.asarray(x) for x in tried)
+        obs, action, length, good = jax.device_get(tried)
         for row, slot in enumerate(slots):
             if good[row] and int(slot) not in done:
-                done[int(slot)] = (obs[: length[row], row], action[: length[row], row])
+                done[int(slot)] = _rows((obs, action), row, length[row])
         if len(done) == num_episodes:
             break
     else:
@@ -74,24 +76,29 @@ def record(env: Env, key: Key, num_episodes: int, noise: float, params: PyTree |
     ordered = [done[i] for i in range(num_episodes)]
     low, high = (np.asarray(bound, np.float32) for bound in (spec.action_low, spec.action_high))
     return Episodes(
-        obs=np.concatenate([obs for obs, _ in ordered]),
+        obs=jax.tree.map(lambda *parts: np.concatenate(parts), *(obs for obs, _ in ordered)),
         action=low + (np.concatenate([action for _, action in ordered]) + 1.0) / 2.0 * (high - low),
-        ends=np.cumsum([len(obs) for obs, _ in ordered]),
+        ends=np.cumsum([len(action) for _, action in ordered]),
         mode=wanted,
         source=f"expert of {spec.name} (noise {noise})",
         num_modes=spec.num_modes,
     ).validate()
 
 
+def _rows(recorded: PyTree, row: int, length: int) -> PyTree:
+    """The steps of one episode, copied so that they do not keep a batch of images alive."""
+    return jax.tree.map(lambda values: values[:length, row].copy(), recorded)
+
+
 @partial(jax.jit, static_argnums=0)
-def _roll(env: Any, key: Key, modes: Array, noise: Array, params: PyTree) -> tuple[Array, ...]:
-    """One episode per mode of `modes` [B]: obs [T, B, D], action [T, B, A], length [B], success [B]."""
+def _roll(env: Any, key: Key, modes: Array, noise: Array, params: PyTree) -> tuple[Any, ...]:
+    """One episode per mode of `modes` [B]: obs [T, B, ...], action [T, B, A], length [B], success [B]."""
     size = modes.shape[0]
     batched = wrappers.make(env, autoreset=None)
     expert = jax.vmap(batched.unwrapped.expert)
     reset_key, scan_key = jax.random.split(key)
 
-    def body(state: Any, key: Key) -> tuple[Any, tuple[Array, Array]]:
+    def body(state: Any, key: Key) -> tuple[Any, tuple[Any, Array]]:
         noise_key, expert_key = jax.random.split(key)
         action = jnp.clip(expert(state, modes, jax.random.split(expert_key, size)), -1.0, 1.0)
         executed = action + noise * jax.random.normal(noise_key, action.shape)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mmbc_jax.core.errors import DataError
+from mmbc_jax.core import registry
+from mmbc_jax.core.errors import ConfigError, DataError
 from mmbc_jax.core.files import write_atomic
+from mmbc_jax.core.observations import ObsEntry, ObsSpec, find_kind, kind_of_rows
+
+PREFIX = "obs."  # of the arrays of a dict of observations in a file, each `obs.<entry>`
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -20,7 +25,8 @@ class Episodes:
     types below; `validate` checks their contents.
 
     Attributes:
-      obs: [n, D] float32 observations.
+      obs: [n, D] float32 observations; or a dict of entries, vectors [n, D] float32 and images [n, height, width,
+        channels] uint8.
       action: [n, A] float32 actions.
       ends: [E] int64, one past the last row of each episode (cumulative, the last is n).
       mode: [E] int32 mode label of each episode, -1 where it has none; None if nothing is labelled.
@@ -28,7 +34,7 @@ class Episodes:
       num_modes: K; labels lie in 0 .. K-1. 0 if nothing is labelled.
     """
 
-    obs: np.ndarray
+    obs: Any
     action: np.ndarray
     ends: np.ndarray
     mode: np.ndarray | None
@@ -38,11 +44,29 @@ class Episodes:
     def __post_init__(self) -> None:
         # Values that do not fit float32 become infinite here, and `validate` reports them by episode.
         with np.errstate(over="ignore"):
-            object.__setattr__(self, "obs", np.asarray(self.obs, np.float32))
+            object.__setattr__(self, "obs", self.map_obs(_typed))
             object.__setattr__(self, "action", np.asarray(self.action, np.float32))
         object.__setattr__(self, "ends", np.asarray(self.ends, np.int64))
         if self.mode is not None:
             object.__setattr__(self, "mode", np.asarray(self.mode, np.int32))
+
+    @property
+    def entries(self) -> dict[str, np.ndarray]:
+        """The arrays of the observations by name; a plain vector is "obs"."""
+        return dict(self.obs) if isinstance(self.obs, Mapping) else {"obs": self.obs}
+
+    @property
+    def spec(self) -> ObsSpec:
+        """What one observation looks like, as far as arrays tell."""
+        if not isinstance(self.obs, Mapping):
+            return ObsSpec.vector(self.obs.shape[1])
+        return ObsSpec.of({name: _entry(values) for name, values in self.obs.items()})
+
+    def map_obs(self, change: Callable[[np.ndarray], Any]) -> Any:
+        """The observations with every array changed."""
+        if isinstance(self.obs, Mapping):
+            return {name: change(values) for name, values in self.obs.items()}
+        return change(self.obs)
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -73,7 +97,7 @@ class Episodes:
         rows = np.concatenate([np.arange(p.start, p.stop) for p in parts] or [np.zeros(0, np.int64)])
         return dataclasses.replace(
             self,
-            obs=self.obs[rows],
+            obs=self.map_obs(lambda values: values[rows]),
             action=self.action[rows],
             ends=np.cumsum(self.lengths[indices]),
             mode=None if self.mode is None else self.mode[indices],
@@ -82,9 +106,7 @@ class Episodes:
     def split(self, fraction: float, seed: int) -> tuple[Episodes, Episodes]:
         """Divides whole episodes into a training and a held-out set, each mode in proportion.
 
-        Episode with rank r (random, 0-based) among the c of its mode gets the key (r + u) / c, with one
-        uniform u per mode; the smallest keys are held out. So every mode gives its share to within one
-        episode and the total is exact.
+        Every mode gives its share to within one episode and the total is exact.
 
         Args:
           fraction: share to hold out, in [0, 1). Above 0 it holds out at least one episode where there
@@ -101,14 +123,8 @@ class Episodes:
             raise ValueError(f"fraction = {fraction!r} must lie in [0, 1)")
         total = len(self)
         count = min(max(round(fraction * total), 1), total - 1) if fraction > 0 else 0
-        rng = np.random.default_rng(seed)
         labels = np.zeros(total, np.int32) if self.mode is None else self.mode
-        keys = np.empty(total)
-        for label in np.unique(labels):
-            members = np.flatnonzero(labels == label)
-            keys[members] = (rng.permutation(len(members)) + rng.uniform()) / len(members)
-        held = np.zeros(total, bool)
-        held[np.argsort(keys, kind="stable")[:count]] = True
+        held = _in_proportion(labels, count, np.random.default_rng(seed))
         return self.select(np.flatnonzero(~held)), self.select(np.flatnonzero(held))
 
     def validate(self) -> Episodes:
@@ -120,46 +136,11 @@ class Episodes:
         Raises:
           DataError: what is wrong, with the episode and the step where that makes sense.
         """
-        self._validate_layout()
-        for name, values in (("obs", self.obs), ("action", self.action)):
-            bad = ~np.isfinite(values)
-            if bad.any():
-                row, column = (int(i) for i in np.argwhere(bad)[0])
-                index = int(np.searchsorted(self.ends, row, side="right"))
-                raise DataError(
-                    f"{self.source}: {name} of episode {index}, step {row - int(self.starts[index])}, "
-                    f"column {column} is {values[row, column]}; every value must be finite in float32 "
-                    f"({int(bad.any(axis=1).sum())} rows are not)"
-                )
+        _check_arrays(self)
+        _check_boundaries(self)
+        for name, values in (*self.entries.items(), ("action", self.action)):
+            _check_finite(self, name, values)
         return self
-
-    def _validate_layout(self) -> None:
-        def refuse(what: str) -> DataError:
-            return DataError(f"{self.source}: {what}")
-
-        for name, values in (("obs", self.obs), ("action", self.action)):
-            if values.ndim != 2 or values.shape[1] == 0:
-                raise refuse(f"{name} has shape {values.shape}, must be [steps, size]")
-        if self.ends.ndim != 1 or len(self.ends) == 0 or len(self.obs) == 0:
-            raise refuse(f"holds no episodes (obs {self.obs.shape}, ends {self.ends.shape})")
-        if len(self.obs) != len(self.action):
-            raise refuse(f"obs has {len(self.obs)} rows and action {len(self.action)}; must be equal")
-        short = np.flatnonzero(self.lengths <= 0)
-        if short.size:
-            i = int(short[0])
-            raise refuse(
-                f"episode {i} starts at row {self.starts[i]} and ends at {self.ends[i]}; ends must increase"
-            )
-        if self.ends[-1] != len(self.obs):
-            raise refuse(f"the last episode ends at row {self.ends[-1]} but there are {len(self.obs)} rows")
-        if self.mode is None:
-            return
-        if self.mode.shape != self.ends.shape:
-            raise refuse(f"mode has shape {self.mode.shape}, must be [{len(self)}], one label per episode")
-        wrong = np.flatnonzero((self.mode < -1) | (self.mode >= self.num_modes))
-        if wrong.size:
-            i = int(wrong[0])
-            raise refuse(f"mode of episode {i} is {self.mode[i]}; allowed: -1 (none) to {self.num_modes - 1}")
 
     def save_npz(self, path: str | Path) -> Path:
         """Writes the layout that `data.load` reads; the file appears complete or not at all.
@@ -176,7 +157,9 @@ class Episodes:
         path = Path(path)
         if path.suffix != ".npz":
             raise DataError(f"{path}: the file name must end in .npz")
-        arrays: dict[str, Any] = {"obs": self.obs, "action": self.action, "episode_ends": self.ends}
+        arrays: dict[str, Any] = {"action": self.action, "episode_ends": self.ends}
+        plain = not isinstance(self.obs, Mapping)
+        arrays |= {name if plain else f"{PREFIX}{name}": values for name, values in self.entries.items()}
         if self.mode is not None:
             arrays |= {"mode": self.mode, "num_modes": np.asarray(self.num_modes, np.int32)}
         try:
@@ -184,3 +167,107 @@ class Episodes:
         except OSError as error:
             raise DataError(f"{path}: cannot be written ({error})") from error
         return path
+
+
+def _in_proportion(labels: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """[E] bool: `count` of E episodes, each label in proportion.
+
+    The episode with rank r (random, 0-based) among the c of its label gets the key (r + u) / c, with one uniform u
+    per label; the smallest keys are chosen.
+    """
+    keys = np.empty(len(labels))
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        keys[members] = (rng.permutation(len(members)) + rng.uniform()) / len(members)
+    chosen = np.zeros(len(labels), bool)
+    chosen[np.argsort(keys, kind="stable")[:count]] = True
+    return chosen
+
+
+def _typed(values: Any) -> np.ndarray:
+    """What is no row of vectors as it is, vectors as float32."""
+    values = np.asarray(values)
+    return values if values.ndim > 2 else np.asarray(values, np.float32)
+
+
+def _entry(values: np.ndarray) -> ObsEntry:
+    return ObsEntry(values.shape[1:], kind_of_rows(values))
+
+
+def kind_beyond_vectors(values: np.ndarray) -> str:
+    """The name of the kind of observation, other than vectors, that rows [n, ...] are stored as; empty for none."""
+    try:
+        kind = kind_of_rows(values)
+    except ConfigError:
+        return ""
+    return kind if kind != "vector" and values.dtype == find_kind(kind).dtype else ""
+
+
+def _kinds_beyond_vectors() -> str:
+    kinds = {name: find_kind(name) for name in registry.available("observation") if name != "vector"}
+    return ", ".join(f"{name} ({np.dtype(kind.dtype)}, {kind.rank + 1} axes)" for name, kind in kinds.items())
+
+
+def _check_arrays(episodes: Episodes) -> None:
+    """Every array has the axes that it must have, and all have as many rows."""
+    named, source = isinstance(episodes.obs, Mapping), episodes.source
+    if not episodes.entries:
+        raise DataError(f"{source}: observations have no entries")
+    for name, values in episodes.entries.items():
+        if not (named and kind_beyond_vectors(values)):
+            _check_matrix(source, name, values, f", or one of {_kinds_beyond_vectors()}" if named else "")
+    _check_matrix(source, "action", episodes.action)
+    for name, values in episodes.entries.items():
+        if len(values) != len(episodes.action):
+            raise DataError(
+                f"{source}: {name} has {len(values)} rows and action {len(episodes.action)}; must be equal"
+            )
+
+
+def _check_matrix(source: str, name: str, values: np.ndarray, otherwise: str = "") -> None:
+    if values.ndim != 2 or values.shape[1] == 0:
+        what = f"{name} has shape {values.shape}" + (f" of {values.dtype}" if otherwise else "")
+        raise DataError(f"{source}: {what}, must be [steps, size]{otherwise}")
+
+
+def _check_boundaries(episodes: Episodes) -> None:
+    """Episodes follow each other without a gap, and labels are known."""
+    source, ends, mode = episodes.source, episodes.ends, episodes.mode
+    rows = len(next(iter(episodes.entries.values())))
+    if ends.ndim != 1 or len(ends) == 0 or rows == 0:
+        raise DataError(f"{source}: holds no episodes ({rows} rows of obs, ends {ends.shape})")
+    short = np.flatnonzero(episodes.lengths <= 0)
+    if short.size:
+        i = int(short[0])
+        raise DataError(
+            f"{source}: episode {i} starts at row {episodes.starts[i]} and ends at {ends[i]}; ends must increase"
+        )
+    if ends[-1] != rows:
+        raise DataError(f"{source}: the last episode ends at row {ends[-1]} but there are {rows} rows")
+    if mode is None:
+        return
+    if mode.shape != ends.shape:
+        raise DataError(
+            f"{source}: mode has shape {mode.shape}, must be [{len(ends)}], one label per episode"
+        )
+    wrong = np.flatnonzero((mode < -1) | (mode >= episodes.num_modes))
+    if wrong.size:
+        i = int(wrong[0])
+        raise DataError(
+            f"{source}: mode of episode {i} is {mode[i]}; allowed: -1 (none) to {episodes.num_modes - 1}"
+        )
+
+
+def _check_finite(episodes: Episodes, name: str, values: np.ndarray) -> None:
+    """Every number of an array is finite in float32; whole numbers always are."""
+    if values.dtype.kind != "f":
+        return
+    bad = ~np.isfinite(values)
+    if bad.any():
+        row, *place = (int(i) for i in np.argwhere(bad)[0])
+        index = int(np.searchsorted(episodes.ends, row, side="right"))
+        raise DataError(
+            f"{episodes.source}: {name} of episode {index}, step {row - int(episodes.starts[index])}, "
+            f"column {', '.join(map(str, place))} is {values[(row, *place)]}; every value must be finite in "
+            f"float32 ({int(bad.reshape(len(bad), -1).any(axis=1).sum())} rows are not)"
+        )

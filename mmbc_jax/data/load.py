@@ -1,52 +1,25 @@
-"""Reading demonstrations from a file the user has: `load(path, cfg)` picks the reader by suffix."""
+"""Reading demonstrations from a file the user has: `load(path, cfg)` picks the loader by suffix."""
 
 from __future__ import annotations
 
-import importlib
 import os
 from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
 
+from mmbc_jax.core import registry
 from mmbc_jax.core.errors import DataError
+from mmbc_jax.core.observations import ObsSpec
 from mmbc_jax.core.types import EnvSpec
 from mmbc_jax.data.episodes import Episodes
+from mmbc_jax.data.loaders._columns import Loader, ReaderOptions
+
+__all__ = ["VARIABLE", "ReaderOptions", "check_fits", "load", "loaders", "resolve"]
 
 VARIABLE = "MMBC_DATA"
-LOADERS: dict[str, str] = {
-    ".npz": "mmbc_jax.data.loaders.npz",
-    ".zarr": "mmbc_jax.data.loaders.zarr",
-    ".zip": "mmbc_jax.data.loaders.zarr",
-}
 # A recorded action may pass the environment's bounds by this share of their range before it is refused.
 _BOUND_SLACK = 0.01
-
-
-def default_config() -> ConfigDict:
-    """Options of all readers.
-
-    Fields:
-      obs_keys: arrays to concatenate into the observation, each `key` or `key[start:stop]`; empty for the
-        reader's default. Push-T: `("state",)` or `("keypoint", "state[0:2]")`.
-      action_key: the action array.
-      angles: columns of the observation that hold radians, replaced by cosine and sine. Push-T's
-        state: `(4,)`.
-      shapes: drawings only: which shapes to read; empty for all.
-      drop: drawings only: paths to leave out. The LAIR set's `two_roads_2` is 48 points of a path that
-        `two_roads_3` carries on from, so it is left out unless asked for.
-      stride: drawings only: keep every stride-th point.
-    """
-    return ConfigDict(
-        {
-            "obs_keys": (),
-            "action_key": "action",
-            "angles": (),
-            "shapes": (),
-            "drop": ("two_roads_2",),
-            "stride": 1,
-        }
-    )
 
 
 def resolve(path: str | Path) -> Path:
@@ -73,12 +46,19 @@ def resolve(path: str | Path) -> Path:
     return Path(text)
 
 
-def load(path: str | Path, cfg: ConfigDict | None = None) -> Episodes:
+def loaders() -> dict[str, Loader]:
+    """{suffix: loader} of every loader of the package."""
+    built = [registry.find("loader", name)(ConfigDict()) for name in registry.available("loader")]
+    return {suffix: one for one in built for suffix in one.suffixes}
+
+
+def load(path: str | Path, cfg: ConfigDict | ReaderOptions | None = None) -> Episodes:
     """Reads and checks a file of demonstrations.
 
     Args:
       path: `.npz`, `.zarr` or `.zip` (a zipped Zarr store); environment variables are expanded.
-      cfg: options; `default_config()` where None. Fields that it lacks keep their defaults.
+      cfg: the section `data.reader`, whose missing fields keep their defaults, or checked options; None for the
+        defaults.
 
     Returns:
       Episodes in physical units.
@@ -88,16 +68,18 @@ def load(path: str | Path, cfg: ConfigDict | None = None) -> Episodes:
         demonstrations; the message names the file and what is allowed.
       ConfigError: an option that does not fit the file.
     """
-    file = resolve(path)
-    if file.suffix not in LOADERS:
-        raise DataError(
-            f"{file}: no reader for suffix {file.suffix!r}; allowed: {', '.join(sorted(LOADERS))}"
-        )
+    file, known = resolve(path), loaders()
+    if file.suffix not in known:
+        raise DataError(f"{file}: no reader for suffix {file.suffix!r}; allowed: {', '.join(sorted(known))}")
     if file.is_dir() and file.suffix != ".zarr":
         raise DataError(f"{file} is a folder; only a .zarr store may be one")
-    options = default_config()
-    options.update({key: value for key, value in (cfg or {}).items() if key in options})
-    return importlib.import_module(LOADERS[file.suffix]).load(file, options)
+    if isinstance(cfg, ReaderOptions):
+        options = cfg
+    else:
+        section = ReaderOptions.to_config()
+        section.update({key: value for key, value in (cfg or {}).items() if key in section})
+        options = ReaderOptions.from_config(section, "data.reader")
+    return known[file.suffix].read(file, options)
 
 
 def check_fits(episodes: Episodes, env_spec: EnvSpec, chunk_len: int) -> None:
@@ -109,16 +91,20 @@ def check_fits(episodes: Episodes, env_spec: EnvSpec, chunk_len: int) -> None:
       chunk_len: H.
 
     Raises:
-      DataError: another observation or action size, actions outside the bounds, labels the environment
-        does not know, or no episode as long as a chunk.
+      DataError: other entries or sizes of the observations, another action size, actions outside the bounds, labels
+        the environment does not know, or no episode as long as a chunk.
     """
     source, name = episodes.source, env_spec.name
-    for what, got, want in (
-        ("observations", episodes.obs.shape[1], env_spec.obs_dim),
-        ("actions", episodes.action.shape[1], env_spec.action_dim),
-    ):
-        if got != want:
-            raise DataError(f"{source}: {what} have size {got}, environment {name!r} has {want}")
+    got, want = _shapes(episodes.spec), _shapes(env_spec.obs)
+    if got != want:
+        raise DataError(
+            f"{source}: observations have {got}, environment {name!r} has {want.removeprefix('size ')}"
+        )
+    if episodes.action.shape[1] != env_spec.action_dim:
+        raise DataError(
+            f"{source}: actions have size {episodes.action.shape[1]}, environment {name!r} has "
+            f"{env_spec.action_dim}"
+        )
     if episodes.mode is not None and env_spec.num_modes and episodes.mode.max() >= env_spec.num_modes:
         i = int(episodes.mode.argmax())
         raise DataError(
@@ -132,6 +118,13 @@ def check_fits(episodes: Episodes, env_spec: EnvSpec, chunk_len: int) -> None:
             f"{source}: a chunk of {chunk_len} actions is longer than every episode; the longest, episode "
             f"{longest}, has {episodes.lengths[longest]} steps"
         )
+
+
+def _shapes(spec: ObsSpec) -> str:
+    """The entries of an observation in words: "size 4", or "image [64, 64, 3], state [2]"."""
+    if spec.plain:
+        return f"size {spec.size}"
+    return ", ".join(f"{name} {list(entry.shape)}" for name, entry in spec.entries)
 
 
 def _check_bounds(episodes: Episodes, env_spec: EnvSpec) -> None:

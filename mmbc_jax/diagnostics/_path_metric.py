@@ -16,7 +16,8 @@ mean the same for the next chunk.
 Hypotheses: (1) actions are displacements or velocities, up to scale; for absolute targets the sum is only an
 invertible map of the chunk. (2) Sums are taken in physical units, and the entries of an action are
 comparable there. (3) Demonstrations within `radius` of the anchor's observation (root mean square of
-normalised entries) count as demonstrated at the anchor, one window per episode. (4) Only fully recorded
+normalised entries of its vectors; images take no part) count as demonstrated at the anchor, one window per
+episode. Where only images are observed nothing is known to be near: there are no anchors. (4) Only fully recorded
 windows count. (5) Anchors are the drawn observations with the most modes, since elsewhere nothing multimodal
 can fail: figures describe the places where the policy has to choose.
 """
@@ -26,22 +27,21 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 from scipy.spatial.distance import cdist
 
-from mmbc_jax.core.config import check_range
+from mmbc_jax.core.observations import Obs
+from mmbc_jax.core.options import Options, option
 from mmbc_jax.core.types import Array, Key, PyTree
 from mmbc_jax.diagnostics.case import Case
 from mmbc_jax.ops.normalisation import Normalizer
 
 SET_QUANTILE, TUBE_QUANTILE, TUBE_MARGIN = 0.95, 0.99, 1.2
 OFF = -1
-_LEAST_PER_MODE = 4
+_LEAST, _LEAST_PER_MODE = 16, 4  # demonstrations at an anchor, and of a mode
 
 
 def path_points(normalizer: Normalizer, chunk: Array) -> Array:
@@ -106,60 +106,66 @@ class Anchor:
     """An observation and what was demonstrated there.
 
     Attributes:
-      obs: [D] normalised.
+      obs: one normalised observation, without leading axes.
       chunk: [n, H, A] normalised, nearest observation first.
       points: [n, P] of the chunks.
       modes: None without labels.
     """
 
-    obs: np.ndarray
+    obs: Obs
     chunk: np.ndarray
     points: np.ndarray
     modes: LocalModes | None
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AnchorOptions(Options):
+    """How anchors are found and sampled; the base of the options of every instrument that uses them."""
+
+    num_anchors: int = option(4, "most anchors", low=1)
+    candidates: int = option(
+        128, "observations drawn, of which those with the most modes become anchors", low=1
+    )
+    neighbours: int = option(512, "most demonstrations at an anchor", low=_LEAST)
+    radius: float = option(0.1, "largest distance of their observations", low=0.0, open_low=True)
+    samples: int = option(512, "of the policy at each anchor", low=2)
+
+
 @dataclasses.dataclass(frozen=True)
 class AnchorRule:
-    """How anchors are found and sampled; fields of every instrument that uses them.
+    """Finds anchors.
 
     Attributes:
-      num_anchors: most anchors.
-      candidates: observations drawn, of which those with the most modes become anchors.
-      neighbours: most demonstrations at an anchor.
-      radius: largest distance of their observations.
-      samples: of the policy at each anchor.
-      least: fewest demonstrations at an anchor.
+      options: how.
     """
 
-    num_anchors: int = 4
-    candidates: int = 128
-    neighbours: int = 512
-    radius: float = 0.1
-    samples: int = 512
-    least: int = 16
+    options: AnchorOptions
 
     def find(self, case: Case, key: Key) -> list[Anchor]:
         """Anchors with equally many demonstrations each; empty where no observation has enough."""
-        windows = case.windows
-        full = np.asarray(windows.mask).min(axis=1) > 0
-        if not full.any():
+        windows, spec = case.windows, case.policy.spec.obs
+        full = np.flatnonzero(np.asarray(windows.mask).min(axis=1) > 0)
+        if not len(full) or spec.size == 0:
             return []
-        obs, episode, mode = (np.asarray(x)[full] for x in (windows.obs, windows.episode, windows.mode))
-        chunk = np.asarray(windows.chunk)[full]
+        place, chunk, episode, mode = (
+            np.asarray(x)[full]
+            for x in (spec.flat(windows.obs), windows.chunk, windows.episode, windows.mode)
+        )
         rng = np.random.default_rng(int(jax.random.randint(key, (), 0, 2**31 - 1)))
         found: list[tuple[int, int, np.ndarray]] = []
-        for index in rng.choice(len(obs), min(self.candidates, len(obs)), replace=False):
-            votes = self._votes(obs, episode, obs[index])
-            if len(votes) >= self.least:
+        for index in rng.choice(len(place), min(self.options.candidates, len(place)), replace=False):
+            votes = self._votes(place, episode, place[index])
+            if len(votes) >= _LEAST:
                 modes = local_modes(self._points(case, chunk[votes]), mode[votes])
                 found.append((modes.count if modes else 1, int(index), votes))
-        chosen = sorted(found, key=lambda entry: -entry[0])[: self.num_anchors]
+        chosen = sorted(found, key=lambda entry: -entry[0])[: self.options.num_anchors]
         common = min((len(votes) for _, _, votes in chosen), default=0)
         anchors = []
         for _, index, votes in chosen:
             kept = votes[:common]
             points = self._points(case, chunk[kept])
-            anchors.append(Anchor(obs[index], chunk[kept], points, local_modes(points, mode[kept])))
+            at = jax.tree.map(lambda x, row=full[index]: np.asarray(x[row]), windows.obs)
+            anchors.append(Anchor(at, chunk[kept], points, local_modes(points, mode[kept])))
         return anchors
 
     def visit(
@@ -187,38 +193,18 @@ class AnchorRule:
         keys = jax.random.split(key, (len(anchors), parts))
         return [measure(case, a, *k) for a, k in zip(anchors, keys, strict=True)]
 
-    def _votes(self, obs: np.ndarray, episode: np.ndarray, anchor: np.ndarray) -> np.ndarray:
+    def _votes(self, place: np.ndarray, episode: np.ndarray, anchor: np.ndarray) -> np.ndarray:
         """Indices of the nearest window of each episode within the radius, nearest first."""
-        distance = np.sqrt(((obs - anchor) ** 2).mean(axis=1))
-        near = np.flatnonzero(distance <= self.radius)
+        distance = np.sqrt(((place - anchor) ** 2).mean(axis=1))
+        near = np.flatnonzero(distance <= self.options.radius)
         order = near[np.argsort(distance[near], kind="stable")]
         _, first = np.unique(episode[order], return_index=True)
-        return order[np.sort(first)[: self.neighbours]]
+        return order[np.sort(first)[: self.options.neighbours]]
 
     def _points(self, case: Case, chunk: np.ndarray) -> np.ndarray:
         """[n, P] points of chunks [n, H, A]; padded, so that one compilation serves every n."""
-        rows = np.minimum(np.arange(self.neighbours), len(chunk) - 1)
+        rows = np.minimum(np.arange(self.options.neighbours), len(chunk) - 1)
         return np.asarray(_path_points(case.normalizer, chunk[rows]), np.float64)[: len(chunk)]
-
-
-def anchor_config(**fields: Any) -> ConfigDict:
-    """The section of an instrument: `AnchorRule`'s fields, and its own."""
-    shared = {"num_anchors": 4, "candidates": 128, "neighbours": 512, "radius": 0.1, "samples": 512}
-    return ConfigDict(shared | fields)
-
-
-def anchor_rule(cfg: ConfigDict) -> AnchorRule:
-    """The rule of such a section.
-
-    Raises:
-      ConfigError: a field that cannot work.
-    """
-    check_range("diagnostic.num_anchors", cfg.num_anchors, 1)
-    check_range("diagnostic.candidates", cfg.candidates, 1)
-    check_range("diagnostic.neighbours", cfg.neighbours, AnchorRule.least)
-    check_range("diagnostic.radius", cfg.radius, 0.0, open_low=True)
-    check_range("diagnostic.samples", cfg.samples, 2)
-    return AnchorRule(cfg.num_anchors, cfg.candidates, cfg.neighbours, cfg.radius, cfg.samples)
 
 
 def local_modes(points: np.ndarray, label: np.ndarray) -> LocalModes | None:
@@ -240,25 +226,30 @@ def local_modes(points: np.ndarray, label: np.ndarray) -> LocalModes | None:
     return LocalModes(centres, radius, np.maximum(widest, apart / 4), group, owner)
 
 
+def repeated(obs: Obs, count: int) -> Obs:
+    """One observation `count` times: leaves [count, ...]."""
+    return jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *jnp.shape(x))), obs)
+
+
 @functools.partial(jax.jit, static_argnames="count")
-def draw(case: Case, key: Key, obs: Array, count: int) -> tuple[PyTree, Array]:
-    """(w, points [count, P]) of `count` samples of the policy at one observation [D]."""
-    w, chunk = case.sample(key, jnp.broadcast_to(obs, (count, obs.shape[-1])))
+def draw(case: Case, key: Key, obs: Obs, count: int) -> tuple[PyTree, Array]:
+    """(w, points [count, P]) of `count` samples of the policy at one observation."""
+    w, chunk = case.sample(key, repeated(obs, count))
     return w, path_points(case.normalizer, chunk)
 
 
 @jax.jit
-def decode(case: Case, obs: Array, w: PyTree) -> tuple[Array, Array]:
-    """(chunk [n, H, A], points [n, P]) that base samples w [n, ...] give at one observation [D]."""
+def decode(case: Case, obs: Obs, w: PyTree) -> tuple[Array, Array]:
+    """(chunk [n, H, A], points [n, P]) that base samples w [n, ...] give at one observation."""
     count = jax.tree.leaves(w)[0].shape[0]
-    chunk = case.policy.transport(case.variables, jnp.broadcast_to(obs, (count, obs.shape[-1])), w)
+    chunk = case.policy.transport(case.variables, repeated(obs, count), w)
     return chunk, path_points(case.normalizer, chunk)
 
 
 @functools.partial(jax.jit, static_argnames="count")
-def latents(case: Case, key: Key, obs: Array, chunk: Array, count: int) -> tuple[PyTree, PyTree]:
-    """(z [count, n, ...], posterior modes [n, ...]) of chunks [n, H, A] at one observation [D]."""
-    q = case.policy.posterior(case.variables, jnp.broadcast_to(obs, (len(chunk), len(obs))), chunk)  # type: ignore[attr-defined]
+def latents(case: Case, key: Key, obs: Obs, chunk: Array, count: int) -> tuple[PyTree, PyTree]:
+    """(z [count, n, ...], posterior modes [n, ...]) of chunks [n, H, A] at one observation."""
+    q = case.policy.posterior(case.variables, repeated(obs, len(chunk)), chunk)  # type: ignore[attr-defined]
     return q.sample(seed=key, sample_shape=(count,)), q.mode()
 
 

@@ -15,8 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.types import Array, PyTree
-from mmbc_jax.diagnostics._path_metric import Anchor, path_points
+from mmbc_jax.diagnostics._path_metric import Anchor, path_points, repeated
 from mmbc_jax.diagnostics.case import Case, float_leaves
 
 _TOLERANCE = 1e-3  # of log-densities, per entry of w
@@ -36,14 +37,14 @@ class Walks(NamedTuple):
     length: np.ndarray
 
 
-def base_kind(case: Case, obs: np.ndarray, w: PyTree) -> tuple[bool, bool]:
+def base_kind(case: Case, obs: Obs, w: PyTree) -> tuple[bool, bool]:
     """Whether a base has integer leaves, and whether it is N(0, I).
 
     The latter is read from its log-density at its own samples, whatever class it is of.
 
     Args:
       case: with the policy.
-      obs: [D].
+      obs: one observation.
       w: [n, ...] samples of its base there.
 
     Returns:
@@ -54,7 +55,7 @@ def base_kind(case: Case, obs: np.ndarray, w: PyTree) -> tuple[bool, bool]:
     size = flat_leaves(w).shape[1]
     if discrete or size == 0:
         return discrete, False
-    log_density = base_log_prob(case, jnp.asarray(obs), w)
+    log_density = base_log_prob(case, obs, w)
     if log_density is None:
         return False, False
     wanted = -0.5 * (np.square(np.asarray(flat_leaves(w))).sum(-1) + size * np.log(2 * np.pi))
@@ -70,10 +71,10 @@ def flat_leaves(w: PyTree) -> Array:
 
 
 @jax.jit
-def base_log_prob(case: Case, obs: Array, w: PyTree) -> Array | None:
-    """[n] log-density of the base at w [n, ...] for one observation [D]; None where it has none."""
+def base_log_prob(case: Case, obs: Obs, w: PyTree) -> Array | None:
+    """[n] log-density of the base at w [n, ...] for one observation; None where it has none."""
     count = jax.tree.leaves(w)[0].shape[0]
-    base = case.policy.base_distribution(case.variables, jnp.broadcast_to(obs, (count, obs.shape[-1])))
+    base = case.policy.base_distribution(case.variables, repeated(obs, count))
     return log_prob(base, w)
 
 
@@ -116,14 +117,14 @@ def walk_between(
         return None
     chosen = [found[i] for i in np.linspace(0, len(found) - 1, pairs).round().astype(int)]
     first, second = (jax.tree.map(lambda x, i=i: x[np.asarray(i)], w) for i in zip(*chosen, strict=True))
-    points, stride = _walk(case, jnp.asarray(anchor.obs), first, second, steps, normal)
+    points, stride = _walk(case, anchor.obs, first, second, steps, normal)
     points = np.asarray(points, np.float64)
     return Walks(points, np.asarray(stride, np.float64), np.linalg.norm(np.diff(points, axis=1), axis=-1))
 
 
 @functools.partial(jax.jit, static_argnames=("steps", "normal"))
 def _walk(
-    case: Case, obs: Array, first: PyTree, second: PyTree, steps: int, normal: bool
+    case: Case, obs: Obs, first: PyTree, second: PyTree, steps: int, normal: bool
 ) -> tuple[Array, Array]:
     tau = jnp.linspace(0.0, 1.0, steps + 1)
     from_first = jnp.cos(0.5 * jnp.pi * tau) if normal else 1.0 - tau
@@ -136,7 +137,7 @@ def _walk(
     w = jax.tree.map(between, first, second)
     rows = jax.tree.leaves(w)[0].shape[:2]
     flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), w)
-    many = jnp.broadcast_to(obs, (rows[0] * rows[1], obs.shape[-1]))
+    many = repeated(obs, rows[0] * rows[1])
     points = path_points(case.normalizer, case.policy.transport(case.variables, many, flat))
     along = flat_leaves(flat).reshape(*rows, -1)
     return points.reshape(*rows, -1), jnp.linalg.norm(jnp.diff(along, axis=1), axis=-1)

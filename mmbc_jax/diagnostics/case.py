@@ -7,6 +7,7 @@ from typing import Any
 import flax.struct
 import jax
 
+from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.protocols import Env, Policy
 from mmbc_jax.core.types import Array, Key, PyTree, Rollouts, Variables
 from mmbc_jax.data.windows import Windows
@@ -23,7 +24,7 @@ class Case(flax.struct.PyTreeNode):
       normalizer: physical units to [-1, 1].
       rollouts: evaluated episodes, or None without an environment.
       env_params: traced parameters of the environment; None for its defaults.
-      policy: static.
+      policy: static; its `spec.obs` says what an observation looks like.
       env: the bare environment, or None; static.
       exec_len: h, actions executed of every chunk; static.
     """
@@ -38,8 +39,8 @@ class Case(flax.struct.PyTreeNode):
     env: Env | None = flax.struct.field(pytree_node=False, default=None)
     exec_len: int = flax.struct.field(pytree_node=False, default=1)
 
-    def sample(self, key: Key, obs: Array) -> tuple[PyTree, Array]:
-        """(w, chunk [..., H, A]) drawn at normalised observations [..., D]."""
+    def sample(self, key: Key, obs: Obs) -> tuple[PyTree, Array]:
+        """(w, chunk [..., H, A]) drawn at normalised observations [...]."""
         w = self.policy.base_distribution(self.variables, obs).sample(seed=key)
         return w, self.policy.transport(self.variables, obs, w)
 

@@ -14,7 +14,7 @@ ALL = "all"
 
 
 def default_config() -> ConfigDict:
-    """One section per instrument of the package, with its defaults."""
+    """One section per instrument of the package, with its options at their defaults."""
     return ConfigDict(
         {
             name: registry.find("diagnostic", name).default_config()
@@ -47,5 +47,6 @@ def build_instruments(config: ConfigDict) -> dict[str, Diagnostic]:
     built = {}
     for name in instrument_names(config.diagnostics):
         plugin = registry.find("diagnostic", name, "diagnostics")
-        built[name] = plugin(config.instruments.get(name) or plugin.default_config())
+        section = config.instruments.get(name) or plugin.default_config()
+        built[name] = plugin(section, section=f"instruments.{name}")
     return built

@@ -13,8 +13,11 @@ every success rate.
 
 Hypotheses:
   1. Near means near: chunks whose observations lie within `radius` of the anchor (root mean square over
-     normalised entries) are treated as if demonstrated at the anchor. What the policy should do must change
-     little over that radius, or the change counts as spread.
+     normalised entries of their vectors; images take no part) are treated as if demonstrated at the anchor.
+     What the policy should do must change little over that radius, or the change counts as spread. Where only
+     images are observed nothing is known to be near: the figures are then of chunks whatever their
+     observation, an "anchor" is one draw of a window from every episode, and modes of different places count
+     together.
   2. One vote per episode: an episode gives only its window nearest to the anchor, so that slow passages
      and neighbouring steps of one episode do not pass for agreement.
   3. Only fully recorded windows count; padding is not demonstrated.
@@ -29,9 +32,11 @@ from __future__ import annotations
 
 import warnings
 
+import jax
 import numpy as np
 
 from mmbc_jax.core.errors import DataError
+from mmbc_jax.core.observations import ObsSpec
 from mmbc_jax.data.windows import Windows
 
 SEPARATED = 2.0
@@ -49,18 +54,19 @@ def separation(
     radius: float = 0.1,
     max_modes: int = 8,
     min_neighbours: int = 8,
+    spec: ObsSpec | None = None,
 ) -> dict[str, float]:
     """Measures mode separation around randomly drawn anchor observations.
 
     Args:
       windows: demonstrations.
-      num_anchors: anchors to draw, without replacement, uniformly over the fully recorded windows.
+      num_anchors: to draw, without replacement, uniformly over the fully recorded windows.
       neighbours: most episodes that vote at an anchor, nearest first.
-      seed: seed of the anchors and of k-means.
-      radius: largest distance of a voting window's observation, root mean square in normalised units
-        (the data span 2).
+      seed: of the anchors and of k-means.
+      radius: largest root mean square distance of a voting window's observation (the data span 2).
       max_modes: largest number of groups tried.
       min_neighbours: anchors with fewer votes are left out.
+      spec: what an observation looks like; None for one vector.
 
     Returns:
       Floats under `separation/`, averaged over anchors unless said otherwise; distances in normalised units.
@@ -68,9 +74,8 @@ def separation(
       By clustering: `modes`, `modes_max`, `multimodal` (share of anchors with two modes or more),
       `modes_<k>` (share of anchors with k = 1 .. max_modes), and over multimodal anchors `delta_min`,
       `delta_mean`, `ratio`; `spread` within modes over all anchors.
-      By label, the same with the prefix `label_` in place of clustering (`label_modes`, `label_modes_max`,
-      `label_multimodal`, `label_delta_min`, ...); only modes with two votes or more count.
-      NaN where nothing could be measured (no anchor, no multimodal anchor, no labels).
+      By label, the same with the prefix `label_`; only modes with two votes or more count.
+      NaN where nothing could be measured (no anchor, no multimodal anchor, no labels, no vector).
 
     Raises:
       DataError: no window is fully recorded.
@@ -78,11 +83,16 @@ def separation(
     """
     if min(num_anchors, neighbours, max_modes, min_neighbours) < 1 or not radius > 0:
         raise ValueError("num_anchors, neighbours, max_modes and min_neighbours need >= 1, radius > 0")
-    obs, chunk, episode, mode = _recorded(windows)
+    place, chunk, episode, mode = _recorded(
+        windows, spec or ObsSpec.vector(jax.tree.leaves(windows.obs)[0].shape[-1])
+    )
     rng = np.random.default_rng(seed)
     by_cluster, by_label, near = [], [], []
-    for anchor in rng.choice(len(obs), min(num_anchors, len(obs)), replace=False):
-        votes, distance = _neighbours(obs, episode, obs[anchor], neighbours, radius)
+    for anchor in rng.choice(len(chunk), min(num_anchors, len(chunk)), replace=False):
+        if place is None:
+            votes, distance = _anywhere(rng, episode, neighbours)
+        else:
+            votes, distance = _neighbours(place, episode, place[anchor], neighbours, radius)
         if len(votes) < min_neighbours:
             continue
         near.append((len(votes), distance.mean()))
@@ -94,21 +104,27 @@ def separation(
         "neighbours": _mean([count for count, _ in near]),
         "neighbour_distance": _mean([distance for _, distance in near]),
     }
-    found |= _summary(by_cluster, "")
-    counts = np.asarray([entry["modes"] for entry in by_cluster])
-    found |= {f"modes_{k}": _mean(list(counts == k)) for k in range(1, max_modes + 1)}
-    found |= _summary(by_label if (mode >= 0).any() else [], "label_")
+    labelled = by_label if (mode >= 0).any() else []
+    found |= _summary(by_cluster, "") | _histogram(by_cluster, max_modes) | _summary(labelled, "label_")
     return {f"separation/{name}": float(value) for name, value in found.items()}
 
 
-def _recorded(windows: Windows) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """(obs, flat chunk, episode, mode) of the fully recorded windows, on the host."""
+def _histogram(by_cluster: list[dict[str, float]], max_modes: int) -> dict[str, float]:
+    """Share of anchors with k groups, for every k."""
+    counts = np.asarray([entry["modes"] for entry in by_cluster])
+    return {f"modes_{k}": _mean(list(counts == k)) for k in range(1, max_modes + 1)}
+
+
+def _recorded(
+    windows: Windows, spec: ObsSpec
+) -> tuple[np.ndarray | None, np.ndarray, np.ndarray, np.ndarray]:
+    """(observed vectors [n, D] or None, flat chunk, episode, mode) of the fully recorded windows."""
     full = np.asarray(windows.mask).min(axis=1) > 0
     if not full.any():
         raise DataError("separation: no window is fully recorded; the chunk is longer than every episode")
-    obs = np.asarray(windows.obs)[full]
-    chunk = np.asarray(windows.chunk)[full].reshape(len(obs), -1).astype(np.float64)
-    return obs, chunk, np.asarray(windows.episode)[full], np.asarray(windows.mode)[full]
+    place = np.asarray(spec.flat(windows.obs))[full] if spec.size else None
+    chunk = np.asarray(windows.chunk)[full].reshape(full.sum(), -1).astype(np.float64)
+    return place, chunk, np.asarray(windows.episode)[full], np.asarray(windows.mode)[full]
 
 
 def cluster(chunks: np.ndarray, max_modes: int, seed: int) -> np.ndarray:
@@ -167,15 +183,23 @@ def group_statistics(chunks: np.ndarray, labels: np.ndarray) -> dict[str, float]
 
 
 def _neighbours(
-    obs: np.ndarray, episode: np.ndarray, anchor: np.ndarray, count: int, radius: float
+    place: np.ndarray, episode: np.ndarray, anchor: np.ndarray, count: int, radius: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """(indices, distances) of the nearest window of each episode within the radius, nearest first."""
-    distance = np.sqrt(((obs - anchor) ** 2).mean(axis=1))
+    distance = np.sqrt(((place - anchor) ** 2).mean(axis=1))
     near = np.flatnonzero(distance <= radius)
     order = near[np.argsort(distance[near], kind="stable")]
     _, first = np.unique(episode[order], return_index=True)
     votes = order[np.sort(first)[:count]]
     return votes, distance[votes]
+
+
+def _anywhere(rng: np.random.Generator, episode: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """(indices, unknown distances) of one random window of each of at most `count` random episodes."""
+    order = rng.permutation(len(episode))
+    _, first = np.unique(episode[order], return_index=True)
+    votes = order[np.sort(first)[:count]]
+    return votes, np.full(len(votes), np.nan)
 
 
 def _popular(labels: np.ndarray) -> np.ndarray:

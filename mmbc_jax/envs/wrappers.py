@@ -1,7 +1,8 @@
 """Functional wrappers: episodes, chunks, batches and automatic resets over the `Env` protocol.
 
-`make` stacks them as `AutoReset(Vectorised(Chunk(Episode(env))))`. Every key exists from reset on, so a state can
-be carried through `lax.scan`. Keys of `State.info`, with the wrapper that owns them:
+`make` stacks them as `AutoReset(Vectorised(Chunk(Episode(History(env)))))`, `History` only where more than the last
+observation is wanted. An observation is whatever `spec.obs` describes, an array or a dict of arrays. Every key exists
+from reset on, so a state can be carried through `lax.scan`. Keys of `State.info`, with the wrapper that owns them:
 
   key            shape      owner      meaning
   params         pytree     env        traced environment parameters, kept over resets
@@ -10,10 +11,11 @@ be carried through `lax.scan`. Keys of `State.info`, with the wrapper that owns 
   steps          [] int32   Episode    control steps of the running episode
   truncation     [] float   Episode    1 where the limit ended the episode and the environment did not
   discount       [] float   Chunk      gamma^k, k the control steps just executed (Episode alone: 1)
-  final_obs      [D]        Episode    observation after this step, before any reset
+  final_obs      as obs     Episode    observation after this step, before any reset
   final_mode     [] int32   Episode    mode label after this step, before any reset
   final_steps    [] int32   Episode    steps of the episode after this step, before any reset
-  path           [h, D]     Chunk      observation after each executed control step, the last one repeated
+  path           [h, 2]     Chunk      (on demand) plotted position after each executed control step, the last one
+                                       repeated; physical units
   first          dict       AutoReset  ("cached" only) data, obs and mode of the first reset
 
 After an automatic reset `obs`, `data`, `info["mode"]` and `info["steps"]` belong to the new episode;
@@ -31,40 +33,14 @@ import jax.numpy as jnp
 
 from mmbc_jax.core.config import check_choice, check_range
 from mmbc_jax.core.protocols import Env
-from mmbc_jax.core.types import Array, EnvSpec, Key, PyTree, State
+from mmbc_jax.core.types import Array, Key, PyTree, State
+from mmbc_jax.envs._base_wrapper import Wrapper, plotted, where
+from mmbc_jax.envs._obs_history import History
+
+__all__ = ["AUTORESET", "AutoReset", "Chunk", "Episode", "History", "Vectorised", "Wrapper"]
+__all__ += ["make", "plotted", "where"]
 
 AUTORESET = ("full", "cached")
-
-
-def where(condition: Array, new: PyTree, old: PyTree) -> PyTree:
-    """`new` where `condition` ([] or [B] bool, leading axes of every leaf) holds, else `old`: equal trees."""
-
-    def pick(a: Array, b: Array) -> Array:
-        shaped = jnp.reshape(condition, condition.shape + (1,) * (jnp.ndim(a) - condition.ndim))
-        return jnp.where(shaped, a, b)
-
-    return jax.tree.map(pick, new, old)
-
-
-class Wrapper:
-    """Hands everything on to the wrapped environment."""
-
-    def __init__(self, env: Any):
-        self.env = env
-
-    @property
-    def spec(self) -> EnvSpec:
-        """Sizes of the wrapped environment."""
-        return self.env.spec
-
-    @property
-    def unwrapped(self) -> Any:
-        """The environment below all wrappers, with its `expert` and `draw`."""
-        return getattr(self.env, "unwrapped", self.env)
-
-    def default_params(self) -> PyTree:
-        """The traced parameters of the wrapped environment."""
-        return self.env.default_params()
 
 
 class Episode(Wrapper):
@@ -75,7 +51,7 @@ class Episode(Wrapper):
       length: control steps after which an episode is truncated; the default of `horizon`.
     """
 
-    def __init__(self, env: Env, length: int):
+    def __init__(self, env: Env | History, length: int):
         check_range("env.episode_length", length, 1)
         super().__init__(env)
         self.length = length
@@ -129,23 +105,26 @@ class Chunk(Wrapper):
     With k <= h executed steps, reward = sum_{i<k} gamma^i r_i and info["discount"] = gamma^k, so that
     `reward + discount * V(final_obs)` is the k-step return. Nothing changes after the episode's end: a state
     that comes in with `done` set executes no step and earns nothing.
-    Metrics whose name starts with "reward" are summed over the chunk, undiscounted; the others are the last.
+    The metric "reward" and those of `spec.summed` are added up over the chunk, undiscounted; the others are the last.
 
     Args:
       env: an `Episode`.
       exec_len: h, control steps executed of every chunk.
       gamma: discount per control step; may be a traced scalar.
+      path: keep the plotted positions of the chunk in info["path"].
     """
 
-    def __init__(self, env: Episode, exec_len: int, gamma: float | Array):
+    def __init__(self, env: Episode, exec_len: int, gamma: float | Array, path: bool = False):
         check_range("env.exec_len", exec_len, 1)
         super().__init__(env)
-        self.exec_len, self.gamma = exec_len, gamma
+        self.exec_len, self.gamma, self.path = exec_len, gamma, path
 
     def reset(self, key: Key, params: PyTree | None = None, horizon: Array | int | None = None) -> State:
-        """As `Episode.reset`, with info["path"] [h, D]."""
+        """As `Episode.reset`; every entry of the path is the first position."""
         state = self.env.reset(key, params, horizon)
-        path = jnp.broadcast_to(state.obs, (self.exec_len, *state.obs.shape))
+        if not self.path:
+            return state
+        path = jnp.broadcast_to(plotted(self.env, state), (self.exec_len, 2))
         return state.replace(info=state.info | {"path": path})
 
     def step(self, state: State, chunk: Array) -> State:
@@ -159,9 +138,9 @@ class Chunk(Wrapper):
         actions = jnp.clip(chunk[: self.exec_len], -1.0, 1.0)
         info = {k: v for k, v in state.info.items() if k != "path"}
         start = state.replace(info=info)
-        sums = {k: jnp.zeros_like(v) for k, v in state.metrics.items() if k.startswith("reward")}
+        sums = {k: jnp.zeros_like(state.metrics[k]) for k in ("reward", *self.spec.summed)}
 
-        def body(carry: tuple, action: Array) -> tuple[tuple, Array]:
+        def body(carry: tuple, action: Array) -> tuple[tuple, Array | None]:
             current, reward, discount, sums = carry
             alive = current.done == 0
             stepped = self.env.step(current, action)
@@ -169,14 +148,15 @@ class Chunk(Wrapper):
             sums = {k: v + jnp.where(alive, stepped.metrics[k], 0.0) for k, v in sums.items()}
             discount = jnp.where(alive, discount * self.gamma, discount)
             current = where(alive, stepped, current)
-            return (current, reward, discount, sums), current.obs
+            return (current, reward, discount, sums), plotted(self.env, current) if self.path else None
 
         carry = (start, jnp.zeros(()), jnp.ones(()), sums)
         (last, reward, discount, sums), path = jax.lax.scan(body, carry, actions)
+        visited = {"path": path} if self.path else {}
         return last.replace(
             reward=reward,
             metrics=last.metrics | sums,
-            info=last.info | {"discount": discount, "path": path},
+            info=last.info | {"discount": discount} | visited,
         )
 
 
@@ -276,6 +256,8 @@ def make(
     gamma: float | Array = 1.0,
     autoreset: Literal["full", "cached"] | None = "full",
     length: int | None = None,
+    observe: int = 1,
+    path: bool = False,
 ) -> Any:
     """Stacks the wrappers.
 
@@ -285,11 +267,14 @@ def make(
       gamma: discount per control step.
       autoreset: "full", "cached", or None for evaluation, where finished instances stay frozen.
       length: control steps per episode; None for `env.spec.episode_length`.
+      observe: T_o, observations of the last control steps that are seen at once.
+      path: keep the plotted positions of every decision in info["path"].
 
     Returns:
       A batched environment: `reset(keys [B], params=None, horizon=None)` and `step(state, chunk [B, H, A])`,
       the latter with `key` and `horizon` where it resets.
     """
-    episode = Episode(env, env.spec.episode_length if length is None else length)
-    batched = Vectorised(Chunk(episode, exec_len, gamma))
+    seen = env if observe == 1 else History(env, observe)
+    episode = Episode(seen, env.spec.episode_length if length is None else length)
+    batched = Vectorised(Chunk(episode, exec_len, gamma, path))
     return batched if autoreset is None else AutoReset(batched, autoreset)

@@ -6,41 +6,25 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
-from mmbc_jax.core.learning import Actor, Discriminator
+from mmbc_jax.core.learning import Actor, Parts, Reward, Subject
+from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.protocols import Policy
-from mmbc_jax.core.types import Array, Key, PyTree, Rollouts, Variables
-from mmbc_jax.ops.normalisation import Normalizer
+from mmbc_jax.core.sharding import spread
+from mmbc_jax.core.types import Array, EnvSpec, Key, PyTree, Rollouts
+from mmbc_jax.envs import wrappers
 
 _NOT_OUTCOME = ("success", "reward")  # these have fields of their own
-Act = Callable[["Subject", Key, Array, Array], Array]
-
-
-class Subject(flax.struct.PyTreeNode):
-    """What one run is evaluated with.
-
-    Attributes:
-      key: of the evaluation.
-      reference: variables of the cloned policy.
-      normalizer: of observations.
-      actor: parameters of the actor; empty where the cloned policy itself acts.
-      discriminator: parameters of q; empty where there is none.
-    """
-
-    key: Key
-    reference: Variables
-    normalizer: Normalizer
-    actor: PyTree
-    discriminator: PyTree
+Act = Callable[[Subject, Key, Obs, Array], Array]
 
 
 def act_with_policy(policy: Policy) -> Act:
     """The cloned policy: w from its base, then transport; z is ignored."""
 
-    def act(subject: Subject, key: Key, obs: Array, z: Array) -> Array:
+    def act(subject: Subject, key: Key, obs: Obs, z: Array) -> Array:
+        assert subject.reference is not None
         w = policy.base_distribution(subject.reference, obs).sample(seed=key)
         return policy.transport(subject.reference, obs, w)
 
@@ -50,7 +34,7 @@ def act_with_policy(policy: Policy) -> Act:
 def act_with_actor(actor: Actor) -> Act:
     """A fine-tuned actor, sampled as it was trained."""
 
-    def act(subject: Subject, key: Key, obs: Array, z: Array) -> Array:
+    def act(subject: Subject, key: Key, obs: Obs, z: Array) -> Array:
         return actor.act(subject.actor, subject.reference, key, obs, z)[0]
 
     return act
@@ -61,27 +45,25 @@ class Evaluator:
     """Plays episodes to their end in vmapped environments.
 
     Attributes:
-      env: batched and chunked, without automatic reset (see `envs.wrappers.make`).
+      env: batched and chunked, without automatic reset with plotted paths (see `envs.wrappers.make`).
       act: who decides.
-      discriminator: q, or None.
+      reward: the intrinsic reward, whose q is reported; None where there is none to report.
       num_modes: Z; z is spread evenly over the episodes, so that each z has B / Z of them.
       episodes: B.
       paths: P, how many episodes' positions are returned.
       exec_len: h.
       length: control steps in a full episode.
-      position: indices of the plotted observation entries.
       command: z of every episode; None to spread them evenly.
     """
 
     env: Any
     act: Act
-    discriminator: Discriminator | None
+    reward: Reward | None
     num_modes: int
     episodes: int
     paths: int
     exec_len: int
     length: int
-    position: tuple[int, ...]
     command: int | None = None
 
     def run(self, subject: Subject, env_params: PyTree) -> Rollouts:
@@ -95,12 +77,12 @@ class Evaluator:
           B episodes; jit- and vmap-safe.
         """
         key_reset, key_decide = jax.random.split(subject.key)
-        state = self.env.reset(jax.random.split(key_reset, self.episodes), env_params)
+        state = spread(self.env.reset(jax.random.split(key_reset, self.episodes), env_params))
         z = jnp.arange(self.episodes, dtype=jnp.int32) % self.num_modes
         if self.command is not None:
             z = jnp.full_like(z, self.command)
         obs = subject.normalizer.normalize_obs(state.obs)
-        memory = self.discriminator.init_memory(obs) if self.discriminator else {}
+        memory = self.reward.init_memory(obs) if self.reward else {}
         zeros = jnp.zeros(self.episodes)
         start = (state, memory, zeros, zeros, zeros)
         decisions = -(-self.length // self.exec_len)
@@ -111,13 +93,13 @@ class Evaluator:
             alive = 1.0 - state.done
             obs = subject.normalizer.normalize_obs(state.obs)
             next_state = self.env.step(state, self.act(subject, key_act, obs, z))
-            if self.discriminator:
+            if self.reward and self.reward.discriminator:
                 final = subject.normalizer.normalize_obs(next_state.obs)
-                memory = self.discriminator.remember(memory, final)
-                features = self.discriminator.features(memory)
-                all_z = self.discriminator.log_prob(subject.discriminator, key_q, features)
+                memory = self.reward.remember(memory, final)
+                features = self.reward.features(memory)
+                all_z = self.reward.discriminator.log_prob(subject.reward, key_q, features)
                 log_q = log_q + alive * jnp.take_along_axis(all_z, z[:, None], -1)[:, 0]
-            path = next_state.info["path"][: self.paths][..., list(self.position)]
+            path = next_state.info["path"][: self.paths]
             reward = reward + alive * next_state.metrics["reward"]
             return (next_state, memory, reward, log_q, visited + alive), path
 
@@ -131,16 +113,56 @@ class Evaluator:
             z=z,
             reward=reward,
             steps=final.info["final_steps"],
-            log_q=log_q / visited if self.discriminator else jnp.full_like(log_q, jnp.nan),
+            log_q=log_q / visited if self.reward else jnp.full_like(log_q, jnp.nan),
             path=path,
             path_mask=mask,
-            outcome={name: x for name, x in final.metrics.items() if not name.startswith(_NOT_OUTCOME)},
+            outcome={name: x for name, x in final.metrics.items() if name not in _NOT_OUTCOME},
         )
 
     def _paths(self, start: Any, paths: Array, steps: Array) -> tuple[Array, Array]:
         """[decisions, P, h, 2] to [P, 1 + decisions h, 2], with the mask of steps that were taken."""
-        first = start.obs[: self.paths, None, list(self.position)]
-        rest = jnp.moveaxis(paths, 0, 1).reshape(first.shape[0], -1, len(self.position))
+        first = start.info["path"][: self.paths, :1]
+        rest = jnp.moveaxis(paths, 0, 1).reshape(first.shape[0], -1, 2)
         path = jnp.concatenate([first, rest], 1)
         mask = jnp.arange(path.shape[1]) <= steps[: self.paths, None]
         return path, mask.astype(jnp.float32)
+
+
+def make_evaluator(
+    parts: Parts,
+    env_spec: EnvSpec,
+    episodes: int,
+    paths: int,
+    num_modes: int = 1,
+    command: int | None = None,
+) -> Evaluator:
+    """The evaluator of what was made of `parts`: of its actor where there is one, else of its policy.
+
+    Args:
+      parts: of the learner.
+      env_spec: of the environment.
+      episodes: B.
+      paths: whose positions are returned, at most B.
+      num_modes: Z.
+      command: z of every episode; None to spread them evenly.
+    """
+    assert parts.env is not None
+    if parts.actor is not None:
+        act = act_with_actor(parts.actor)
+    else:
+        assert parts.policy is not None
+        act = act_with_policy(parts.policy)
+    reports_q = num_modes > 1 and parts.reward is not None and parts.reward.discriminator is not None
+    return Evaluator(
+        env=wrappers.make(
+            parts.env, parts.exec_len, gamma=1.0, autoreset=None, observe=parts.observe, path=True
+        ),
+        act=act,
+        reward=parts.reward if reports_q else None,
+        num_modes=num_modes,
+        episodes=episodes,
+        paths=min(paths, episodes),
+        exec_len=parts.exec_len,
+        length=env_spec.episode_length,
+        command=command,
+    )

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from mmbc_jax.core.learning import Actor, Reward
+from mmbc_jax.core.sharding import spread
 from mmbc_jax.core.state import TrainState
 from mmbc_jax.core.types import Array, Key, Metrics, PyTree
 from mmbc_jax.learners._optim import optimizer, skip_metrics_of
@@ -63,7 +64,7 @@ class Update:
 
         def minibatch(carry: PyTree, xs: tuple[Array, Key]) -> tuple[PyTree, Metrics]:
             index, key = xs
-            part = jax.tree.map(lambda x: x[index], batch)
+            part = spread(jax.tree.map(lambda x: x[index], batch))
             return self._minibatch(carry, part, state, key)
 
         carry = (state.params, state.opt_state, jnp.zeros((), bool))

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from mmbc_jax.core.protocols import Policy
+from mmbc_jax.core.sharding import spread
 from mmbc_jax.core.types import Array, Batch, Key, Metrics, PolicySpec, State, Variables
 from mmbc_jax.data.windows import Windows
 from mmbc_jax.envs import wrappers
@@ -128,7 +129,7 @@ class Relabeller:
         """
         env = wrappers.Vectorised(wrappers.Chunk(self.episode, self.exec_len, 1.0))
         key_reset, key_mode, key_decide = jax.random.split(key, 3)
-        state = env.reset(jax.random.split(key_reset, self.episodes))
+        state = spread(env.reset(jax.random.split(key_reset, self.episodes)))
         modes = jnp.arange(self.env.spec.num_modes)
         drawn = jax.random.randint(key_mode, (self.episodes,), 0, len(modes))
 

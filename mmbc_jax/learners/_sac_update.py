@@ -16,7 +16,8 @@ from mmbc_jax.core.types import Array, Key, Metrics, PyTree
 from mmbc_jax.learners._collect import normalised
 from mmbc_jax.learners._optim import optimizer, skip_metrics_of
 from mmbc_jax.nn.critic import ActionCritic
-from mmbc_jax.ops import ring, sac
+from mmbc_jax.ops import ring
+from mmbc_jax.ops import soft_policy as sac
 
 RATES = {
     "actor": "learner.learning_rate",

@@ -38,6 +38,7 @@ class CloningLearner:
     policy: Policy
 
     logs: ClassVar[Mapping[str, str]] = SKIPPED
+    buffered: ClassVar[bool] = False
     env_steps: ClassVar[int] = 0
 
     def init(

@@ -34,6 +34,7 @@ import jax.numpy as jnp
 from mmbc_jax.core.learning import Parts, Subject
 from mmbc_jax.core.options import Options, option
 from mmbc_jax.core.registry import register
+from mmbc_jax.core.sharding import spread
 from mmbc_jax.core.state import Hparams, TrainState
 from mmbc_jax.core.types import Array, Key, Metrics
 from mmbc_jax.data.windows import Windows
@@ -77,6 +78,7 @@ class DaggerLearner:
     relabeller: Relabeller
 
     logs: ClassVar[Mapping[str, str]] = {**SKIPPED, "dagger/aggregated": "last"}
+    buffered: ClassVar[bool] = False
 
     @property
     def env_steps(self) -> int:
@@ -121,7 +123,7 @@ class DaggerLearner:
 
         def descend(state: TrainState, step: Array) -> tuple[TrainState, Metrics]:
             key, key_batch, key_loss = jax.random.split(state.key, 3)
-            batch = aggregate.sample(key_batch, shared[0], cloning.batch_size)
+            batch = spread(aggregate.sample(key_batch, shared[0], cloning.batch_size))
             unit = warmup_cosine(step, options.steps_per_round, 0, cloning.final_lr_fraction)
             return update(self.relabeller.policy, state.replace(key=key), batch, key_loss, unit)
 

@@ -81,6 +81,7 @@ class PPOLearner:
     critic: Critic
 
     logs: ClassVar[Mapping[str, str]] = SKIPPED
+    buffered: ClassVar[bool] = False
 
     @property
     def env_steps(self) -> int:
@@ -199,7 +200,7 @@ def build(options: PPOOptions, parts: Parts) -> PPOLearner:
     actor = require(parts.actor, "actor.name", "an actor to train")
     reward = require(parts.reward, "reward.name", "an intrinsic reward, or none")
     collector = Collector(
-        env=wrappers.make(env, exec_len=parts.exec_len, gamma=options.gamma, autoreset="full"),
+        env=wrappers.make(env, parts.exec_len, options.gamma, "full", observe=parts.observe),
         act=actor.act,
         reward=reward,
         num_modes=actor.num_modes,

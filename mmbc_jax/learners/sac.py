@@ -32,7 +32,7 @@ from mmbc_jax.learners._sac_update import SoftUpdate
 from mmbc_jax.learners._start import alike, episode_horizon, follow, kept_params, stats_from
 from mmbc_jax.nn.critic import ActionCritic
 from mmbc_jax.ops import ring
-from mmbc_jax.ops.sac import REDUCTIONS
+from mmbc_jax.ops.soft_policy import REDUCTIONS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,6 +108,7 @@ class SACLearner:
     critic: ActionCritic
 
     logs: ClassVar[Mapping[str, str]] = {**SKIPPED, "sac/buffer": "last"}
+    buffered: ClassVar[bool] = True
 
     @property
     def env_steps(self) -> int:
@@ -252,7 +253,7 @@ def build(options: SACOptions, parts: Parts) -> SACLearner:
             "actor.name", name, "an actor that sac can differentiate, such as steer or gaussian"
         )
     collector = Collector(
-        env=wrappers.make(env, exec_len=parts.exec_len, gamma=options.gamma, autoreset="full"),
+        env=wrappers.make(env, parts.exec_len, options.gamma, "full", observe=parts.observe),
         act=_acting(actor),
         reward=reward,
         num_modes=actor.num_modes,

@@ -5,35 +5,37 @@ from __future__ import annotations
 import jax.numpy as jnp
 from flax import linen as nn
 
+from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.types import Array
-from mmbc_jax.nn.embedding import fourier_features, time_embedding
+from mmbc_jax.nn.embedding import time_embedding
 from mmbc_jax.nn.mlp import ACTIVATIONS, MLP, dense
+from mmbc_jax.nn.obs_encoder import ObsEncoder
 
 
 class ChunkMLP(nn.Module):
     """MLP from an observation and, where given, a noisy chunk and a time, to a chunk.
 
-    The first layer is linear in its parts, h = act(norm(W_x x + W_t e(t) + W_o [f(o), extra] + b)), because
+    The first layer is linear in its parts, h = act(norm(W_x x + W_t e(t) + W_o [f, extra] + b)), because
     a sampler asks for many times t and one observation: `encode` computes the last part once, `decode` does
     the rest. With t a scalar the time part is a single row for the whole batch.
 
     Attributes:
+      obs_encoder: makes features of an observation.
       event_shape: (H, O) of the output.
       hidden: widths of the hidden layers, at least one.
       activation: a key of `nn.mlp.ACTIVATIONS`.
       layer_norm: normalise before each activation.
       residual: skip connections between hidden layers of equal width.
-      fourier_octaves: octaves of `fourier_features` of the observation.
       time_dim: size of the time embedding, even.
       spectral_norm: bound of each layer's spectral norm; 0 for none.
     """
 
+    obs_encoder: ObsEncoder
     event_shape: tuple[int, int]
     hidden: tuple[int, ...]
     activation: str = "gelu"
     layer_norm: bool = False
     residual: bool = False
-    fourier_octaves: int = 4
     time_dim: int = 32
     spectral_norm: float = 0.0
 
@@ -54,9 +56,12 @@ class ChunkMLP(nn.Module):
             spectral_norm=self.spectral_norm,
         )
 
-    def encode(self, obs: Array, extra: Array | None = None) -> Array:
-        """The conditions' part of the first layer: [..., D] and [..., E] to [..., hidden[0]]."""
-        features = fourier_features(obs, self.fourier_octaves)
+    def observe(self, obs: Obs) -> Array:
+        """[..., F] the observation's features."""
+        return self.obs_encoder(obs)
+
+    def encode(self, features: Array, extra: Array | None = None) -> Array:
+        """The conditions' part of the first layer: [..., F] and [..., E] to [..., hidden[0]]."""
         return self.from_obs(features if extra is None else jnp.concatenate([features, extra], -1))
 
     def decode(self, x: Array | None, t: Array | None, context: Array) -> Array:
@@ -80,6 +85,6 @@ class ChunkMLP(nn.Module):
         out = self.trunk(ACTIVATIONS[self.activation](h))
         return out.reshape(*out.shape[:-1], *self.event_shape)
 
-    def __call__(self, x: Array | None, t: Array | None, obs: Array, extra: Array | None = None) -> Array:
-        """[..., H, O] from x [..., H, I], t [] or [...], obs [..., D] and extra [..., E]."""
-        return self.decode(x, t, self.encode(obs, extra))
+    def __call__(self, x: Array | None, t: Array | None, obs: Obs, extra: Array | None = None) -> Array:
+        """[..., H, O] from x [..., H, I], t [] or [...], an observation and extra [..., E]."""
+        return self.decode(x, t, self.encode(self.observe(obs), extra))

@@ -10,10 +10,12 @@ from __future__ import annotations
 import jax.numpy as jnp
 from flax import linen as nn
 
+from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.types import Array, Key
 from mmbc_jax.nn.condition import Condition
 from mmbc_jax.nn.embedding import time_embedding
 from mmbc_jax.nn.mlp import ACTIVATIONS, MLP
+from mmbc_jax.nn.obs_encoder import ObsEncoder
 
 FEED_FORWARD = 2  # width of a block's hidden layer, in widths of a token
 
@@ -93,26 +95,26 @@ class ChunkTransformer(nn.Module):
     one the positions are learned queries.
 
     Attributes:
+      obs_encoder: makes features of an observation.
       event_shape: (H, O) of the output.
       width: of a token and of the condition vector, even.
       depth: number of blocks.
       heads: of each attention, divides `width`.
       activation: a key of `nn.mlp.ACTIVATIONS`.
-      fourier_octaves: octaves of `fourier_features` of the observation.
       time_dim: size of the time embedding, even.
     """
 
+    obs_encoder: ObsEncoder
     event_shape: tuple[int, int]
     width: int
     depth: int
     heads: int
     activation: str = "gelu"
-    fourier_octaves: int = 4
     time_dim: int = 32
 
     def setup(self) -> None:
         """Declares the layers; unused ones own no parameters."""
-        self.condition = Condition(self.width, self.activation, self.fourier_octaves, self.time_dim)
+        self.condition = Condition(self.width, self.activation, self.time_dim)
         self.positions = self.param("positions", initial_positions, self.event_shape[0], self.width)
         self.from_x = nn.Dense(self.width)
         self.blocks = [AdaLNBlock(self.heads, self.activation) for _ in range(self.depth)]
@@ -120,9 +122,13 @@ class ChunkTransformer(nn.Module):
         self.modulation = Modulation(2, self.width, self.activation)
         self.last = nn.Dense(self.event_shape[1], kernel_init=nn.initializers.zeros)
 
-    def encode(self, obs: Array, extra: Array | None = None) -> Array:
-        """The conditions' part of the condition vector: [..., D] and [..., E] to [..., width]."""
-        return self.condition.encode(obs, extra)
+    def observe(self, obs: Obs) -> Array:
+        """[..., F] the observation's features."""
+        return self.obs_encoder(obs)
+
+    def encode(self, features: Array, extra: Array | None = None) -> Array:
+        """The conditions' part of the condition vector: [..., F] and [..., E] to [..., width]."""
+        return self.condition.encode(features, extra)
 
     def decode(self, x: Array | None, t: Array | None, context: Array) -> Array:
         """The network behind `encode`.
@@ -142,6 +148,6 @@ class ChunkTransformer(nn.Module):
         shift, scale = self.modulation(condition)
         return self.last((1.0 + scale) * self.norm(tokens) + shift)
 
-    def __call__(self, x: Array | None, t: Array | None, obs: Array, extra: Array | None = None) -> Array:
-        """[..., H, O] from x [..., H, I], t [] or [...], obs [..., D] and extra [..., E]."""
-        return self.decode(x, t, self.encode(obs, extra))
+    def __call__(self, x: Array | None, t: Array | None, obs: Obs, extra: Array | None = None) -> Array:
+        """[..., H, O] from x [..., H, I], t [] or [...], an observation and extra [..., E]."""
+        return self.decode(x, t, self.encode(self.observe(obs), extra))

@@ -14,9 +14,11 @@ from __future__ import annotations
 import jax.numpy as jnp
 from flax import linen as nn
 
+from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.types import Array
 from mmbc_jax.nn.condition import Condition
 from mmbc_jax.nn.mlp import ACTIVATIONS
+from mmbc_jax.nn.obs_encoder import ObsEncoder
 
 KERNEL = 5  # of the convolutions in residual blocks
 MAX_GROUPS, MIN_GROUP = 8, 8  # groups of a GroupNorm and channels in each
@@ -148,32 +150,36 @@ class ChunkUNet(nn.Module):
     chunk a learned sequence takes its place.
 
     Attributes:
+      obs_encoder: makes features of an observation.
       event_shape: (H, O) of the output.
       channels: of each level; every level after the first halves the length.
       width: of the condition vector.
       activation: a key of `nn.mlp.ACTIVATIONS`.
-      fourier_octaves: octaves of `fourier_features` of the observation.
       time_dim: size of the time embedding, even.
     """
 
+    obs_encoder: ObsEncoder
     event_shape: tuple[int, int]
     channels: tuple[int, ...]
     width: int
     activation: str = "gelu"
-    fourier_octaves: int = 4
     time_dim: int = 32
 
     def setup(self) -> None:
         """Declares the layers; unused ones own no parameters."""
-        self.condition = Condition(self.width, self.activation, self.fourier_octaves, self.time_dim)
+        self.condition = Condition(self.width, self.activation, self.time_dim)
         self.queries = nn.Embed(self.event_shape[0], self.channels[0])
         self.down = DownPath(self.channels, self.activation)
         self.up = UpPath(self.activation)
         self.last = nn.Dense(self.event_shape[1], kernel_init=nn.initializers.zeros)
 
-    def encode(self, obs: Array, extra: Array | None = None) -> Array:
-        """The conditions' part of the condition vector: [..., D] and [..., E] to [..., width]."""
-        return self.condition.encode(obs, extra)
+    def observe(self, obs: Obs) -> Array:
+        """[..., F] the observation's features."""
+        return self.obs_encoder(obs)
+
+    def encode(self, features: Array, extra: Array | None = None) -> Array:
+        """The conditions' part of the condition vector: [..., F] and [..., E] to [..., width]."""
+        return self.condition.encode(features, extra)
 
     def decode(self, x: Array | None, t: Array | None, context: Array) -> Array:
         """The network behind `encode`.
@@ -193,6 +199,6 @@ class ChunkUNet(nn.Module):
         levels = self.down(pad_to_multiple(x, 2 ** (len(self.channels) - 1)), condition)
         return self.last(self.up(levels, condition)[..., :length, :])
 
-    def __call__(self, x: Array | None, t: Array | None, obs: Array, extra: Array | None = None) -> Array:
-        """[..., H, O] from x [..., H, I], t [] or [...], obs [..., D] and extra [..., E]."""
-        return self.decode(x, t, self.encode(obs, extra))
+    def __call__(self, x: Array | None, t: Array | None, obs: Obs, extra: Array | None = None) -> Array:
+        """[..., H, O] from x [..., H, I], t [] or [...], an observation and extra [..., E]."""
+        return self.decode(x, t, self.encode(self.observe(obs), extra))

@@ -1,4 +1,4 @@
-"""The condition vector that modulates a network: from the observation, further inputs and the generation time."""
+"""The condition vector that modulates a network: of the observation's features, further inputs and the time."""
 
 from __future__ import annotations
 
@@ -6,23 +6,21 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from mmbc_jax.core.types import Array
-from mmbc_jax.nn.embedding import fourier_features, time_embedding
+from mmbc_jax.nn.embedding import time_embedding
 from mmbc_jax.nn.mlp import ACTIVATIONS
 
 
 class Condition(nn.Module):
-    """c = W act(W_o [f(o), extra] + W_t e(t) + b) + b'; `encode` is the part that no time enters.
+    """c = W act(W_o [f, extra] + W_t e(t) + b) + b'; `encode` is the part that no time enters.
 
     Attributes:
       width: size of c and of the layer before it.
       activation: a key of `nn.mlp.ACTIVATIONS`.
-      fourier_octaves: octaves of `fourier_features` of the observation.
       time_dim: size of the time embedding, even.
     """
 
     width: int
     activation: str = "gelu"
-    fourier_octaves: int = 4
     time_dim: int = 32
 
     def setup(self) -> None:
@@ -31,9 +29,8 @@ class Condition(nn.Module):
         self.from_time = nn.Dense(self.width, use_bias=False)
         self.last = nn.Dense(self.width)
 
-    def encode(self, obs: Array, extra: Array | None = None) -> Array:
-        """[..., width] from obs [..., D] and extra [..., E]."""
-        features = fourier_features(obs, self.fourier_octaves)
+    def encode(self, features: Array, extra: Array | None = None) -> Array:
+        """[..., width] from features f [..., F] of the observation and extra [..., E]."""
         return self.from_obs(features if extra is None else jnp.concatenate([features, extra], -1))
 
     def decode(self, t: Array | None, context: Array) -> Array:
@@ -41,6 +38,6 @@ class Condition(nn.Module):
         h = context if t is None else self.from_time(time_embedding(t, self.time_dim)) + context
         return self.last(ACTIVATIONS[self.activation](h))
 
-    def __call__(self, t: Array | None, obs: Array, extra: Array | None = None) -> Array:
+    def __call__(self, t: Array | None, features: Array, extra: Array | None = None) -> Array:
         """c [..., width] of all inputs."""
-        return self.decode(t, self.encode(obs, extra))
+        return self.decode(t, self.encode(features, extra))

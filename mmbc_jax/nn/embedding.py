@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
+from mmbc_jax.core.observations import ObsEntry
 from mmbc_jax.core.types import Array
 
 MAX_TIME_FREQUENCY = 100.0  # rad per unit of generation time; finer than any step that a sampler takes
@@ -46,3 +47,27 @@ def fourier_features(obs: Array, octaves: int) -> Array:
     frequencies = jnp.pi * 2.0 ** jnp.arange(octaves, dtype=obs.dtype)
     angle = (obs[..., None] * frequencies).reshape(*obs.shape[:-1], -1)
     return jnp.concatenate([obs, jnp.sin(angle), jnp.cos(angle)], axis=-1)
+
+
+def continuous(vector: Array, entry: ObsEntry) -> Array:
+    """[..., D'] a vector whose angles and quaternions are replaced by numbers that do not jump.
+
+    An angle a becomes (cos a, sin a). A unit quaternion (w, x, y, z) becomes the first two columns of its rotation
+    matrix (Zhou et al. 2019), the same for q and -q. What is neither comes first, in its order.
+
+    Args:
+      vector: [..., D].
+      entry: says which indices are which.
+    """
+    if not entry.kept:
+        return vector
+    rest = [i for i in range(entry.shape[0]) if i not in entry.kept]
+    parts = [vector[..., jnp.asarray(rest, int)]] if rest else []
+    if entry.angles:
+        angle = vector[..., jnp.asarray(entry.angles)]
+        parts += [jnp.cos(angle), jnp.sin(angle)]
+    for start in entry.quaternions:
+        w, x, y, z = (vector[..., start + i, None] for i in range(4))
+        parts += [1 - 2 * (y * y + z * z), 2 * (x * y + w * z), 2 * (x * z - w * y)]
+        parts += [2 * (x * y - w * z), 1 - 2 * (x * x + z * z), 2 * (y * z + w * x)]
+    return jnp.concatenate(parts, -1)

@@ -16,11 +16,16 @@ numpy scalars.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from numpy.typing import ArrayLike
+from jaxtyping import Float64
 from scipy.special import ndtr, ndtri
 
-Result = np.ndarray | np.float64
+if TYPE_CHECKING:  # no checker can tell at run time what numpy takes for an array
+    from numpy.typing import ArrayLike
+
+Result = Float64[np.ndarray | np.float64, "*shape"]
 
 _SLACK = 1e-12  # masses that sum to 1 within this count as filling the whole base
 _BISECTIONS = 100
@@ -87,7 +92,8 @@ def enlargement_sum(masses: ArrayLike, L: ArrayLike, delta: ArrayLike) -> Result
       ValueError: an argument out of range.
     """
     p = _mode_masses(masses)
-    return _enlarge(p, _half_gap(L, delta)[..., None]).sum(-1)[()]
+    total: Result = _enlarge(p, _half_gap(L, delta)[..., None]).sum(-1)[()]
+    return total
 
 
 def bridge_mass_bound(masses: ArrayLike, L: ArrayLike, delta: ArrayLike) -> Result:
@@ -108,7 +114,8 @@ def bridge_mass_bound(masses: ArrayLike, L: ArrayLike, delta: ArrayLike) -> Resu
     """
     p = _mode_masses(masses)
     gain = _enlarge(p, _half_gap(L, delta)[..., None]) - p
-    return np.maximum(gain, 0.0).sum(-1)[()]
+    bridges: Result = np.maximum(gain, 0.0).sum(-1)[()]
+    return bridges
 
 
 def required_lipschitz(masses: ArrayLike, delta: ArrayLike) -> Result:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Bool, Float, Int32
 
 from mmbc_jax.core.errors import UserError
 from mmbc_jax.core.types import Array
@@ -22,8 +23,11 @@ _SINKHORN_START, _SINKHORN_DECAY = 1e4, 0.7  # eps starts 1e4 times too large, 2
 
 
 def imq_mmd(
-    x: Array, y: Array, scales: Sequence[float] = (0.5, 1.0, 2.0, 4.0), biased: bool = False
-) -> Array:
+    x: Float[Array, "n d"],
+    y: Float[Array, "m d"],
+    scales: Sequence[float] = (0.5, 1.0, 2.0, 4.0),
+    biased: bool = False,
+) -> Float[Array, ""]:
     """Squared maximum mean discrepancy with a sum of inverse multiquadratic kernels.
 
     `k(a, b) = sum_s C_s / (C_s + |a - b|^2)` with `C_s = 2 s d`: 2d is the mean squared distance of two
@@ -48,12 +52,12 @@ def imq_mmd(
         raise ValueError(f"shapes {x.shape} and {y.shape} are not [n, d] and [m, d] with n, m >= {least}")
     constants = [2.0 * s * x.shape[1] for s in scales]
 
-    def total(a: Array, b: Array) -> Array:
+    def total(a: Float[Array, "n d"], b: Float[Array, "m d"]) -> Float[Array, ""]:
         # differences, not |a|^2 + |b|^2 - 2ab: close pairs carry the value and would lose their digits
         squared = jnp.sum((a[:, None] - b[None]) ** 2, -1)
         return sum((jnp.sum(c / (c + squared)) for c in constants), jnp.zeros(()))
 
-    def within(a: Array) -> Array:
+    def within(a: Float[Array, "n d"]) -> Float[Array, ""]:
         n = a.shape[0]
         if biased:
             return total(a, a) / n**2
@@ -62,7 +66,9 @@ def imq_mmd(
     return within(x) + within(y) - 2.0 * total(x, y) / (x.shape[0] * y.shape[0])
 
 
-def sinkhorn(x: Array, y: Array, blur: Array | float, debiased: bool = True) -> Array:
+def sinkhorn(
+    x: Float[Array, "n d"], y: Float[Array, "m d"], blur: Float[Array, ""] | float, debiased: bool = True
+) -> Float[Array, ""]:
     """Entropic optimal transport between two uniform point clouds, debiased by default, through ott-jax.
 
     `OT_eps(x, y) = min_P sum_ij P_ij |x_i - y_j|^2 / 2 + eps KL(P | uniform)` with `eps = blur^2`: blur is a
@@ -97,7 +103,12 @@ def sinkhorn(x: Array, y: Array, blur: Array | float, debiased: bool = True) -> 
     return 0.5 * jnp.asarray(linear.solve(pointcloud.PointCloud(x, y, epsilon=epsilon)).reg_ot_cost)
 
 
-def gaussian_kl(mean_q: Array, logvar_q: Array, mean_p: Array, logvar_p: Array) -> Array:
+def gaussian_kl(
+    mean_q: Float[Array, "*batch d"],
+    logvar_q: Float[Array, "*batch d"],
+    mean_p: Float[Array, "*#batch #d"],
+    logvar_p: Float[Array, "*#batch #d"],
+) -> Float[Array, "*batch"]:
     """KL(q | p) of two diagonal Gaussians, in nats.
 
     `1/2 sum_d [log(vp/vq) + vq/vp + (mq - mp)^2 / vp - 1]`.
@@ -117,7 +128,9 @@ def gaussian_kl(mean_q: Array, logvar_q: Array, mean_p: Array, logvar_p: Array) 
     return 0.5 * jnp.sum(jnp.expm1(gap) - gap + shift, -1)
 
 
-def joint_points(obs: Array, z: Array, weight: Array | float) -> Array:
+def joint_points(
+    obs: Float[Array, "*batch D"], z: Float[Array, "*batch W"], weight: Float[Array, ""] | float
+) -> Float[Array, "*batch D+W"]:
     """Points (s, z) whose squared distance is `weight |s - s'|^2 + |z - z'|^2`.
 
     A divergence between (s, z ~ q(z|a, s)) and (s, z ~ p(z|s)) in these points matches the conditionals,
@@ -135,14 +148,20 @@ def joint_points(obs: Array, z: Array, weight: Array | float) -> Array:
     return jnp.concatenate([jnp.sqrt(weight) * obs, z], -1)
 
 
+_Phases = tuple[Float[Array, " B"], Int32[Array, " B"], Float[Array, ""], Bool[Array, ""], Int32[Array, ""]]
+"""(prices, columns of the rows, eps, whether the gap is small enough, phases done)."""
+
+
 class _Auction(NamedTuple):
-    price: Array  # [B] of the columns
-    column: Array  # [B] the column that a row owns, -1 while free
-    owner: Array  # [B] the row that owns a column, B while free
-    rounds: Array  # [] int32
+    price: Float[Array, " B"]  # of the columns
+    column: Int32[Array, " B"]  # the column that a row owns, -1 while free
+    owner: Int32[Array, " B"]  # the row that owns a column, B while free
+    rounds: Int32[Array, ""]
 
 
-def minibatch_ot_pairing(x0: Array, x1: Array, gap: float = 0.02) -> Array:
+def minibatch_ot_pairing(
+    x0: Float[Array, " B *event"], x1: Float[Array, " B *event"], gap: float = 0.02
+) -> Int32[Array, " B"]:
     """A permutation that nearly minimises `sum_i |x0_i - x1_perm(i)|^2`, found by an auction.
 
     Free rows bid for the column of the best value `-c_ij - price_j` and raise its price by their lead over
@@ -165,7 +184,7 @@ def minibatch_ot_pairing(x0: Array, x1: Array, gap: float = 0.02) -> Array:
     excess = cost - low[:, None]
     floor = 8.0 * jnp.finfo(jnp.float32).eps * jnp.max(cost) + 1e-30  # below, prices would stop moving
 
-    def phase(carry: tuple[Array, Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array, Array]:
+    def phase(carry: _Phases) -> _Phases:
         price, _, eps, _, count = carry
         end = _phase(excess, price, eps, max_rounds=50 * a.shape[0])
         column = _complete(end)
@@ -184,7 +203,7 @@ def minibatch_ot_pairing(x0: Array, x1: Array, gap: float = 0.02) -> Array:
     return jax.lax.while_loop(lambda c: ~c[3] & (c[4] < _PHASES), phase, start)[1]
 
 
-def _squared_distances(a: Array, b: Array) -> Array:
+def _squared_distances(a: Float[Array, "B d"], b: Float[Array, "B d"]) -> Float[Array, "B B"]:
     """[B, B] `|a_i - b_j|^2` by a product of matrices; 0 everywhere where any input is not finite."""
     middle = 0.5 * (jnp.mean(a, 0) + jnp.mean(b, 0))
     a, b = a - middle, b - middle
@@ -193,7 +212,9 @@ def _squared_distances(a: Array, b: Array) -> Array:
     return jnp.where(jnp.all(jnp.isfinite(cost)), jnp.maximum(cost, 0.0), 0.0)
 
 
-def _phase(excess: Array, price: Array, eps: Array, max_rounds: int) -> _Auction:
+def _phase(
+    excess: Float[Array, "B B"], price: Float[Array, " B"], eps: Float[Array, ""], max_rounds: int
+) -> _Auction:
     """One auction at a fixed eps, from empty hands and the given prices, to its end or `max_rounds`."""
     n = excess.shape[0]
     columns = jnp.arange(n, dtype=jnp.int32)
@@ -221,7 +242,7 @@ def _phase(excess: Array, price: Array, eps: Array, max_rounds: int) -> _Auction
     return jax.lax.while_loop(lambda s: jnp.any(s.column < 0) & (s.rounds < max_rounds), body, start)
 
 
-def _complete(s: _Auction) -> Array:
+def _complete(s: _Auction) -> Int32[Array, " B"]:
     """[B] the assignment, with what an unfinished auction left free paired in order."""
     n = s.column.shape[0]
     rows = jnp.nonzero(s.column < 0, size=n, fill_value=n)[0]

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from mmbc_jax.core.types import Array
 
 
 def gae(
-    reward: Array,
-    value: Array,
-    next_value: Array,
-    terminated: Array,
-    done: Array,
-    discount: Array,
-    gae_lambda: Array | float,
-) -> tuple[Array, Array]:
+    reward: Float[Array, "T B"],
+    value: Float[Array, "T B"],
+    next_value: Float[Array, "T B"],
+    terminated: Float[Array, "T B"],
+    done: Float[Array, "T B"],
+    discount: Float[Array, "T B"],
+    gae_lambda: Float[Array, ""] | float,
+) -> tuple[Float[Array, "T B"], Float[Array, "T B"]]:
     """Advantages and value targets of Schulman et al. 2016, with per-step discounts.
 
     delta_t = r_t + d_t (1 - terminated_t) V(s'_t) - V(s_t)

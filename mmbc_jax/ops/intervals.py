@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy import stats
+
+if TYPE_CHECKING:  # no checker can tell at run time what numpy takes for an array
+    from numpy.typing import ArrayLike
 
 Interval = tuple[float, float]
 

@@ -15,11 +15,14 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float, Int32
 
 from mmbc_jax.core.types import Array, Key
 
 
-def kmeans(key: Key, x: Array, k: int, iterations: int = 10) -> tuple[Array, Array]:
+def kmeans(
+    key: Key, x: Float[Array, "n d"], k: int, iterations: int = 10
+) -> tuple[Float[Array, "{k} d"], Int32[Array, " n"]]:
     """Seeds k centres and improves them.
 
     With fewer than k distinct points some centres coincide; points then belong to the first of them.
@@ -36,7 +39,7 @@ def kmeans(key: Key, x: Array, k: int, iterations: int = 10) -> tuple[Array, Arr
     return lloyd(x, seed_centres(key, x, k), iterations)
 
 
-def seed_centres(key: Key, x: Array, k: int) -> Array:
+def seed_centres(key: Key, x: Float[Array, "n d"], k: int) -> Float[Array, "{k} d"]:
     """[k, d] of the points x [n, d], by greedy k-means++."""
     candidates = 2 + int(math.log(k))
     key, key_first = jax.random.split(key)
@@ -56,7 +59,7 @@ def seed_centres(key: Key, x: Array, k: int) -> Array:
     return jnp.concatenate([first[None], rest])
 
 
-def nearest(x: Array, centres: Array) -> Array:
+def nearest(x: Float[Array, "*batch d"], centres: Float[Array, "k d"]) -> Int32[Array, "*batch"]:
     """[...] int32 index of the centre [k, d] that is nearest to x [..., d]; the first of equally near ones."""
     # |x - c|^2 less |x|^2, with the origin amid the centres so that no digits are lost to their offset
     middle = centres.mean(0)
@@ -65,7 +68,9 @@ def nearest(x: Array, centres: Array) -> Array:
     return jnp.argmin(jnp.square(moved).sum(-1) - 2.0 * inner, -1).astype(jnp.int32)
 
 
-def lloyd(x: Array, centres: Array, iterations: int) -> tuple[Array, Array]:
+def lloyd(
+    x: Float[Array, "n d"], centres: Float[Array, "k d"], iterations: int
+) -> tuple[Float[Array, "k d"], Int32[Array, " n"]]:
     """Moves each centre to the mean of its points, again and again; one without points stays where it is.
 
     Args:

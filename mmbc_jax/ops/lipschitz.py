@@ -12,11 +12,14 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
+from jaxtyping import Float
 
 from mmbc_jax.core.types import Array, Key, PyTree
 
 
-def spectral_norm(f: Callable[[PyTree], PyTree], x: PyTree, key: Key, iterations: int = 20) -> Array:
+def spectral_norm(
+    f: Callable[[PyTree], PyTree], x: PyTree, key: Key, iterations: int = 20
+) -> Float[Array, ""]:
     """The largest singular value of the Jacobian of f at one point, from below.
 
     From a random unit v: `u = J v`, `v <- J^T u / |J^T u|`, `iterations` times, then `|J v|`. The relative
@@ -42,10 +45,11 @@ def spectral_norm(f: Callable[[PyTree], PyTree], x: PyTree, key: Key, iterations
         raise ValueError("x has no floating leaf to differentiate in")
     point, unravel = ravel_pytree([leaf for leaf, moves in zip(leaves, floating, strict=True) if moves])
 
-    def flat(v: Array) -> Array:
+    def flat(v: Float[Array, " inputs"]) -> Float[Array, " outputs"]:
         moving = iter(unravel(v))
         merged = [next(moving) if moves else leaf for leaf, moves in zip(leaves, floating, strict=True)]
-        return ravel_pytree(f(jax.tree.unflatten(structure, merged)))[0]
+        image: Array = ravel_pytree(f(jax.tree.unflatten(structure, merged)))[0]
+        return image
 
     _, forward = jax.linearize(flat, point)
     backward = jax.linear_transpose(forward, point)
@@ -55,10 +59,13 @@ def spectral_norm(f: Callable[[PyTree], PyTree], x: PyTree, key: Key, iterations
         return _unit(pulled), None
 
     v, _ = jax.lax.scan(improve, _unit(jax.random.normal(key, point.shape, point.dtype)), length=iterations)
-    return jnp.linalg.norm(forward(v))
+    value: Array = jnp.linalg.norm(forward(v))
+    return value
 
 
-def local_lipschitz(f: Callable[[PyTree], PyTree], x: PyTree, key: Key, iterations: int = 20) -> Array:
+def local_lipschitz(
+    f: Callable[[PyTree], PyTree], x: PyTree, key: Key, iterations: int = 20
+) -> Float[Array, " n"]:
     """`spectral_norm` at n points.
 
     Args:
@@ -74,7 +81,7 @@ def local_lipschitz(f: Callable[[PyTree], PyTree], x: PyTree, key: Key, iteratio
     return jax.vmap(lambda point, k: spectral_norm(f, point, k, iterations))(x, keys)
 
 
-def secants(f: Callable[[PyTree], PyTree], x: PyTree, y: PyTree) -> Array:
+def secants(f: Callable[[PyTree], PyTree], x: PyTree, y: PyTree) -> Float[Array, " n"]:
     """`|f(x) - f(y)| / |x - y|` of n pairs, each a lower bound on the Lipschitz constant between them.
 
     Args:
@@ -86,18 +93,20 @@ def secants(f: Callable[[PyTree], PyTree], x: PyTree, y: PyTree) -> Array:
       [n] the slopes; 0 where the points coincide.
     """
 
-    def slope(a: PyTree, b: PyTree) -> Array:
+    def slope(a: PyTree, b: PyTree) -> Float[Array, ""]:
         run = _distance(a, b)
         return jnp.where(run > 0, _distance(f(a), f(b)) / jnp.where(run > 0, run, 1.0), 0.0)
 
     return jax.vmap(slope)(x, y)
 
 
-def _unit(v: Array) -> Array:
+def _unit(v: Float[Array, " d"]) -> Float[Array, " d"]:
     """v / |v|, and 0 for 0 (a constant map)."""
     length = jnp.linalg.norm(v)
     return jnp.where(length > 0, v / jnp.where(length > 0, length, 1.0), 0.0)
 
 
-def _distance(a: PyTree, b: PyTree) -> Array:
-    return jnp.linalg.norm(ravel_pytree(a)[0] - ravel_pytree(b)[0])
+def _distance(a: PyTree, b: PyTree) -> Float[Array, ""]:
+    difference: Array = ravel_pytree(a)[0] - ravel_pytree(b)[0]
+    distance: Array = jnp.linalg.norm(difference)
+    return distance

@@ -21,11 +21,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import jax.numpy as jnp
+from jaxtyping import Float, Int
 
 from mmbc_jax.core.types import Array
 
 
-def information(log_q: Array, num_modes: int) -> Array:
+def information(log_q: Float[Array, "*batch"], num_modes: int) -> Float[Array, "*batch"]:
     """phi = log q(z|path) - log p(z) for uniform p(z), in nats.
 
     Args:
@@ -38,7 +39,11 @@ def information(log_q: Array, num_modes: int) -> Array:
     return log_q + jnp.log(float(num_modes))
 
 
-def absorbing_weight(terminated: Array, remaining: Array, discount: Array | float) -> Array:
+def absorbing_weight(
+    terminated: Float[Array, "*batch"],
+    remaining: Int[Array, "*batch"],
+    discount: Float[Array, ""] | float,
+) -> Float[Array, "*batch"]:
     """How many discounted decisions the reward of one decision stands for.
 
     Args:
@@ -57,14 +62,14 @@ def absorbing_weight(terminated: Array, remaining: Array, discount: Array | floa
 
 
 def absorbing(
-    before: Array,
-    after: Array,
-    terminated: Array,
-    failed: Array,
-    remaining: Array,
+    before: Float[Array, "*batch"],
+    after: Float[Array, "*batch"],
+    terminated: Float[Array, "*batch"],
+    failed: Float[Array, "*batch"],
+    remaining: Int[Array, "*batch"],
     horizon: int,
     discount: float,
-) -> Array:
+) -> Float[Array, "*batch"]:
     """phi after the decision over n, for every decision that it stands for.
 
     Args:
@@ -83,14 +88,14 @@ def absorbing(
 
 
 def potential(
-    before: Array,
-    after: Array,
-    terminated: Array,
-    failed: Array,
-    remaining: Array,
+    before: Float[Array, "*batch"],
+    after: Float[Array, "*batch"],
+    terminated: Float[Array, "*batch"],
+    failed: Float[Array, "*batch"],
+    remaining: Int[Array, "*batch"],
     horizon: int,
     discount: float,
-) -> Array:
+) -> Float[Array, "*batch"]:
     """The difference of phi that the decision made; arguments and result as of `absorbing`, not all used.
 
     Args:

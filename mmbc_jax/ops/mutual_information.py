@@ -7,9 +7,13 @@ All logarithms are natural unless a base is given, so the results are in nats.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike
+from jaxtyping import Int64
+
+if TYPE_CHECKING:  # no checker can tell at run time what numpy takes for an array
+    from numpy.typing import ArrayLike
 
 
 def _counts(counts: ArrayLike, ndim: int) -> np.ndarray:
@@ -102,7 +106,7 @@ def mutual_information_corrected(table: ArrayLike) -> float:
     return max(0.0, mutual_information(joint) + float(occupied) / (2.0 * float(total)))
 
 
-def labels_of(table: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+def labels_of(table: ArrayLike) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
     """The two label sequences, one entry per sample, that a table of joint counts summarises.
 
     Args:

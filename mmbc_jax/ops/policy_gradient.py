@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from mmbc_jax.core.types import Array
 
 
-def clipped_surrogate(log_ratio: Array, advantage: Array, clip: Array | float) -> tuple[Array, Array, Array]:
+def clipped_surrogate(
+    log_ratio: Float[Array, "B R"], advantage: Float[Array, " B"], clip: Float[Array, ""] | float
+) -> tuple[Float[Array, " B"], Float[Array, ""], Float[Array, ""]]:
     """PPO's objective with one ratio for each factor of the action's probability.
 
     L = -E[ min(rho A, clip(rho, 1 - eps, 1 + eps) A) ],   rho = exp(log_ratio)
@@ -32,12 +35,12 @@ def clipped_surrogate(log_ratio: Array, advantage: Array, clip: Array | float) -
     return loss, clip_fraction, approx_kl
 
 
-def normalise_advantage(advantage: Array, eps: float = 1e-8) -> Array:
+def normalise_advantage(advantage: Float[Array, "*batch"], eps: float = 1e-8) -> Float[Array, "*batch"]:
     """Advantages with mean 0 and standard deviation 1 over the whole batch."""
     return (advantage - advantage.mean()) / (advantage.std() + eps)
 
 
-def explained_variance(value: Array, target: Array) -> Array:
+def explained_variance(value: Float[Array, "*batch"], target: Float[Array, "*batch"]) -> Float[Array, ""]:
     """1 - Var(target - value) / Var(target); 0 where the target does not vary."""
     variance = target.var()
     return jnp.where(variance > 0, 1.0 - (target - value).var() / jnp.where(variance > 0, variance, 1.0), 0.0)

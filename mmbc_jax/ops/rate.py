@@ -14,11 +14,16 @@ arXiv 2605.22493. Everything is numpy in float64 on the host.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from numpy.typing import ArrayLike
+from jaxtyping import Float64
 from scipy.special import entr, logsumexp
 
-Result = np.ndarray | np.float64
+if TYPE_CHECKING:  # no checker can tell at run time what numpy takes for an array
+    from numpy.typing import ArrayLike
+
+Result = Float64[np.ndarray | np.float64, "*shape"]
 ACTIVE_VARIANCE = 0.01  # a unit is active where its posterior mean varies more than this (Burda et al. 2016)
 
 _BISECTIONS = 100
@@ -41,7 +46,8 @@ def fano_floor(h_modes: ArrayLike, rho: ArrayLike, num_modes: int) -> Result:
     entropy, error = _entropies(h_modes, num_modes), np.asarray(rho, np.float64)
     if not np.all((error >= 0.0) & (error <= 1.0)):
         raise ValueError("rho must lie in [0, 1]")
-    return np.maximum(entropy - _confusion(error, num_modes), 0.0)[()]
+    floor: Result = np.maximum(entropy - _confusion(error, num_modes), 0.0)[()]
+    return floor
 
 
 def fano_inverse(h_modes: ArrayLike, information: ArrayLike, num_modes: int) -> Result:
@@ -202,10 +208,11 @@ def active_units(posterior_means: ArrayLike, threshold: float = ACTIVE_VARIANCE)
     return int((means.var(0) > threshold).sum())
 
 
-def _confusion(rho: np.ndarray, num_modes: int) -> np.ndarray:
+def _confusion(rho: Result, num_modes: int) -> Result:
     """The most entropy an error of at most rho leaves: `h(rho) + rho log(K - 1)`, log K from chance on."""
     error = np.minimum(rho, 1.0 - 1.0 / num_modes)
-    return entr(error) + entr(1.0 - error) + error * np.log(max(num_modes - 1, 1))
+    entropy: Result = entr(error) + entr(1.0 - error) + error * np.log(max(num_modes - 1, 1))
+    return entropy
 
 
 def _entropies(h_modes: ArrayLike, num_modes: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What the policies share: masked errors, and everything around a sampled field."""
+"""What the policies share: masked errors, checks of the base, and everything around a sampled field."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from mmbc_jax.core.errors import ConfigError
-from mmbc_jax.core.protocols import Field, Prior, Sampler
+from mmbc_jax.core.observations import Obs
+from mmbc_jax.core.options import option
+from mmbc_jax.core.protocols import Field, MakePrior, Prior, Sampler
 from mmbc_jax.core.types import Array, Batch, Key, PolicySpec, PyTree, Variables
-from mmbc_jax.nn.backbone import bind, init_backbone
+from mmbc_jax.nn.backbone import NetworkOptions, bind, init_backbone
 from mmbc_jax.priors.normal import gaussian_noise
 
 Array4 = tuple[Array, Array, Array, Array]
@@ -48,37 +50,65 @@ def masked_l1(prediction: Array, target: Array, mask: Array) -> Array:
     return masked_mean(jnp.abs(prediction - target), mask)
 
 
+def observed_vector(spec: PolicySpec, obs: Obs) -> Array:
+    """[..., D] the vectors of an observation, [..., 0] where it has only images."""
+    return spec.obs.flat(obs) if spec.obs.size else jnp.zeros((*spec.obs.batch_shape(obs), 0))
+
+
+def name_of(plugin: Any) -> str:
+    """The name under which a prior or a sampler was configured; empty where it does not say."""
+    return getattr(plugin, "name", "")
+
+
 def check_fixed(prior: Prior) -> None:
     """Raises ConfigError where a prior cannot be the fixed base of a field."""
     if prior.trainable or prior.discrete:
         raise ConfigError(
             "prior.name",
-            type(prior).__name__.removesuffix("Prior").lower(),
+            name_of(prior),
             "a fixed, continuous base (normal or mixture): this policy does not train its base; "
             "policy.name = 'mixture_flow' does",
         )
 
 
-def check_base(prior: Prior, sampler: Sampler) -> None:
+def check_noise(prior: Prior, sampler: Sampler) -> None:
     """`check_fixed`, and raises ConfigError where the prior does not suit the sampler."""
     check_fixed(prior)
     if sampler.stochastic and not prior.gaussian:
         raise ConfigError(
             "sampler.name",
-            type(sampler).__name__.lower(),
+            name_of(sampler),
             "a deterministic sampler, or prior.name = 'normal': its noise assumes x0 ~ N(0, I)",
         )
 
 
-def sampler_base(prior: Prior, sampler: Sampler, params: PyTree, obs: Array, event: tuple[int, ...]) -> Any:
+def chosen_prior(make: MakePrior | None, event: tuple[int, ...]) -> Prior | None:
+    """The configured prior over `event`; None for N(0, I), the default, which leaves a policy its own."""
+    prior = None if make is None else make(event)
+    return None if prior is None or prior.gaussian else prior
+
+
+def check_codes(prior: Prior, num_codes: int, field: str) -> None:
+    """Raises ConfigError unless a prior is one over `num_codes` codes, the number that `field` states."""
+    if not prior.discrete:
+        raise ConfigError(
+            "prior.name",
+            name_of(prior),
+            "categorical, or normal for the policy's own distribution over its codes",
+        )
+    if (codes := getattr(prior, "num_codes", num_codes)) != num_codes:
+        raise ConfigError("prior.num_codes", codes, f"{field} = {num_codes}")
+
+
+def sampler_base(prior: Prior, sampler: Sampler, params: PyTree, spec: PolicySpec, obs: Obs) -> Any:
     """Base distribution of everything random in a sample.
 
     Args:
       prior: of x0.
       sampler: a stochastic one adds an independent standard normal path.
       params: of the prior.
-      obs: [..., D].
-      event: (H, A).
+      spec: of the policy.
+      obs: with leading axes [...].
 
     Returns:
       The prior of x0 [..., H, A] alone, or the joint of {"x0": [..., H, A], "path": [..., steps, H, A]}.
@@ -86,7 +116,8 @@ def sampler_base(prior: Prior, sampler: Sampler, params: PyTree, obs: Array, eve
     x0 = prior.distribution(params, obs)
     if not sampler.stochastic:
         return x0
-    return distrax.Joint({"path": gaussian_noise(obs, sampler.noise_shape(event)), "x0": x0})
+    path = gaussian_noise(spec.obs.batch_shape(obs), sampler.noise_shape(spec.chunk_shape))
+    return distrax.Joint({"path": path, "x0": x0})
 
 
 def split_noise(sampler: Sampler, w: PyTree) -> tuple[Array, Array | None]:
@@ -137,49 +168,63 @@ def straight_field(velocity: Callable[[Array, Array], Array]) -> BoundField:
     return BoundField(velocity=velocity, denoise=denoise, path=lambda t: (t, 1.0 - t))
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FieldOptions(NetworkOptions):
+    """Options of every policy that samples a field.
+
+    With `skip` the answer for Gaussian data (`gaussian_answer`) is added to the network's; mean and spread of the
+    data are statistics.
+    """
+
+    skip: bool = option(False, "the network learns what the answer for Gaussian data leaves")
+
+
 @dataclasses.dataclass(frozen=True)
 class FieldPolicy(abc.ABC):
     """A policy that samples by integrating a learned field; what is left to it are the field and the loss.
 
     Attributes:
-      spec: sizes.
+      spec: sizes and observations.
+      options: of the policy.
       network: behind the field.
       prior: distribution of x0.
       sampler: from t=0 to t=1.
-      skip: add the answer for Gaussian data (`gaussian_answer`) to the network's, so that the network learns
-        what is not Gaussian; mean and spread of the data are statistics.
     """
 
     spec: PolicySpec
+    options: FieldOptions
     network: nn.Module
     prior: Prior
     sampler: Sampler
-    skip: bool = dataclasses.field(default=False, kw_only=True)
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """`field`, and `chain` where the sampler can tell the points that it visits."""
+        return frozenset({"field"} | ({"chain"} if callable(getattr(self.sampler, "trace", None)) else set()))
 
     def init(self, key: Key, sample_batch: Batch) -> Variables:
         """Parameters of the network; those of the prior are statistics, as the loss does not train them."""
         key_network, key_prior = jax.random.split(key)
         chunk = jnp.zeros((1, *self.spec.chunk_shape))
-        obs = jnp.zeros((1, self.spec.obs_dim))
-        params = init_backbone(self.network, key_network, obs, chunk, jnp.zeros(()))
+        params = init_backbone(self.network, key_network, self.spec.obs.dummy(1), chunk, jnp.zeros(()))
         stats: dict[str, Any] = {"prior": self.prior.init(key_prior)}
-        if self.skip:
+        if self.options.skip:
             stats |= {"mean": sample_batch.chunk.mean(0), "std": jnp.maximum(sample_batch.chunk.std(0), 1e-3)}
         return Variables(params=params, stats=stats)
 
     def predict(
-        self, variables: Variables, obs: Array, path: Callable[[Array], Array4]
+        self, variables: Variables, obs: Obs, path: Callable[[Array], Array4]
     ) -> Callable[[Array, Array], Array]:
         """The network's answer, with the skip where there is one, as a function of (x, t).
 
         Args:
           variables: of the policy.
-          obs: [..., D].
+          obs: with leading axes [...].
           path: t [] or [...] to (alpha, sigma, a, b), each broadcastable to [..., H, A]: x_t = alpha x1 + sigma
             x0, and a x1 + b x0 is what the network regresses.
         """
         network = bind(self.network, variables.params, obs)
-        if not self.skip:
+        if not self.options.skip:
             return network
         mean, std = variables.stats["mean"], variables.stats["std"]
         return lambda x, t: (
@@ -187,14 +232,20 @@ class FieldPolicy(abc.ABC):
         )
 
     @abc.abstractmethod
-    def field(self, variables: Variables, obs: Array) -> Field:
-        """The learned field for observations [..., D]; they are encoded once, here."""
+    def field(self, variables: Variables, obs: Obs) -> Field:
+        """The learned field for observations, which are encoded once, here."""
 
-    def base_distribution(self, variables: Variables, obs: Array) -> Any:
+    def base_distribution(self, variables: Variables, obs: Obs) -> Any:
         """The prior of x0, joined by the noise path where the sampler is stochastic."""
-        return sampler_base(self.prior, self.sampler, variables.stats["prior"], obs, self.spec.chunk_shape)
+        return sampler_base(self.prior, self.sampler, variables.stats["prior"], self.spec, obs)
 
-    def transport(self, variables: Variables, obs: Array, w: PyTree) -> Array:
-        """Chunk [..., H, A] by integrating the field from x0, for obs [..., D] and w of `base_distribution`."""
+    def transport(self, variables: Variables, obs: Obs, w: PyTree) -> Array:
+        """Chunk [..., H, A] by integrating the field from x0, for obs [...] and w of `base_distribution`."""
         x0, noise = split_noise(self.sampler, w)
         return self.sampler.integrate(self.field(variables, obs), x0, noise)
+
+    def chain(self, variables: Variables, obs: Obs, w: PyTree) -> Array:
+        """[N + 1, ..., H, A] the points that the sampler visits: x0 first, the chunk of `transport` last."""
+        x0, noise = split_noise(self.sampler, w)
+        sampler: Any = self.sampler
+        return sampler.trace(self.field(variables, obs), x0, noise)

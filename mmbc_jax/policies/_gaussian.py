@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
-from mmbc_jax.core.config import check_range
+from mmbc_jax.core.options import option
 from mmbc_jax.core.types import Array
+from mmbc_jax.nn.backbone import NetworkOptions
 
 LOG_2PI = math.log(2.0 * math.pi)
 
 
-def check_std(cfg: ConfigDict) -> None:
-    """Raises ConfigError unless 0 < cfg.min_std < cfg.max_std."""
-    check_range("policy.min_std", cfg.min_std, 0.0, open_low=True)
-    check_range("policy.max_std", cfg.max_std, cfg.min_std, open_low=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DensityOptions(NetworkOptions):
+    """Options of every policy with Gaussian densities."""
+
+    min_std: float = option(0.01, "lower bound of sigma, in normalised units", low=0.0, open_low=True)
+    max_std: float = option(1.0, "upper bound of sigma", low=0.0, open_low=True)
+
+    def check(self) -> None:
+        """Raises ConfigError where options do not go together."""
+        super().check()
+        if not self.max_std > self.min_std:
+            raise self.error("max_std", f"more than {self.section}.min_std = {self.min_std}")
 
 
 def bounded_log_std(raw: Array, low: float, high: float) -> Array:

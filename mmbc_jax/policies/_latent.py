@@ -10,38 +10,34 @@ import distrax
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from ml_collections import ConfigDict
 
-from mmbc_jax.core.config import check_choice, check_range
 from mmbc_jax.core.errors import ConfigError
+from mmbc_jax.core.observations import Obs
+from mmbc_jax.core.options import option
 from mmbc_jax.core.protocols import Posterior, Prior
 from mmbc_jax.core.types import Array, Batch, Key, PolicySpec, PyTree, Variables
-from mmbc_jax.nn.backbone import bind, init_backbone, network_config
+from mmbc_jax.nn.backbone import NetworkOptions, bind, init_backbone
 from mmbc_jax.ops.rate import ACTIVE_VARIANCE
-from mmbc_jax.policies._common import masked_l1, masked_mse
+from mmbc_jax.policies._common import masked_l1, masked_mse, name_of
 
 RECONSTRUCTIONS = {"l1": masked_l1, "mse": masked_mse}
 
 
-def latent_config() -> dict[str, Any]:
-    """Defaults of every latent policy: size of the latent, reconstruction error, and the network's options.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LatentOptions(NetworkOptions):
+    """Options of every latent policy; those of the network hold for the decoder and for the encoder."""
 
-    The options of the network hold for the decoder and for the encoder.
-    """
-    return {"latent_dim": 2, "reconstruction": "l1", **network_config()}
-
-
-def check_latent(cfg: ConfigDict) -> None:
-    """Raises ConfigError where an option of `latent_config` cannot work; the network checks its own."""
-    check_range("policy.latent_dim", cfg.latent_dim, 1)
-    check_choice("policy.reconstruction", cfg.reconstruction, RECONSTRUCTIONS)
+    latent_dim: int = option(2, "size of the latent", low=1)
+    reconstruction: str = option("l1", "error per action entry", choices=tuple(RECONSTRUCTIONS))
 
 
 def check_continuous(prior: Prior) -> None:
     """Raises ConfigError where the prior is one over codes."""
     if prior.discrete:
         raise ConfigError(
-            "prior.name", "categorical", "a prior over real vectors; policy.name = 'vq' has a latent of codes"
+            "prior.name",
+            name_of(prior),
+            "a prior over real vectors; policy.name = 'vq' has a latent of codes",
         )
 
 
@@ -50,26 +46,24 @@ class LatentPolicy(abc.ABC):
     """A policy that decodes (obs, latent) to a chunk, with an encoder from (obs, chunk) for training.
 
     Attributes:
-      spec: sizes.
+      spec: sizes and observations.
+      options: of the policy; W is `latent_dim`.
       network: the decoder, a backbone with the latent as its extra input.
       encoder: from a chunk and its observation to one vector.
       prior: of the latent, or of its codes.
-      latent_dim: W.
-      reconstruction: a key of `RECONSTRUCTIONS`.
     """
 
     spec: PolicySpec
+    options: LatentOptions
     network: nn.Module
     encoder: Any
     prior: Prior
-    latent_dim: int
-    reconstruction: str
 
     def init(self, key: Key, sample_batch: Batch) -> Variables:
         """Parameters {"network", "encoder", "prior"}."""
         key_network, key_encoder, key_prior = jax.random.split(key, 3)
-        obs = jnp.zeros((1, self.spec.obs_dim))
-        z = jnp.zeros((1, self.latent_dim))
+        obs = self.spec.obs.dummy(1)
+        z = jnp.zeros((1, self.options.latent_dim))
         chunk = jnp.zeros((1, *self.spec.chunk_shape))
         return Variables(
             {
@@ -79,18 +73,18 @@ class LatentPolicy(abc.ABC):
             }
         )
 
-    def encode(self, params: PyTree, obs: Array, chunk: Array) -> Array:
-        """The encoder's output [..., E] for obs [..., D] and chunk [..., H, A]."""
+    def encode(self, params: PyTree, obs: Obs, chunk: Array) -> Array:
+        """The encoder's output [..., E] for obs [...] and chunk [..., H, A]."""
         return self.encoder.apply({"params": params["encoder"]}, chunk, obs)
 
-    def decode(self, params: PyTree, obs: Array, z: Array) -> Array:
-        """Chunk [..., H, A] of obs [..., D] and latent [..., W]."""
+    def decode(self, params: PyTree, obs: Obs, z: Array) -> Array:
+        """Chunk [..., H, A] of obs [...] and latent [..., W]."""
         return bind(self.network, params["network"], obs, z)()
 
     def error(self, params: PyTree, batch: Batch, z: Array) -> Array:
         """[B] reconstruction error over the recorded actions, averaged per action entry."""
         decoded = self.decode(params, batch.obs, z)
-        return RECONSTRUCTIONS[self.reconstruction](decoded, batch.chunk, batch.mask)
+        return RECONSTRUCTIONS[self.options.reconstruction](decoded, batch.chunk, batch.mask)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,20 +92,20 @@ class GaussianLatentPolicy(LatentPolicy):
     """A latent policy with a Gaussian posterior over a real vector, whose base is the configured prior."""
 
     @abc.abstractmethod
-    def posterior(self, variables: Variables, obs: Array, chunk: Array) -> distrax.Independent:
+    def posterior(self, variables: Variables, obs: Obs, chunk: Array) -> distrax.Independent:
         """q(z | obs, chunk), a diagonal Gaussian [..., W]."""
 
-    def prior_of(self, variables: Variables, obs: Array, posterior: Posterior | None = None) -> Any:
+    def prior_of(self, variables: Variables, obs: Obs, posterior: Posterior | None = None) -> Any:
         """p(z | obs); `posterior` replaces this policy's own in priors that are made of it."""
         own = posterior or (lambda at, chunk: self.posterior(variables, at, chunk))
         return self.prior.distribution(variables.params["prior"], obs, own)
 
-    def base_distribution(self, variables: Variables, obs: Array) -> Any:
+    def base_distribution(self, variables: Variables, obs: Obs) -> Any:
         """The prior p(z | obs), w [..., W]."""
         return self.prior_of(variables, obs)
 
-    def transport(self, variables: Variables, obs: Array, w: PyTree) -> Array:
-        """The decoder: chunk [..., H, A] of obs [..., D] and w [..., W]."""
+    def transport(self, variables: Variables, obs: Obs, w: PyTree) -> Array:
+        """The decoder: chunk [..., H, A] of obs [...] and w [..., W]."""
         return self.decode(variables.params, obs, w)
 
 

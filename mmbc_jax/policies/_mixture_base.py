@@ -7,9 +7,10 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
+from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.types import Array
-from mmbc_jax.nn.embedding import fourier_features
 from mmbc_jax.nn.mlp import MLP
+from mmbc_jax.nn.obs_encoder import ObsEncoder
 
 MIN_STD = 1e-3  # of y in units of its own spread
 
@@ -18,30 +19,30 @@ class MixtureBase(nn.Module):
     """pi(s), the parts of m(s), and sigma of the mixture over y.
 
     Attributes:
+      obs_encoder: makes features of an observation.
       num_components: C.
       size: H A.
       hidden: widths of the trunk.
       rank: R.
       embed_dim: E, size of the components' embeddings.
-      octaves: of the observation's Fourier features.
     """
 
+    obs_encoder: ObsEncoder
     num_components: int
     size: int
     hidden: tuple[int, ...]
     rank: int
     embed_dim: int
-    octaves: int
 
     @nn.compact
-    def __call__(self, obs: Array) -> dict[str, Array]:
-        """The mixture at obs [..., D].
+    def __call__(self, obs: Obs) -> dict[str, Array]:
+        """The mixture at observations with leading axes [...].
 
         Returns:
           {"logits" [..., C], "features" [..., R + 1] with a leading 1, "bases" [R + 1, C, H A],
-          "log_std" [H A], "embedding" [C, E], "linear" [D, H A]}.
+          "log_std" [H A], "embedding" [C, E], "linear" [D, H A]}, D the size of the observed vectors.
         """
-        features = fourier_features(obs, self.octaves)
+        features = self.obs_encoder(obs)
         count, size = self.num_components, self.size
         logits = MLP(self.hidden, count, zero_last=True)(features)
         moved = jnp.tanh(MLP(self.hidden, self.rank, zero_last=True)(features))
@@ -51,11 +52,11 @@ class MixtureBase(nn.Module):
         embedding = self.param("embedding", nn.initializers.normal(1.0), (count, self.embed_dim))
         return {
             "logits": logits,
-            "features": jnp.concatenate([jnp.ones((*obs.shape[:-1], 1)), moved], -1),
+            "features": jnp.concatenate([jnp.ones((*moved.shape[:-1], 1)), moved], -1),
             "bases": jnp.concatenate([centres[None], directions]),
             "log_std": jnp.maximum(log_std, jnp.log(MIN_STD)),
             "embedding": embedding,
-            "linear": self.param("linear", nn.initializers.zeros, (obs.shape[-1], size)),
+            "linear": self.param("linear", nn.initializers.zeros, (self.obs_encoder.spec.size, size)),
         }
 
 
@@ -63,8 +64,10 @@ def least_squares(obs: Array, y: Array, centres: Array, owner: Array) -> tuple[A
     """(centres c [C, S], A [D, S]) of y [n, S] = c_owner + A s for obs [n, D], given the clusters' means.
 
     For A both sides are taken relative to the cluster's mean, so that what tells clusters apart is left to the
-    centres; a small ridge keeps constant entries of the observation at 0.
+    centres; a small ridge keeps constant entries of the observation at 0. D may be 0.
     """
+    if not obs.shape[-1]:
+        return centres, jnp.zeros((0, y.shape[-1]))
     count = jnp.zeros(len(centres)).at[owner].add(1.0)
     middle = jnp.zeros((len(centres), obs.shape[-1])).at[owner].add(obs) / jnp.maximum(count, 1.0)[:, None]
     x = obs - middle[owner]

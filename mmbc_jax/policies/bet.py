@@ -12,6 +12,8 @@ squared error of the offset of that bin alone,
 
 gamma = 0 is the plain cross-entropy, larger ones spend the capacity on bins that are still rare or wrong.
 The base is discrete, so modes are told apart without a steep map; within a bin the policy is deterministic.
+p(k|s) is a network of the policy's own under `prior.name=normal`, the default; `prior.name=categorical` with as many
+codes as there are bins takes its place, and a uniform one (`prior.learned=False`) is not trained.
 
 Source: Shafiullah et al. 2022 (BeT, there on single actions); Lin et al. 2017 (focal loss).
 """
@@ -25,32 +27,28 @@ import distrax
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from ml_collections import ConfigDict
 
-from mmbc_jax.core.config import check_range
-from mmbc_jax.core.protocols import MakePrior, Sampler
+from mmbc_jax.core.observations import Obs
+from mmbc_jax.core.options import option
+from mmbc_jax.core.protocols import MakePrior, Prior, Sampler
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Batch, Key, Loss, PolicySpec, PyTree, Variables
-from mmbc_jax.nn.backbone import Head, bind, init_backbone, make_backbone, make_head, network_config
+from mmbc_jax.nn.backbone import Head, NetworkOptions, bind, init_backbone, make_backbone, make_head
 from mmbc_jax.ops.kmeans import kmeans
-from mmbc_jax.policies._common import masked_mse
+from mmbc_jax.policies._common import check_codes, chosen_prior, masked_mse
 
 
-def default_config() -> ConfigDict:
-    """Defaults.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BeTOptions(NetworkOptions):
+    """Options of bins and offsets.
 
-    `gamma` of the focal loss and `offset_weight` are traced; `hidden` is also that of the network of the bin
-    probabilities, whatever the backbone.
+    `hidden` is also that of the network of the bin probabilities, whatever the backbone.
     """
-    return ConfigDict(
-        {
-            **network_config(),
-            "num_bins": 24,
-            "gamma": 2.0,
-            "offset_weight": 10.0,
-            "kmeans_iterations": 20,
-        }
-    )
+
+    num_bins: int = option(24, "K", low=1)
+    gamma: float = option(2.0, "of the focal loss", low=0.0, traced=True)
+    offset_weight: float = option(10.0, "of the offsets' squared error", low=0.0, traced=True)
+    kmeans_iterations: int = option(20, "of the initialisation", low=0)
 
 
 def focal_loss(logits: Array, target: Array, gamma: Array | float) -> Array:
@@ -75,18 +73,16 @@ class BeTPolicy:
     """Bins by classification, offsets by regression.
 
     Attributes:
-      spec: sizes.
+      spec: sizes and observations.
+      options: of the policy; K is `num_bins`.
       network: from the observation to [..., H, A K], the offsets of all bins.
-      classifier: from the observation to K logits.
-      num_bins: K.
-      kmeans_iterations: of the initialisation.
+      classifier: from the observation to K logits; a prior over K codes in its place.
     """
 
     spec: PolicySpec
+    options: BeTOptions
     network: nn.Module
-    classifier: Head
-    num_bins: int
-    kmeans_iterations: int
+    classifier: Head | Prior
 
     def init(self, key: Key, sample_batch: Batch) -> Variables:
         """Parameters of both networks; the bins, from the chunks of `sample_batch`, are statistics.
@@ -94,24 +90,31 @@ class BeTPolicy:
         Actions past an episode's end take part as they are stored (the last one repeated).
         """
         key_network, key_classifier, key_bins = jax.random.split(key, 3)
-        obs = jnp.zeros((1, self.spec.obs_dim))
+        obs, own = self.spec.obs.dummy(1), self.classifier
         params = {
             "network": init_backbone(self.network, key_network, obs),
-            "classifier": self.classifier.init(key_classifier, obs)["params"],
+            "classifier": own.init(key_classifier, obs)["params"]
+            if isinstance(own, Head)
+            else own.init(key_classifier),
         }
         chunks = sample_batch.chunk
         flat = chunks.reshape(chunks.shape[0], -1)
-        centres, _ = kmeans(key_bins, flat, self.num_bins, self.kmeans_iterations)
-        return Variables(params, {"centres": centres.reshape(self.num_bins, *self.spec.chunk_shape)})
+        centres, _ = kmeans(key_bins, flat, self.options.num_bins, self.options.kmeans_iterations)
+        return Variables(params, {"centres": centres.reshape(self.options.num_bins, *self.spec.chunk_shape)})
 
-    def logits(self, variables: Variables, obs: Array) -> Array:
-        """[..., K] of the bins for obs [..., D]."""
-        return jnp.asarray(self.classifier.apply({"params": variables.params["classifier"]}, obs))
+    def logits(self, variables: Variables, obs: Obs) -> Array:
+        """[..., K] of the bins for obs [...]; those of a prior are its log-probabilities of every code."""
+        own, params = self.classifier, variables.params["classifier"]
+        if isinstance(own, Head):
+            return jnp.asarray(own.apply({"params": params}, obs))
+        distribution, batch = own.distribution(params, obs), self.spec.obs.batch_shape(obs)
+        codes = jnp.arange(self.options.num_bins, dtype=jnp.int32)
+        return jax.vmap(lambda k: distribution.log_prob(jnp.full(batch, k)), out_axes=-1)(codes)
 
-    def decode(self, variables: Variables, obs: Array, index: Array) -> Array:
-        """c_k + o_k(s): [..., H, A] for obs [..., D] and bins index [...] int32."""
+    def decode(self, variables: Variables, obs: Obs, index: Array) -> Array:
+        """c_k + o_k(s): [..., H, A] for obs [...] and bins index [...] int32."""
         output = bind(self.network, variables.params["network"], obs)()
-        offsets = output.reshape(*output.shape[:-1], self.num_bins, self.spec.action_dim)
+        offsets = output.reshape(*output.shape[:-1], self.options.num_bins, self.spec.action_dim)
         own = jnp.take_along_axis(offsets, index[..., None, None, None], -2)[..., 0, :]
         return variables.stats["centres"][index] + own
 
@@ -126,7 +129,7 @@ class BeTPolicy:
         Args:
           variables: of this policy.
           key: unused.
-          batch: obs [B, D], chunk [B, H, A], mask [B, H].
+          batch: obs [B], chunk [B, H, A], mask [B, H].
           hp: `gamma` and `offset_weight`.
 
         Returns:
@@ -140,27 +143,26 @@ class BeTPolicy:
         metrics = {"bc/focal": focal.mean(), "bc/offset_mse": error.mean(), "bc/bin_accuracy": hit}
         return Loss(focal + hp["offset_weight"] * error, jnp.zeros(()), metrics, variables.stats)
 
-    def base_distribution(self, variables: Variables, obs: Array) -> Any:
+    def base_distribution(self, variables: Variables, obs: Obs) -> Any:
         """w = {"bin": [...] int ~ p(.|s)}."""
         return distrax.Joint({"bin": distrax.Categorical(logits=self.logits(variables, obs))})
 
-    def transport(self, variables: Variables, obs: Array, w: PyTree) -> Array:
-        """The bin's centre and offset: [..., H, A] for obs [..., D] and w of `base_distribution`."""
+    def transport(self, variables: Variables, obs: Obs, w: PyTree) -> Array:
+        """The bin's centre and offset: [..., H, A] for obs [...] and w of `base_distribution`."""
         return self.decode(variables, obs, w["bin"])
 
 
-@register("policy", default_config, hparams=("gamma", "offset_weight"))
+@register("policy", BeTOptions, needs_prior="codes", needs_sampler=False)
 def build(
-    cfg: ConfigDict, spec: PolicySpec, *, prior: MakePrior | None = None, sampler: Sampler | None = None
+    options: BeTOptions, spec: PolicySpec, *, prior: MakePrior | None = None, sampler: Sampler | None = None
 ) -> BeTPolicy:
-    """A policy of bins and offsets; `prior` and `sampler` are accepted as by every policy and not used.
+    """A policy of bins and offsets; `sampler` is accepted as by every policy and not used.
 
     Raises:
-      ConfigError: an option cannot work.
+      ConfigError: the prior is neither N(0, I) nor one over as many codes as there are bins.
     """
-    check_range("policy.num_bins", cfg.num_bins, 1)
-    check_range("policy.gamma", cfg.gamma, 0.0)
-    check_range("policy.offset_weight", cfg.offset_weight, 0.0)
-    check_range("policy.kmeans_iterations", cfg.kmeans_iterations, 0)
-    network = make_backbone(cfg, spec.chunk_len, spec.action_dim * cfg.num_bins)
-    return BeTPolicy(spec, network, make_head(cfg, cfg.num_bins), cfg.num_bins, cfg.kmeans_iterations)
+    bins = chosen_prior(prior, ())
+    if bins is not None:
+        check_codes(bins, options.num_bins, f"{options.section}.num_bins")
+    network = make_backbone(options, spec, spec.action_dim * options.num_bins)
+    return BeTPolicy(spec, options, network, bins or make_head(options, spec, options.num_bins))

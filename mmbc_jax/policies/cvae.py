@@ -18,9 +18,9 @@ from typing import Any
 import distrax
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
-from mmbc_jax.core.config import check_range
+from mmbc_jax.core.observations import Obs
+from mmbc_jax.core.options import option
 from mmbc_jax.core.protocols import MakePrior, Sampler
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Batch, Key, Loss, PolicySpec, PyTree, Variables
@@ -28,22 +28,21 @@ from mmbc_jax.nn.backbone import make_backbone, make_chunk_encoder
 from mmbc_jax.ops.divergences import gaussian_kl
 from mmbc_jax.policies._latent import (
     GaussianLatentPolicy,
+    LatentOptions,
     active_units,
     check_continuous,
-    check_latent,
     diagonal_gaussian,
-    latent_config,
 )
 
 MIN_LOG_VARIANCE = -10.0
 
 
-def default_config() -> ConfigDict:
-    """Defaults.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CVAEOptions(LatentOptions):
+    """Options of the CVAE."""
 
-    `beta` weighs the KL. `zero_latent` True decodes z = 0 whatever the base draws.
-    """
-    return ConfigDict({**latent_config(), "beta": 0.01, "zero_latent": False})
+    beta: float = option(0.01, "weight of the KL", low=0.0, traced=True)
+    zero_latent: bool = option(False, "decode z = 0 whatever the base draws")
 
 
 def kl_divergence(posterior: distrax.Independent, prior: Any, z: Array) -> Array:
@@ -63,23 +62,19 @@ def kl_divergence(posterior: distrax.Independent, prior: Any, z: Array) -> Array
 
 @dataclasses.dataclass(frozen=True)
 class CVAEPolicy(GaussianLatentPolicy):
-    """KL-regularised latent policy; see `policies._latent` for the attributes it shares.
+    """KL-regularised latent policy; see `policies._latent` for its attributes."""
 
-    Attributes:
-      zero_latent: whether the transport decodes z = 0 in place of w.
-    """
+    options: CVAEOptions
 
-    zero_latent: bool = False
-
-    def posterior(self, variables: Variables, obs: Array, chunk: Array) -> distrax.Independent:
+    def posterior(self, variables: Variables, obs: Obs, chunk: Array) -> distrax.Independent:
         """q(z | obs, chunk) with log-variances above -10, by a softplus that leaves a gradient there."""
         mean, raw = jnp.split(self.encode(variables.params, obs, chunk), 2, -1)
         log_variance = MIN_LOG_VARIANCE + jax.nn.softplus(raw - MIN_LOG_VARIANCE)
         return diagonal_gaussian(mean, jnp.exp(0.5 * log_variance))
 
-    def transport(self, variables: Variables, obs: Array, w: PyTree) -> Array:
+    def transport(self, variables: Variables, obs: Obs, w: PyTree) -> Array:
         """The decoder at w [..., W], or at zero: chunk [..., H, A]."""
-        return super().transport(variables, obs, jnp.zeros_like(w) if self.zero_latent else w)
+        return super().transport(variables, obs, jnp.zeros_like(w) if self.options.zero_latent else w)
 
     def loss(self, variables: Variables, key: Key, batch: Batch, hp: dict[str, Array]) -> Loss:
         """The negative ELBO with the KL weighed by beta, per example [B].
@@ -87,7 +82,7 @@ class CVAEPolicy(GaussianLatentPolicy):
         Args:
           variables: of this policy.
           key: of the latent's sample.
-          batch: obs [B, D], chunk [B, H, A], mask [B, H].
+          batch: obs [B], chunk [B, H, A], mask [B, H].
           hp: `beta` [].
         """
         q = self.posterior(variables, batch.obs, batch.chunk)
@@ -102,25 +97,17 @@ class CVAEPolicy(GaussianLatentPolicy):
         return Loss(error + hp["beta"] * kl, jnp.zeros(()), metrics, variables.stats)
 
 
-@register("policy", default_config, hparams=("beta",))
+@register("policy", CVAEOptions, needs_prior="latent", needs_sampler=False)
 def build(
-    cfg: ConfigDict, spec: PolicySpec, *, prior: MakePrior, sampler: Sampler | None = None
+    options: CVAEOptions, spec: PolicySpec, *, prior: MakePrior, sampler: Sampler | None = None
 ) -> CVAEPolicy:
     """A CVAE policy; `sampler` has no part in it.
 
     Raises:
-      ConfigError: an option cannot work, or the prior is one over codes.
+      ConfigError: the prior is one over codes.
     """
-    check_latent(cfg)
-    check_range("policy.beta", cfg.beta, 0.0)
-    latent_prior = prior((cfg.latent_dim,))
+    latent_prior = prior((options.latent_dim,))
     check_continuous(latent_prior)
-    return CVAEPolicy(
-        spec,
-        make_backbone(cfg, *spec.chunk_shape),
-        make_chunk_encoder(cfg, 2 * cfg.latent_dim),
-        latent_prior,
-        cfg.latent_dim,
-        cfg.reconstruction,
-        cfg.zero_latent,
-    )
+    decoder = make_backbone(options, spec, spec.action_dim)
+    encoder = make_chunk_encoder(options, spec, 2 * options.latent_dim)
+    return CVAEPolicy(spec, options, decoder, encoder, latent_prior)

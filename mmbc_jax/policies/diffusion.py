@@ -22,42 +22,36 @@ import math
 
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
-from mmbc_jax.core.config import check_choice, check_range
-from mmbc_jax.core.errors import ConfigError
+from mmbc_jax.core.observations import Obs
+from mmbc_jax.core.options import option
 from mmbc_jax.core.protocols import Field, MakePrior, Sampler
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Batch, Key, Loss, PolicySpec, Variables
-from mmbc_jax.nn.backbone import make_backbone, network_config
-from mmbc_jax.policies._common import (
-    BoundField,
-    FieldPolicy,
-    check_base,
-    masked_mse,
-)
+from mmbc_jax.nn.backbone import make_backbone
+from mmbc_jax.policies._common import BoundField, FieldOptions, FieldPolicy, check_noise, masked_mse
 
 PREDICTIONS = ("noise", "data", "v")
 MIN_SIGMA = 1e-3  # below it the noise cannot be told from a chunk; samplers do not evaluate there
 
 
-def default_config() -> ConfigDict:
-    """Defaults.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DiffusionOptions(FieldOptions):
+    """Options of diffusion.
 
-    `train_steps`: number of noise levels t = 0, 1/K, .., (K-1)/K seen in training, 0 for all of [0, 1); a
-    sampler may use other times, the network interpolates. `clip`: bound of the estimated data in denoising,
-    0 for none. `skip`: the network learns what the answer for Gaussian data leaves.
+    `train_steps` levels are t = 0, 1/K, .., (K-1)/K; a sampler may use other times, the network interpolates.
     """
-    return ConfigDict(
-        {
-            **network_config(),
-            "skip": False,
-            "prediction": "v",
-            "train_steps": 20,
-            "min_alpha": 0.02,
-            "clip": 1.0,
-        }
-    )
+
+    prediction: str = option("v", "what the network regresses", choices=PREDICTIONS)
+    train_steps: int = option(20, "noise levels seen in training; 0 for all of [0, 1)", low=0)
+    min_alpha: float = option(0.02, "share of the data at the noisiest level", low=0.0, high=0.5)
+    clip: float = option(1.0, "bound of the estimated data in denoising; 0 for none", low=0.0)
+
+    def check(self) -> None:
+        """Raises ConfigError where options do not go together."""
+        super().check()
+        if self.prediction == "noise" and self.min_alpha < 1e-3:
+            raise self.error("min_alpha", f"at least 0.001 for {self.section}.prediction = 'noise'")
 
 
 def cosine_path(t: Array, min_alpha: float) -> tuple[Array, Array]:
@@ -85,23 +79,9 @@ def from_output(prediction: str, output: Array, x: Array, alpha: Array, sigma: A
 
 @dataclasses.dataclass(frozen=True)
 class DiffusionPolicy(FieldPolicy):
-    """Diffusion with any sampler; a prior other than N(0, I) needs a deterministic one.
+    """Diffusion with any sampler; a prior other than N(0, I) needs a deterministic one. Attributes: `FieldPolicy`."""
 
-    Attributes:
-      spec: sizes.
-      network: predicts `prediction`.
-      prior: distribution of x0.
-      sampler: from t=0 to t=1.
-      prediction: one of `PREDICTIONS`.
-      train_steps: noise levels in training; 0 for continuous times.
-      min_alpha: alpha at t=0.
-      clip: bound of the estimated data; 0 for none.
-    """
-
-    prediction: str
-    train_steps: int
-    min_alpha: float
-    clip: float
+    options: DiffusionOptions
 
     def loss(self, variables: Variables, key: Key, batch: Batch, hp: dict[str, Array]) -> Loss:
         """Mean squared error of the prediction at one noise level per example.
@@ -111,7 +91,7 @@ class DiffusionPolicy(FieldPolicy):
         Args:
           variables: of this policy.
           key: randomness of x0 and t.
-          batch: obs [B, D], chunk [B, H, A], mask [B, H].
+          batch: obs [B], chunk [B, H, A], mask [B, H].
           hp: unused; nothing here is traced.
 
         Returns:
@@ -121,62 +101,58 @@ class DiffusionPolicy(FieldPolicy):
         x1 = batch.chunk
         x0 = self.prior.distribution(variables.stats["prior"], batch.obs).sample(seed=key_noise)
         t = self.draw_times(key_time, x1.shape[:-2])
-        alpha, sigma = cosine_path(t[..., None, None], self.min_alpha)
+        alpha, sigma = cosine_path(t[..., None, None], self.options.min_alpha)
         x = alpha * x1 + sigma * x0
         output = self.predict(variables, batch.obs, self._coefficients)(x, t)
-        error = masked_mse(output, to_target(self.prediction, x1, x0, alpha, sigma), batch.mask)
+        error = masked_mse(output, to_target(self.options.prediction, x1, x0, alpha, sigma), batch.mask)
         return Loss(error, jnp.zeros(()), {"bc/diffusion_mse": error.mean()}, variables.stats)
 
     def _coefficients(self, t: Array) -> tuple[Array, Array, Array, Array]:
         """(alpha, sigma), and the coefficients of data and noise in what the network regresses."""
-        alpha, sigma = cosine_path(t, self.min_alpha)
+        alpha, sigma = cosine_path(t, self.options.min_alpha)
         one, zero = jnp.ones_like(t), jnp.zeros_like(t)
-        data, noise = {"noise": (zero, one), "data": (one, zero), "v": (sigma, -alpha)}[self.prediction]
+        data, noise = {"noise": (zero, one), "data": (one, zero), "v": (sigma, -alpha)}[
+            self.options.prediction
+        ]
         return alpha, sigma, data, noise
 
     def draw_times(self, key: Key, shape: tuple[int, ...]) -> Array:
         """Training times in [0, 1) of the given shape."""
-        if self.train_steps == 0:
+        if self.options.train_steps == 0:
             return jax.random.uniform(key, shape)
-        return jax.random.randint(key, shape, 0, self.train_steps) / self.train_steps
+        return jax.random.randint(key, shape, 0, self.options.train_steps) / self.options.train_steps
 
-    def field(self, variables: Variables, obs: Array) -> Field:
-        """The learned field for observations [..., D]; they are encoded once, here."""
+    def field(self, variables: Variables, obs: Obs) -> Field:
+        """The learned field for observations, which are encoded once, here."""
         predict = self.predict(variables, obs, self._coefficients)
-        rate = math.acos(self.min_alpha)  # -dp/dt
+        min_alpha, clip = self.options.min_alpha, self.options.clip
+        rate = math.acos(min_alpha)  # -dp/dt
 
         def denoise(x: Array, t: Array) -> tuple[Array, Array]:
-            alpha, sigma = cosine_path(t, self.min_alpha)
-            data, noise = from_output(self.prediction, predict(x, t), x, alpha, sigma)
-            if self.clip > 0.0:
-                data = jnp.clip(data, -self.clip, self.clip)
+            alpha, sigma = cosine_path(t, min_alpha)
+            data, noise = from_output(self.options.prediction, predict(x, t), x, alpha, sigma)
+            if clip > 0.0:
+                data = jnp.clip(data, -clip, clip)
                 noise = (x - alpha * data) / jnp.maximum(sigma, MIN_SIGMA)
             return data, noise
 
         def velocity(x: Array, t: Array) -> Array:
-            alpha, sigma = cosine_path(t, self.min_alpha)
+            alpha, sigma = cosine_path(t, min_alpha)
             data, noise = denoise(x, t)
             return rate * (sigma * data - alpha * noise)
 
-        return BoundField(velocity=velocity, denoise=denoise, path=lambda t: cosine_path(t, self.min_alpha))
+        return BoundField(velocity=velocity, denoise=denoise, path=lambda t: cosine_path(t, min_alpha))
 
 
-@register("policy", default_config)
-def build(cfg: ConfigDict, spec: PolicySpec, *, prior: MakePrior, sampler: Sampler) -> DiffusionPolicy:
+@register("policy", DiffusionOptions, needs_prior="fixed", needs_sampler=True)
+def build(
+    options: DiffusionOptions, spec: PolicySpec, *, prior: MakePrior, sampler: Sampler
+) -> DiffusionPolicy:
     """A diffusion policy.
 
     Raises:
-      ConfigError: an option cannot work, or the sampler is stochastic and the prior is not N(0, I).
+      ConfigError: the base is not fixed, or the sampler is stochastic and the prior is not N(0, I).
     """
-    check_choice("policy.prediction", cfg.prediction, PREDICTIONS)
-    check_range("policy.train_steps", cfg.train_steps, 0)
-    check_range("policy.clip", cfg.clip, 0.0)
-    check_range("policy.min_alpha", cfg.min_alpha, 0.0, 0.5)
-    if cfg.prediction == "noise" and cfg.min_alpha < 1e-3:
-        raise ConfigError("policy.min_alpha", cfg.min_alpha, "at least 0.001 for policy.prediction = 'noise'")
     base = prior(spec.chunk_shape)
-    check_base(base, sampler)
-    network = make_backbone(cfg, *spec.chunk_shape)
-    return DiffusionPolicy(
-        spec, network, base, sampler, cfg.prediction, cfg.train_steps, cfg.min_alpha, cfg.clip, skip=cfg.skip
-    )
+    check_noise(base, sampler)
+    return DiffusionPolicy(spec, options, make_backbone(options, spec, spec.action_dim), base, sampler)

@@ -23,40 +23,54 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
-from mmbc_jax.core.config import check_choice, check_range
 from mmbc_jax.core.errors import ConfigError
+from mmbc_jax.core.observations import Obs
+from mmbc_jax.core.options import option
 from mmbc_jax.core.protocols import Field, MakePrior, Sampler
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Batch, Key, Loss, PolicySpec, Variables
-from mmbc_jax.nn.backbone import make_backbone, network_config
+from mmbc_jax.nn.backbone import make_backbone
 from mmbc_jax.ops.divergences import joint_points, minibatch_ot_pairing
-from mmbc_jax.policies._common import FieldPolicy, check_base, masked_mse, straight, straight_field
+from mmbc_jax.policies._common import (
+    FieldOptions,
+    FieldPolicy,
+    check_noise,
+    masked_mse,
+    observed_vector,
+    straight,
+    straight_field,
+)
 
 TIMES = ("uniform", "beta", "logit_normal")
 COUPLINGS = ("independent", "ot")
 
 
-def default_config() -> ConfigDict:
-    """Defaults.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FlowOptions(FieldOptions):
+    """Options of flow matching."""
 
-    `times` is the density of t in training: `uniform`, `beta` with the two shapes `beta` (a > b leans towards
-    the data), or `logit_normal` with (mean, standard deviation) `logit_normal`. `coupling` is `independent` or
-    `ot`, with the traced `ot_obs_weight` as above. `skip`: the network learns what the answer for Gaussian data
-    leaves.
-    """
-    return ConfigDict(
-        {
-            **network_config(),
-            "skip": False,
-            "times": "uniform",
-            "beta": (1.5, 1.0),
-            "logit_normal": (0.0, 1.0),
-            "coupling": "independent",
-            "ot_obs_weight": 16.0,
-        }
+    times: str = option("uniform", "density of t in training", choices=TIMES)
+    beta: tuple[float, ...] = option(
+        (1.5, 1.0),
+        "shapes (a, b) of the Beta density; a > b leans towards the data",
+        length=2,
+        low=0.0,
+        open_low=True,
     )
+    logit_normal: tuple[float, ...] = option(
+        (0.0, 1.0), "mean and standard deviation of the logit of t", length=2
+    )
+    coupling: str = option("independent", "of noise and data within a batch", choices=COUPLINGS)
+    ot_obs_weight: float = option(
+        16.0, "of squared distances between observed vectors in the cost of coupling ot", low=0.0, traced=True
+    )
+
+    def check(self) -> None:
+        """Raises ConfigError where options do not go together."""
+        super().check()
+        if not self.logit_normal[1] > 0.0:
+            raise self.error("logit_normal", "a standard deviation above 0")
 
 
 def pair_noise(x0: Array, x1: Array, obs: Array, obs_weight: Array | float) -> Array:
@@ -65,7 +79,7 @@ def pair_noise(x0: Array, x1: Array, obs: Array, obs_weight: Array | float) -> A
     Args:
       x0: [B, H, A] noise, drawn with `obs`.
       x1: [B, H, A] data.
-      obs: [B, D].
+      obs: [B, D] observed vectors.
       obs_weight: >= 0.
 
     Returns:
@@ -77,28 +91,17 @@ def pair_noise(x0: Array, x1: Array, obs: Array, obs_weight: Array | float) -> A
 
 @dataclasses.dataclass(frozen=True)
 class FlowPolicy(FieldPolicy):
-    """Flow matching with any prior and any sampler.
+    """Flow matching with any fixed prior and any sampler; see `FieldPolicy` for the attributes."""
 
-    Attributes:
-      spec: sizes.
-      network: predicts the velocity.
-      prior: distribution of x0.
-      sampler: integrates the velocity from t=0 to t=1.
-      times: density of t in training, one of `TIMES`.
-      time_shape: the two parameters of that density; unused for `uniform`.
-      coupling: of noise and data, one of `COUPLINGS`.
-    """
-
-    times: str = "uniform"
-    time_shape: tuple[float, float] = (1.0, 1.0)
-    coupling: str = "independent"
+    options: FlowOptions
 
     def draw_times(self, key: Key, shape: tuple[int, ...]) -> Array:
         """Training times in [0, 1] of the given shape."""
-        if self.times == "beta":
-            return jax.random.beta(key, *self.time_shape, shape)
-        if self.times == "logit_normal":
-            mean, std = self.time_shape
+        if self.options.times == "beta":
+            a, b = self.options.beta
+            return jax.random.beta(key, a, b, shape)
+        if self.options.times == "logit_normal":
+            mean, std = self.options.logit_normal
             return jax.nn.sigmoid(mean + std * jax.random.normal(key, shape))
         return jax.random.uniform(key, shape)
 
@@ -110,7 +113,7 @@ class FlowPolicy(FieldPolicy):
         Args:
           variables: of this policy.
           key: randomness of x0 and t.
-          batch: obs [B, D], chunk [B, H, A], mask [B, H].
+          batch: obs [B], chunk [B, H, A], mask [B, H].
           hp: `ot_obs_weight` where the coupling is `ot`.
 
         Returns:
@@ -119,8 +122,8 @@ class FlowPolicy(FieldPolicy):
         key_noise, key_time = jax.random.split(key)
         x1 = batch.chunk
         x0 = self.prior.distribution(variables.stats["prior"], batch.obs).sample(seed=key_noise)
-        if self.coupling == "ot":
-            x0 = pair_noise(x0, x1, batch.obs, hp["ot_obs_weight"])
+        if self.options.coupling == "ot":
+            x0 = pair_noise(x0, x1, observed_vector(self.spec, batch.obs), hp["ot_obs_weight"])
         t = self.draw_times(key_time, x1.shape[:-2])
         weight = t[..., None, None]
         x = weight * x1 + (1.0 - weight) * x0
@@ -128,28 +131,25 @@ class FlowPolicy(FieldPolicy):
         error = masked_mse(velocity, x1 - x0, batch.mask)
         return Loss(error, jnp.zeros(()), {"bc/flow_mse": error.mean()}, variables.stats)
 
-    def field(self, variables: Variables, obs: Array) -> Field:
-        """The learned field for observations [..., D]; they are encoded once, here."""
+    def field(self, variables: Variables, obs: Obs) -> Field:
+        """The learned field for observations, which are encoded once, here."""
         return straight_field(self.predict(variables, obs, straight))
 
 
-@register("policy", default_config, hparams=("ot_obs_weight",))
-def build(cfg: ConfigDict, spec: PolicySpec, *, prior: MakePrior, sampler: Sampler) -> FlowPolicy:
+@register("policy", FlowOptions, needs_prior="fixed", needs_sampler=True)
+def build(options: FlowOptions, spec: PolicySpec, *, prior: MakePrior, sampler: Sampler) -> FlowPolicy:
     """A flow-matching policy.
 
     Raises:
-      ConfigError: an option cannot work, or the sampler is stochastic and the prior is not N(0, I).
+      ConfigError: the base is not fixed, the sampler is stochastic and the prior is not N(0, I), or observations
+        are to be compared and hold only images.
     """
-    check_choice("policy.times", cfg.times, TIMES)
-    check_choice("policy.coupling", cfg.coupling, COUPLINGS)
-    check_range("policy.ot_obs_weight", cfg.ot_obs_weight, 0.0)
-    shapes = {"uniform": (1.0, 1.0), "beta": tuple(cfg.beta), "logit_normal": tuple(cfg.logit_normal)}
-    for name in ("beta", "logit_normal"):
-        if len(shapes[name]) != 2:
-            raise ConfigError(f"policy.{name}", shapes[name], "two numbers")
-    check_range("policy.beta", min(shapes["beta"]), 0.0, open_low=True)
-    check_range("policy.logit_normal", shapes["logit_normal"][1], 0.0, open_low=True)
+    if options.coupling == "ot" and options.ot_obs_weight > 0.0 and not spec.obs.size:
+        raise ConfigError(
+            "env.observe",
+            "image",
+            f"state or both, or {options.section}.ot_obs_weight = 0: the coupling compares observed vectors",
+        )
     base = prior(spec.chunk_shape)
-    check_base(base, sampler)
-    network = make_backbone(cfg, *spec.chunk_shape)
-    return FlowPolicy(spec, network, base, sampler, cfg.times, shapes[cfg.times], cfg.coupling, skip=cfg.skip)
+    check_noise(base, sampler)
+    return FlowPolicy(spec, options, make_backbone(options, spec, spec.action_dim), base, sampler)

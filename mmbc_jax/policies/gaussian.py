@@ -15,21 +15,21 @@ from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
-from ml_collections import ConfigDict
 
+from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.protocols import MakePrior, Sampler
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Batch, Key, Loss, PolicySpec, PyTree, Variables
-from mmbc_jax.nn.backbone import bind, init_backbone, make_backbone, network_config
-from mmbc_jax.policies._gaussian import bounded_log_std, check_std, masked_log_prob, raw_of_std
+from mmbc_jax.nn.backbone import bind, init_backbone, make_backbone
+from mmbc_jax.policies._gaussian import DensityOptions, bounded_log_std, masked_log_prob, raw_of_std
 from mmbc_jax.priors.normal import gaussian_noise
 
 INITIAL_STD = 0.5  # about that of a uniform action, 1 / sqrt(3)
 
 
-def default_config() -> ConfigDict:
-    """Defaults; `min_std` and `max_std` bound sigma in normalised units."""
-    return ConfigDict({**network_config(), "min_std": 0.01, "max_std": 1.0})
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GaussianOptions(DensityOptions):
+    """The network and the bounds of sigma."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,26 +37,24 @@ class GaussianPolicy:
     """chunk = mu(s) + sigma(s) w with w ~ N(0, I).
 
     Attributes:
-      spec: sizes.
+      spec: sizes and observations.
+      options: of the policy.
       network: from the observation to [..., H, 2 A], the mean beside the raw standard deviation.
-      min_std: lower bound of sigma.
-      max_std: upper bound of sigma.
     """
 
     spec: PolicySpec
+    options: GaussianOptions
     network: nn.Module
-    min_std: float
-    max_std: float
 
     def init(self, key: Key, sample_batch: Batch) -> Variables:
         """Parameters of the network."""
-        return Variables(init_backbone(self.network, key, jnp.zeros((1, self.spec.obs_dim))))
+        return Variables(init_backbone(self.network, key, self.spec.obs.dummy(1)))
 
-    def mean_and_log_std(self, variables: Variables, obs: Array) -> tuple[Array, Array]:
-        """(mu, log sigma), each [..., H, A], for obs [..., D]."""
+    def mean_and_log_std(self, variables: Variables, obs: Obs) -> tuple[Array, Array]:
+        """(mu, log sigma), each [..., H, A], for obs [...]."""
         mean, raw = jnp.split(bind(self.network, variables.params, obs)(), 2, -1)
-        start = raw_of_std(INITIAL_STD, self.min_std, self.max_std)
-        return mean, bounded_log_std(raw + start, self.min_std, self.max_std)
+        bounds = (self.options.min_std, self.options.max_std)
+        return mean, bounded_log_std(raw + raw_of_std(INITIAL_STD, *bounds), *bounds)
 
     def loss(self, variables: Variables, key: Key, batch: Batch, hp: dict[str, Array]) -> Loss:
         """Negative log-likelihood per example [B] in nats per chunk; `key` and `hp` are not used."""
@@ -65,29 +63,27 @@ class GaussianPolicy:
         metrics = {"bc/nll": nll.mean(), "bc/std": jnp.exp(log_std).mean()}
         return Loss(nll, jnp.zeros(()), metrics, variables.stats)
 
-    def base_distribution(self, variables: Variables, obs: Array) -> Any:
+    def base_distribution(self, variables: Variables, obs: Obs) -> Any:
         """N(0, I) on w [..., H, A]."""
-        return gaussian_noise(obs, self.spec.chunk_shape)
+        return gaussian_noise(self.spec.obs.batch_shape(obs), self.spec.chunk_shape)
 
-    def transport(self, variables: Variables, obs: Array, w: PyTree) -> Array:
-        """mu(s) + sigma(s) w: [..., H, A] for obs [..., D] and w [..., H, A]."""
+    def transport(self, variables: Variables, obs: Obs, w: PyTree) -> Array:
+        """mu(s) + sigma(s) w: [..., H, A] for obs [...] and w [..., H, A]."""
         mean, log_std = self.mean_and_log_std(variables, obs)
         return mean + jnp.exp(log_std) * w
 
-    def log_prob(self, variables: Variables, obs: Array, chunk: Array) -> Array:
-        """[...] log p(chunk | obs) for obs [..., D] and chunk [..., H, A]."""
+    def log_prob(self, variables: Variables, obs: Obs, chunk: Array) -> Array:
+        """[...] log p(chunk | obs) for obs [...] and chunk [..., H, A]."""
         return masked_log_prob(chunk, *self.mean_and_log_std(variables, obs))
 
 
-@register("policy", default_config)
+@register("policy", GaussianOptions, needs_prior="none", needs_sampler=False)
 def build(
-    cfg: ConfigDict, spec: PolicySpec, *, prior: MakePrior | None = None, sampler: Sampler | None = None
+    options: GaussianOptions,
+    spec: PolicySpec,
+    *,
+    prior: MakePrior | None = None,
+    sampler: Sampler | None = None,
 ) -> GaussianPolicy:
-    """A Gaussian policy; `prior` and `sampler` are accepted as by every policy and have no part in it.
-
-    Raises:
-      ConfigError: an option cannot work.
-    """
-    check_std(cfg)
-    network = make_backbone(cfg, spec.chunk_len, 2 * spec.action_dim)
-    return GaussianPolicy(spec, network, cfg.min_std, cfg.max_std)
+    """A Gaussian policy; `prior` and `sampler` are accepted as by every policy and have no part in it."""
+    return GaussianPolicy(spec, options, make_backbone(options, spec, 2 * spec.action_dim))

@@ -36,40 +36,44 @@ import distrax
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from ml_collections import ConfigDict
 
-from mmbc_jax.core.config import check_range
-from mmbc_jax.core.errors import ConfigError
+from mmbc_jax.core.observations import Obs
+from mmbc_jax.core.options import option
 from mmbc_jax.core.protocols import MakePrior, Sampler
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Batch, Key, Loss, PolicySpec, PyTree, Variables
-from mmbc_jax.nn.backbone import make_chunk_encoder, network_config
+from mmbc_jax.nn.backbone import NetworkOptions, make_chunk_encoder, observe
 from mmbc_jax.priors.normal import gaussian_noise
 
 BOX = 1.1  # a tenth beyond the actions, so that the wells at the bounds have a wall on either side
 
 
-def default_config() -> ConfigDict:
-    """Defaults.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class IBCOptions(NetworkOptions):
+    """Options of the energy and of its sampler, see above."""
 
-    `negatives` per example, an even number; `refine_steps` of half of them, 0 for none. Traced:
-    `min_perturbation` and `max_perturbation`, standard deviations in normalised units. The others belong to
-    the sampler, see above.
-    """
-    return ConfigDict(
-        {
-            **network_config(),
-            "negatives": 64,
-            "refine_steps": 10,
-            "min_perturbation": 0.05,
-            "max_perturbation": 1.0,
-            "steps": 25,
-            "first_step": 0.1,
-            "last_step": 3e-4,
-            "max_move": 0.2,
-            "temperature": 1.0,
-        }
+    negatives: int = option(64, "per example, an even number", low=2)
+    refine_steps: int = option(10, "of the perturbed half of them; 0 for none", low=0)
+    min_perturbation: float = option(
+        0.05, "smallest standard deviation, in normalised units", low=0.0, open_low=True, traced=True
     )
+    max_perturbation: float = option(1.0, "largest standard deviation", traced=True)
+    steps: int = option(25, "of the sampler", low=1)
+    first_step: float = option(0.1, "first eta of the sampler")
+    last_step: float = option(3e-4, "last eta of the sampler", low=0.0, open_low=True)
+    max_move: float = option(
+        0.2, "bound of the gradient part of a step, per coordinate", low=0.0, open_low=True
+    )
+    temperature: float = option(1.0, "T; 0 descends the energy without noise", low=0.0)
+
+    def check(self) -> None:
+        """Raises ConfigError where options do not go together."""
+        super().check()
+        if self.negatives % 2:
+            raise self.error("negatives", "an even number: half uniform, half perturbed")
+        for low, high in (("min_perturbation", "max_perturbation"), ("last_step", "first_step")):
+            if not getattr(self, high) >= getattr(self, low):
+                raise self.error(high, f"at least {self.section}.{low} = {getattr(self, low)}")
 
 
 def info_nce(energy: Array) -> Array:
@@ -82,62 +86,56 @@ class IBCPolicy:
     """An energy and its Langevin sampler.
 
     Attributes:
-      spec: sizes.
+      spec: sizes and observations.
+      options: of the policy; N is `negatives`.
       network: from (chunk, observation) to the energy [..., 1].
-      negatives: N.
-      refine_steps: of the perturbed negatives.
-      steps: of the sampler.
-      first_step: its first eta.
-      last_step: its last eta.
-      max_move: bound of the gradient part of a step, per coordinate.
-      temperature: T; 0 descends the energy without noise.
     """
 
     spec: PolicySpec
+    options: IBCOptions
     network: nn.Module
-    negatives: int
-    refine_steps: int
-    steps: int
-    first_step: float
-    last_step: float
-    max_move: float
-    temperature: float
 
     def init(self, key: Key, sample_batch: Batch) -> Variables:
         """Parameters of the network."""
-        chunk, obs = jnp.zeros((1, *self.spec.chunk_shape)), jnp.zeros((1, self.spec.obs_dim))
+        chunk, obs = jnp.zeros((1, *self.spec.chunk_shape)), self.spec.obs.dummy(1)
         return Variables(self.network.init(key, chunk, obs)["params"])
 
-    def energy(self, variables: Variables, obs: Array, chunk: Array) -> Array:
-        """E(s, chunk): [...] for obs [..., D] and chunk [..., H, A] with the same leading axes."""
-        return jnp.asarray(self.network.apply({"params": variables.params}, chunk, obs))[..., 0]
+    def energy(self, variables: Variables, features: Array, chunk: Array) -> Array:
+        """E(s, chunk): [...] for features [..., F] of observations and chunk [..., H, A], of equal leading axes."""
+        network: Any = self.network
+        found = network.apply({"params": variables.params}, chunk, features, method=network.read)
+        return jnp.asarray(found)[..., 0]
 
-    def candidates(self, variables: Variables, key: Key, batch: Batch, hp: dict[str, Array]) -> Array:
+    def candidates(
+        self, variables: Variables, features: Array, key: Key, batch: Batch, hp: dict[str, Array]
+    ) -> Array:
         """[1 + N, B, H, A]: the demonstrated chunks and their negatives, in the box; constants."""
         key_uniform, key_scale, key_noise, key_path = jax.random.split(key, 4)
-        chunk, half = batch.chunk, self.negatives // 2
+        chunk, half, refine_steps = batch.chunk, self.options.negatives // 2, self.options.refine_steps
         uniform = jax.random.uniform(key_uniform, (half, *chunk.shape), minval=-BOX, maxval=BOX)
         low, high = jnp.log(hp["min_perturbation"]), jnp.log(hp["max_perturbation"])
         share = jax.random.uniform(key_scale, (half, chunk.shape[0], 1, 1))
         noise = jnp.exp(low + share * (high - low)) * jax.random.normal(key_noise, uniform.shape)
         near = jnp.clip(chunk + noise, -BOX, BOX)
-        if self.refine_steps:
-            path = jax.random.normal(key_path, (self.refine_steps, *near.shape))
-            obs = jnp.broadcast_to(batch.obs, (half, *batch.obs.shape))
-            near = jax.lax.stop_gradient(self.langevin(variables, obs, near, path))
+        if refine_steps:
+            path = jax.random.normal(key_path, (refine_steps, *near.shape))
+            features = jnp.broadcast_to(features, (half, *features.shape))
+            near = jax.lax.stop_gradient(self.langevin(variables, features, near, path))
         negatives = jnp.where(batch.mask[..., None] > 0, jnp.concatenate([uniform, near]), chunk)
         return jnp.concatenate([chunk[None], negatives])
 
-    def langevin(self, variables: Variables, obs: Array, x: Array, path: Array) -> Array:
-        """The dynamics above from x [..., H, A] along path [n, ..., H, A], for obs [..., D]."""
-        slope = jax.grad(lambda x: self.energy(variables, obs, x).sum())
+    def langevin(self, variables: Variables, features: Array, x: Array, path: Array) -> Array:
+        """The dynamics above from x [..., H, A] along path [n, ..., H, A], for features [..., F] of observations."""
+        slope = jax.grad(lambda x: self.energy(variables, features, x).sum())
+        bound, heat = self.options.max_move, self.options.temperature
+        etas = jnp.geomspace(self.options.first_step, self.options.last_step, len(path))
 
         def step(x: Array, item: tuple[Array, Array]) -> tuple[Array, None]:
             eta, noise = item
-            move = self.max_move * jnp.tanh(eta * slope(x) / self.max_move)
-            return jnp.clip(x - move + jnp.sqrt(2.0 * self.temperature * eta) * noise, -BOX, BOX), None
+            move = bound * jnp.tanh(eta * slope(x) / bound)
+            return jnp.clip(x - move + jnp.sqrt(2.0 * heat * eta) * noise, -BOX, BOX), None
 
-        return jax.lax.scan(step, x, (jnp.geomspace(self.first_step, self.last_step, len(path)), path))[0]
+        return jax.lax.scan(step, x, (etas, path))[0]
 
     def loss(self, variables: Variables, key: Key, batch: Batch, hp: dict[str, Array]) -> Loss:
         """InfoNCE per example.
@@ -145,60 +143,39 @@ class IBCPolicy:
         Args:
           variables: of this policy.
           key: draws the negatives.
-          batch: obs [B, D], chunk [B, H, A], mask [B, H].
+          batch: obs [B], chunk [B, H, A], mask [B, H].
           hp: `min_perturbation` and `max_perturbation`.
 
         Returns:
           per_example [B], 0 where nothing was recorded.
         """
-        candidates = self.candidates(variables, key, batch, hp)
-        obs = jnp.broadcast_to(batch.obs, (len(candidates), *batch.obs.shape))
-        energy = self.energy(variables, obs, candidates)
+        features = observe(self.network, variables.params, batch.obs)
+        candidates = self.candidates(variables, features, key, batch, hp)
+        energy = self.energy(
+            variables, jnp.broadcast_to(features, (len(candidates), *features.shape)), candidates
+        )
         nce = info_nce(energy) * (batch.mask.sum(-1) > 0)
         hit = (jnp.argmin(energy, 0) == 0).mean()
         metrics = {"bc/info_nce": nce.mean(), "bc/positive_first": hit}
         return Loss(nce, jnp.zeros(()), metrics, variables.stats)
 
-    def base_distribution(self, variables: Variables, obs: Array) -> Any:
+    def base_distribution(self, variables: Variables, obs: Obs) -> Any:
         """w = {"x0": [..., H, A] uniform in [-1, 1], "path": [..., steps, H, A] ~ N(0, I)}."""
-        one = jnp.ones((*obs.shape[:-1], *self.spec.chunk_shape))
+        batch, event = self.spec.obs.batch_shape(obs), self.spec.chunk_shape
+        one = jnp.ones((*batch, *event))
         x0 = distrax.Independent(distrax.Uniform(-one, one), 2)
-        path = gaussian_noise(obs, (self.steps, *self.spec.chunk_shape))
+        path = gaussian_noise(batch, (self.options.steps, *event))
         return distrax.Joint({"path": path, "x0": x0})
 
-    def transport(self, variables: Variables, obs: Array, w: PyTree) -> Array:
-        """Chunk [..., H, A] at the end of the dynamics, for obs [..., D] and w of `base_distribution`."""
-        return self.langevin(variables, obs, w["x0"], jnp.moveaxis(w["path"], -3, 0))
+    def transport(self, variables: Variables, obs: Obs, w: PyTree) -> Array:
+        """Chunk [..., H, A] at the end of the dynamics, for obs [...] and w of `base_distribution`."""
+        features = observe(self.network, variables.params, obs)
+        return self.langevin(variables, features, w["x0"], jnp.moveaxis(w["path"], -3, 0))
 
 
-@register("policy", default_config, hparams=("min_perturbation", "max_perturbation"))
+@register("policy", IBCOptions, needs_prior="none", needs_sampler=False)
 def build(
-    cfg: ConfigDict, spec: PolicySpec, *, prior: MakePrior | None = None, sampler: Sampler | None = None
+    options: IBCOptions, spec: PolicySpec, *, prior: MakePrior | None = None, sampler: Sampler | None = None
 ) -> IBCPolicy:
-    """An energy-based policy; `prior` and `sampler` are accepted as by every policy and have no part in it.
-
-    Raises:
-      ConfigError: an option cannot work.
-    """
-    check_range("policy.negatives", cfg.negatives, 2)
-    if cfg.negatives % 2:
-        raise ConfigError("policy.negatives", cfg.negatives, "an even number: half uniform, half perturbed")
-    check_range("policy.refine_steps", cfg.refine_steps, 0)
-    check_range("policy.min_perturbation", cfg.min_perturbation, 0.0, open_low=True)
-    check_range("policy.max_perturbation", cfg.max_perturbation, cfg.min_perturbation)
-    check_range("policy.steps", cfg.steps, 1)
-    check_range("policy.last_step", cfg.last_step, 0.0, open_low=True)
-    check_range("policy.first_step", cfg.first_step, cfg.last_step)
-    check_range("policy.max_move", cfg.max_move, 0.0, open_low=True)
-    check_range("policy.temperature", cfg.temperature, 0.0)
-    return IBCPolicy(
-        spec,
-        make_chunk_encoder(cfg, 1),
-        cfg.negatives,
-        cfg.refine_steps,
-        cfg.steps,
-        cfg.first_step,
-        cfg.last_step,
-        cfg.max_move,
-        cfg.temperature,
-    )
+    """An energy-based policy; `prior` and `sampler` are accepted as by every policy and have no part in it."""
+    return IBCPolicy(spec, options, make_chunk_encoder(options, spec, 1))

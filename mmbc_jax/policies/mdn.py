@@ -26,35 +26,26 @@ import distrax
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from ml_collections import ConfigDict
 
-from mmbc_jax.core.config import check_range
+from mmbc_jax.core.observations import Obs
+from mmbc_jax.core.options import option
 from mmbc_jax.core.protocols import MakePrior, Sampler
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Batch, Key, Loss, PolicySpec, PyTree, Variables
-from mmbc_jax.nn.backbone import Head, bind, init_backbone, make_backbone, make_head, network_config
+from mmbc_jax.nn.backbone import Head, bind, init_backbone, make_backbone, make_head
 from mmbc_jax.ops.kmeans import kmeans
-from mmbc_jax.policies._gaussian import bounded_log_std, check_std, masked_log_prob, raw_of_std
+from mmbc_jax.policies._gaussian import DensityOptions, bounded_log_std, masked_log_prob, raw_of_std
 from mmbc_jax.priors.normal import gaussian_noise
 
 
-def default_config() -> ConfigDict:
-    """Defaults.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MDNOptions(DensityOptions):
+    """Options of the mixture; `hidden` is also that of the network of the mixing weights, whatever the backbone."""
 
-    `entropy` and `load_balance` weigh the two regularisers and are traced; `hidden` is also that of the
-    network of the mixing weights, whatever the backbone; `min_std` and `max_std` bound sigma.
-    """
-    return ConfigDict(
-        {
-            **network_config(),
-            "num_components": 16,
-            "min_std": 0.01,
-            "max_std": 1.0,
-            "entropy": 0.05,
-            "load_balance": 0.2,
-            "kmeans_iterations": 10,
-        }
-    )
+    num_components: int = option(16, "K", low=1)
+    entropy: float = option(0.05, "weight of the mixing weights' entropy", low=0.0, traced=True)
+    load_balance: float = option(0.2, "weight of the balance of the components' load", low=0.0, traced=True)
+    kmeans_iterations: int = option(10, "of the initialisation", low=0)
 
 
 class Mixture(NamedTuple):
@@ -81,22 +72,16 @@ class MDNPolicy:
     """A mixture of K Gaussians on the chunk.
 
     Attributes:
-      spec: sizes.
+      spec: sizes and observations.
+      options: of the policy; K is `num_components`.
       network: from the observation to [..., H, 2 A K], means and raw standard deviations.
       gate: from the observation to the K logits of pi.
-      num_components: K.
-      min_std: lower bound of sigma.
-      max_std: upper bound of sigma.
-      kmeans_iterations: of the initialisation.
     """
 
     spec: PolicySpec
+    options: MDNOptions
     network: nn.Module
     gate: Head
-    num_components: int
-    min_std: float
-    max_std: float
-    kmeans_iterations: int
 
     def init(self, key: Key, sample_batch: Batch) -> Variables:
         """Parameters of both networks, centres and spread from the chunks of `sample_batch`.
@@ -104,34 +89,35 @@ class MDNPolicy:
         Actions past an episode's end take part as they are stored (the last one repeated).
         """
         key_network, key_gate, key_seed = jax.random.split(key, 3)
-        obs = jnp.zeros((1, self.spec.obs_dim))
-        chunks = sample_batch.chunk
+        obs, options, chunks = self.spec.obs.dummy(1), self.options, sample_batch.chunk
+        count, low = options.num_components, options.min_std
         flat = chunks.reshape(chunks.shape[0], -1)
-        centres, nearest = kmeans(key_seed, flat, self.num_components, self.kmeans_iterations)
+        centres, nearest = kmeans(key_seed, flat, count, options.kmeans_iterations)
         spread = jnp.sqrt(jnp.square(flat - centres[nearest]).mean())
         params = {
             "network": init_backbone(self.network, key_network, obs),
             "gate": self.gate.init(key_gate, obs)["params"],
-            "centres": centres.reshape(self.num_components, *self.spec.chunk_shape),
-            "raw_std": raw_of_std(jnp.maximum(spread, self.min_std), self.min_std, self.max_std),
+            "centres": centres.reshape(count, *self.spec.chunk_shape),
+            "raw_std": raw_of_std(jnp.maximum(spread, low), low, options.max_std),
         }
         return Variables(params)
 
-    def log_weights(self, variables: Variables, obs: Array) -> Array:
-        """[..., K] log pi(s) for obs [..., D]."""
+    def log_weights(self, variables: Variables, obs: Obs) -> Array:
+        """[..., K] log pi(s) for obs [...]."""
         logits = jnp.asarray(self.gate.apply({"params": variables.params["gate"]}, obs))
         return jax.nn.log_softmax(logits)
 
-    def components(self, variables: Variables, obs: Array) -> tuple[Array, Array]:
-        """(mu, log sigma), each [..., K, H, A], for obs [..., D]."""
-        params = variables.params
+    def components(self, variables: Variables, obs: Obs) -> tuple[Array, Array]:
+        """(mu, log sigma), each [..., K, H, A], for obs [...]."""
+        params, options = variables.params, self.options
         output = bind(self.network, params["network"], obs)()
-        parts = output.reshape(*output.shape[:-1], 2, self.num_components, self.spec.action_dim)
+        parts = output.reshape(*output.shape[:-1], 2, options.num_components, self.spec.action_dim)
         mean, raw = jnp.moveaxis(parts, (-3, -2), (0, -3))
-        return params["centres"] + mean, bounded_log_std(raw + params["raw_std"], self.min_std, self.max_std)
+        log_std = bounded_log_std(raw + params["raw_std"], options.min_std, options.max_std)
+        return params["centres"] + mean, log_std
 
-    def mixture(self, variables: Variables, obs: Array) -> Mixture:
-        """The mixture for obs [..., D]."""
+    def mixture(self, variables: Variables, obs: Obs) -> Mixture:
+        """The mixture for obs [...]."""
         return Mixture(self.log_weights(variables, obs), *self.components(variables, obs))
 
     def loss(self, variables: Variables, key: Key, batch: Batch, hp: dict[str, Array]) -> Loss:
@@ -140,7 +126,7 @@ class MDNPolicy:
         Args:
           variables: of this policy.
           key: unused.
-          batch: obs [B, D], chunk [B, H, A], mask [B, H].
+          batch: obs [B], chunk [B, H, A], mask [B, H].
           hp: `entropy` and `load_balance`.
 
         Returns:
@@ -155,21 +141,22 @@ class MDNPolicy:
         per_example = nll - hp["entropy"] * entropy
         return Loss(per_example, hp["load_balance"] * balance, metrics, variables.stats)
 
-    def base_distribution(self, variables: Variables, obs: Array) -> Any:
+    def base_distribution(self, variables: Variables, obs: Obs) -> Any:
         """w = {"component": [...] int ~ pi(s), "noise": [..., H, A] ~ N(0, I)}."""
         component = distrax.Categorical(logits=self.log_weights(variables, obs))
-        return distrax.Joint({"component": component, "noise": gaussian_noise(obs, self.spec.chunk_shape)})
+        noise = gaussian_noise(self.spec.obs.batch_shape(obs), self.spec.chunk_shape)
+        return distrax.Joint({"component": component, "noise": noise})
 
-    def transport(self, variables: Variables, obs: Array, w: PyTree) -> Array:
-        """mu_k(s) + sigma_k(s) noise: [..., H, A] for obs [..., D] and w of `base_distribution`."""
+    def transport(self, variables: Variables, obs: Obs, w: PyTree) -> Array:
+        """mu_k(s) + sigma_k(s) noise: [..., H, A] for obs [...] and w of `base_distribution`."""
         index = w["component"][..., None, None, None]
         mean, log_std = (
             jnp.take_along_axis(x, index, -3)[..., 0, :, :] for x in self.components(variables, obs)
         )
         return mean + jnp.exp(log_std) * w["noise"]
 
-    def log_prob(self, variables: Variables, obs: Array, chunk: Array) -> Array:
-        """[...] log p(chunk | obs) for obs [..., D] and chunk [..., H, A]."""
+    def log_prob(self, variables: Variables, obs: Obs, chunk: Array) -> Array:
+        """[...] log p(chunk | obs) for obs [...] and chunk [..., H, A]."""
         return jax.nn.logsumexp(self.mixture(variables, obs).joint(chunk), -1)
 
 
@@ -180,27 +167,10 @@ def balance_kl(responsibilities: Array) -> Array:
     return math.log(mean.shape[-1]) + (mean * jnp.log(jnp.maximum(mean, 1e-12))).sum()
 
 
-@register("policy", default_config, hparams=("entropy", "load_balance"))
+@register("policy", MDNOptions, needs_prior="none", needs_sampler=False)
 def build(
-    cfg: ConfigDict, spec: PolicySpec, *, prior: MakePrior | None = None, sampler: Sampler | None = None
+    options: MDNOptions, spec: PolicySpec, *, prior: MakePrior | None = None, sampler: Sampler | None = None
 ) -> MDNPolicy:
-    """A mixture density network; `prior` and `sampler` are accepted as by every policy and have no part in it.
-
-    Raises:
-      ConfigError: an option cannot work.
-    """
-    check_range("policy.num_components", cfg.num_components, 1)
-    check_range("policy.entropy", cfg.entropy, 0.0)
-    check_range("policy.load_balance", cfg.load_balance, 0.0)
-    check_range("policy.kmeans_iterations", cfg.kmeans_iterations, 0)
-    check_std(cfg)
-    network = make_backbone(cfg, spec.chunk_len, 2 * spec.action_dim * cfg.num_components)
-    return MDNPolicy(
-        spec,
-        network,
-        make_head(cfg, cfg.num_components),
-        cfg.num_components,
-        cfg.min_std,
-        cfg.max_std,
-        cfg.kmeans_iterations,
-    )
+    """A mixture density network; `prior` and `sampler` are accepted as by every policy and have no part in it."""
+    network = make_backbone(options, spec, 2 * spec.action_dim * options.num_components)
+    return MDNPolicy(spec, options, network, make_head(options, spec, options.num_components))

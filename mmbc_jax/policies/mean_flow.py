@@ -37,14 +37,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from ml_collections import ConfigDict
 
-from mmbc_jax.core.config import check_range
-from mmbc_jax.core.errors import ConfigError
+from mmbc_jax.core.observations import Obs
+from mmbc_jax.core.options import option
 from mmbc_jax.core.protocols import MakePrior, Prior, Sampler
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Batch, Key, Loss, PolicySpec, PyTree, Variables
-from mmbc_jax.nn.backbone import bind, init_backbone, make_backbone, network_config
+from mmbc_jax.nn.backbone import NetworkOptions, bind_features, init_backbone, make_backbone, observe
 from mmbc_jax.nn.embedding import MAX_TIME_FREQUENCY, time_embedding
 from mmbc_jax.policies._common import check_fixed, masked_mse
 
@@ -53,22 +52,26 @@ END = 1.1  # of the division by the time left, a tenth past the data so that it 
 MAX_FREQUENCY = 4.0  # rad per unit of generation time
 
 
-def default_config() -> ConfigDict:
-    """Defaults.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MeanFlowOptions(NetworkOptions):
+    """Options of mean flow."""
 
-    `steps` of the sampler. Traced: `interval_fraction`, the share of examples with e > t (the others are flow
-    matching), and `adaptive`, the power p. `logit_normal`: mean and standard deviation of the logit of both
-    times before they are ordered.
-    """
-    return ConfigDict(
-        {
-            **network_config(),
-            "steps": 1,
-            "interval_fraction": 0.5,
-            "adaptive": 0.0,
-            "logit_normal": (0.0, 1.0),
-        }
+    steps: int = option(1, "equal steps in sampling", low=1, high=16)
+    interval_fraction: float = option(
+        0.5, "share of examples with e > t; the others are flow matching", low=0.0, high=1.0, traced=True
     )
+    adaptive: float = option(0.0, "power p of the loss", low=0.0, high=1.0, traced=True)
+    logit_normal: tuple[float, ...] = option(
+        (0.0, 1.0),
+        "mean and standard deviation of the logit of both times, before they are ordered",
+        length=2,
+    )
+
+    def check(self) -> None:
+        """Raises ConfigError where options do not go together."""
+        super().check()
+        if not self.logit_normal[1] > 0.0:
+            raise self.error("logit_normal", "a standard deviation above 0")
 
 
 def mean_velocity_target(
@@ -105,40 +108,42 @@ class MeanFlowPolicy:
     """Average velocities with any fixed continuous prior.
 
     Attributes:
-      spec: sizes.
+      spec: sizes and observations.
+      options: of the policy; `time_dim` is the size of the features of each of the two times.
       network: predicts the end point y from x; both times are further conditions.
       prior: distribution of x0.
-      steps: in sampling.
-      time_dim: size of the features of each of the two times.
-      logit_normal: (mean, standard deviation) of the logit of the training times.
     """
 
     spec: PolicySpec
+    options: MeanFlowOptions
     network: nn.Module
     prior: Prior
-    steps: int
-    time_dim: int
-    logit_normal: tuple[float, float]
 
     def init(self, key: Key, sample_batch: Batch) -> Variables:
         """Parameters of the network; those of the prior are statistics, as the loss does not train them."""
         key_network, key_prior = jax.random.split(key)
-        chunk, obs = jnp.zeros((1, *self.spec.chunk_shape)), jnp.zeros((1, self.spec.obs_dim))
-        times = interval_features(jnp.zeros(1), jnp.zeros(1), self.time_dim)
+        chunk, obs = jnp.zeros((1, *self.spec.chunk_shape)), self.spec.obs.dummy(1)
+        times = interval_features(jnp.zeros(1), jnp.zeros(1), self.options.time_dim)
         params = init_backbone(self.network, key_network, obs, chunk, None, times)
         return Variables(params=params, stats={"prior": self.prior.init(key_prior)})
 
-    def velocity(self, variables: Variables, obs: Array, x: Array, t: Array, end: Array) -> Array:
-        """u [..., H, A] for obs [..., D], x [..., H, A] and times [] or [...]."""
-        t, end = (jnp.broadcast_to(time, obs.shape[:-1]) for time in (t, end))
-        features = interval_features(t, end, self.time_dim)
-        y = bind(self.network, variables.params, obs, features)(x)
-        return (y - x) / (END - t[..., None, None])
+    def velocity(self, variables: Variables, obs: Obs) -> Callable[[Array, Array, Array], Array]:
+        """u as a function of (x [..., H, A], t, end), times [] or [...]; observations are encoded once, here."""
+        params, batch = variables.params, self.spec.obs.batch_shape(obs)
+        features = observe(self.network, params, obs)
+
+        def at(x: Array, t: Array, end: Array) -> Array:
+            t, end = (jnp.broadcast_to(time, batch) for time in (t, end))
+            times = interval_features(t, end, self.options.time_dim)
+            y = bind_features(self.network, params, features, times)(x)
+            return (y - x) / (END - t[..., None, None])
+
+        return at
 
     def draw_times(self, key: Key, shape: tuple[int, ...], fraction: Array) -> tuple[Array, Array]:
         """(t, end) of the given shape with t <= end, equal for all but `fraction` of them."""
         key_time, key_interval = jax.random.split(key)
-        mean, std = self.logit_normal
+        mean, std = self.options.logit_normal
         first, second = jax.nn.sigmoid(mean + std * jax.random.normal(key_time, (2, *shape)))
         second = jnp.where(jax.random.uniform(key_interval, shape) < fraction, second, first)
         return jnp.minimum(first, second), jnp.maximum(first, second)
@@ -151,7 +156,7 @@ class MeanFlowPolicy:
         Args:
           variables: of this policy.
           key: randomness of x0 and of the times.
-          batch: obs [B, D], chunk [B, H, A], mask [B, H].
+          batch: obs [B], chunk [B, H, A], mask [B, H].
           hp: `interval_fraction` and `adaptive`.
 
         Returns:
@@ -162,42 +167,35 @@ class MeanFlowPolicy:
         x0 = self.prior.distribution(variables.stats["prior"], batch.obs).sample(seed=key_noise)
         t, end = self.draw_times(key_time, x1.shape[:-2], hp["interval_fraction"])
         x = t[..., None, None] * x1 + (1.0 - t[..., None, None]) * x0
-        value, target = mean_velocity_target(
-            lambda x, t: self.velocity(variables, batch.obs, x, t, end), x, t, end, x1 - x0
-        )
+        velocity = self.velocity(variables, batch.obs)
+        value, target = mean_velocity_target(lambda x, t: velocity(x, t, end), x, t, end, x1 - x0)
         error = masked_mse(value, target, batch.mask)
         weight = jax.lax.stop_gradient(error + ADAPTIVE_FLOOR) ** -hp["adaptive"]
         return Loss(weight * error, jnp.zeros(()), {"bc/mean_flow_mse": error.mean()}, variables.stats)
 
-    def base_distribution(self, variables: Variables, obs: Array) -> Any:
+    def base_distribution(self, variables: Variables, obs: Obs) -> Any:
         """The prior of x0 [..., H, A]."""
         return self.prior.distribution(variables.stats["prior"], obs)
 
-    def transport(self, variables: Variables, obs: Array, w: PyTree) -> Array:
-        """Chunk [..., H, A] by `steps` exact jumps from w [..., H, A], for obs [..., D]."""
-        x, step = w, 1.0 / self.steps
-        for i in range(self.steps):
+    def transport(self, variables: Variables, obs: Obs, w: PyTree) -> Array:
+        """Chunk [..., H, A] by `steps` exact jumps from w [..., H, A], for obs [...]."""
+        velocity, steps = self.velocity(variables, obs), self.options.steps
+        x, step = w, 1.0 / steps
+        for i in range(steps):
             t = jnp.asarray(i * step)
-            x = x + step * self.velocity(variables, obs, x, t, t + step)
+            x = x + step * velocity(x, t, t + step)
         return x
 
 
-@register("policy", default_config, hparams=("interval_fraction", "adaptive"))
+@register("policy", MeanFlowOptions, needs_prior="fixed", needs_sampler=False)
 def build(
-    cfg: ConfigDict, spec: PolicySpec, *, prior: MakePrior, sampler: Sampler | None = None
+    options: MeanFlowOptions, spec: PolicySpec, *, prior: MakePrior, sampler: Sampler | None = None
 ) -> MeanFlowPolicy:
     """A mean-flow policy; `sampler` is accepted as by every policy and has no part in it.
 
     Raises:
-      ConfigError: an option cannot work, or the prior is not fixed and continuous.
+      ConfigError: the prior is not fixed and continuous.
     """
-    check_range("policy.steps", cfg.steps, 1, 16)
-    check_range("policy.interval_fraction", cfg.interval_fraction, 0.0, 1.0)
-    check_range("policy.adaptive", cfg.adaptive, 0.0, 1.0)
-    if len(cfg.logit_normal) != 2:
-        raise ConfigError("policy.logit_normal", cfg.logit_normal, "two numbers")
-    check_range("policy.logit_normal", cfg.logit_normal[1], 0.0, open_low=True)
     base = prior(spec.chunk_shape)
     check_fixed(base)
-    network = make_backbone(cfg, *spec.chunk_shape)
-    return MeanFlowPolicy(spec, network, base, cfg.steps, cfg.time_dim, tuple(cfg.logit_normal))
+    return MeanFlowPolicy(spec, options, make_backbone(options, spec, spec.action_dim), base)

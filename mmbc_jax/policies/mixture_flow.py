@@ -31,8 +31,9 @@ apart. For one component the minimiser is that of T = 1.
 
 Means are m_k(s) = c_k + A s + sum_r h_r(s) M_kr with a few features h: the centres carry the modes, the linear
 map (at first the least-squares one) shifts all of them with the observation, and the features move each
-on its own. In training the networks see the observation with noise of `obs_noise`, which sets the scale below
-which two observations are the same, or the features would tell single demonstrations apart by where they start.
+on its own. Images move the features alone: s in A s is the vector part of an observation. In training the networks
+see that vector with noise of `obs_noise`, which sets the scale below which two observations are the same, or the
+features would tell single demonstrations apart by where they start.
 With h_0 = 1, M_k0 = c_k and y less A s the distances expand to matrix products,
 
   |y - m_k|^2 = |y|^2 - 2 sum_r h_r <y, M_kr> + sum_rq h_r h_q <M_kr, M_kq>,
@@ -51,44 +52,48 @@ import distrax
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from ml_collections import ConfigDict
 
-from mmbc_jax.core.config import check_range
 from mmbc_jax.core.errors import ConfigError
+from mmbc_jax.core.observations import Obs
+from mmbc_jax.core.options import option
 from mmbc_jax.core.protocols import MakePrior, Sampler
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Batch, Key, Loss, PolicySpec, PyTree, Variables
-from mmbc_jax.nn.backbone import bind, init_backbone, make_backbone, network_config
+from mmbc_jax.nn.backbone import NetworkOptions, bind, init_backbone, make_backbone
 from mmbc_jax.ops.kmeans import kmeans
-from mmbc_jax.policies._common import gaussian_answer, masked_mse, straight, straight_field
+from mmbc_jax.policies._common import (
+    gaussian_answer,
+    masked_mse,
+    name_of,
+    observed_vector,
+    straight,
+    straight_field,
+)
 from mmbc_jax.policies._mixture_base import MIN_STD, MixtureBase, least_squares, mixture_mean
 from mmbc_jax.priors.normal import gaussian_noise
 
 SHARPNESS = 4.0
 
 
-def default_config() -> ConfigDict:
-    """Defaults.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MixtureFlowOptions(NetworkOptions):
+    """Options of the mixture and of the flow.
 
-    `num_components`: capacity; more than there are modes. `rank`: features that move the means with the
-    observation, 0 for none. `obs_noise`: standard deviation of the noise on observations in training, which
-    span 2. `temperature`: standard deviation of x0 when sampling; below 1 the noise inside a mode shrinks, and
-    with it what a Gaussian tail does at the edge of a narrow passage, while the modes keep their weights.
-    `base_hidden`: widths of the mixture's network. `embed_dim`: of the component, for the flow. `base_weight`: of
-    the mixture's loss.
+    Below a `temperature` of 1 the noise inside a mode shrinks, and with it what a Gaussian tail does at the edge of a
+    narrow passage, while the modes keep their weights.
     """
-    return ConfigDict(
-        {
-            **network_config(),
-            "num_components": 128,
-            "rank": 4,
-            "obs_noise": 0.03,
-            "temperature": 1.0,
-            "base_hidden": (256, 256),
-            "embed_dim": 32,
-            "base_weight": 1.0,
-        }
+
+    num_components: int = option(128, "capacity; more than there are modes", low=1)
+    rank: int = option(4, "features that move the means with the observation; 0 for none", low=0)
+    obs_noise: float = option(
+        0.03, "standard deviation of the noise on observed vectors in training, which span 2", low=0.0
     )
+    temperature: float = option(
+        1.0, "standard deviation of x0 when sampling", low=0.0, high=2.0, open_low=True
+    )
+    base_hidden: tuple[int, ...] = option((256, 256), "widths of the mixture's network", low=1)
+    embed_dim: int = option(32, "size of a component's embedding, for the flow", low=1)
+    base_weight: float = option(1.0, "of the mixture's loss", low=0.0, open_low=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,22 +101,18 @@ class MixtureFlowPolicy:
     """See the module docstring.
 
     Attributes:
-      spec: sizes.
+      spec: sizes and observations.
+      options: of the policy.
       base: network of the mixture.
       network: velocity of the residual flow.
       sampler: integrates the residual; one evaluation of the base comes on top of its own.
-      base_weight: of the mixture's loss.
-      obs_noise: on observations in training.
-      temperature: standard deviation of x0 when sampling.
     """
 
     spec: PolicySpec
+    options: MixtureFlowOptions
     base: MixtureBase
     network: nn.Module
     sampler: Sampler
-    base_weight: float
-    obs_noise: float
-    temperature: float
 
     def init(self, key: Key, sample_batch: Batch) -> Variables:
         """Centres by k-means, the linear map by least squares, the spread from what they leave of the sample.
@@ -119,12 +120,12 @@ class MixtureFlowPolicy:
         The scale of y is a statistic.
         """
         key_base, key_network, key_means = jax.random.split(key, 3)
-        obs = jnp.zeros((1, self.spec.obs_dim))
+        obs, vector = self.spec.obs.dummy(1), observed_vector(self.spec, sample_batch.obs)
         flat = sample_batch.chunk.reshape(len(sample_batch.chunk), -1)
         scale = jnp.maximum(flat.std(), 1e-6)
         centres, owner = kmeans(key_means, flat / scale, self.base.num_components)
-        centres, linear = least_squares(sample_batch.obs, flat / scale, centres, owner)
-        rest = flat / scale - centres[owner] - sample_batch.obs @ linear
+        centres, linear = least_squares(vector, flat / scale, centres, owner)
+        rest = flat / scale - centres[owner] - vector @ linear
         spread = jnp.sqrt(jnp.square(rest).mean(0))
         base = self.base.init(key_base, obs)["params"]
         base |= {"centres": centres, "linear": linear, "log_std": jnp.log(jnp.maximum(spread, MIN_STD))}
@@ -141,17 +142,17 @@ class MixtureFlowPolicy:
         Args:
           variables: of this policy.
           key: randomness.
-          batch: obs [B, D], chunk [B, H, A], mask [B, H].
+          batch: obs [B], chunk [B, H, A], mask [B, H].
           hp: unused; nothing here is traced.
 
         Returns:
           per_example [B].
         """
         key_component, key_noise, key_time, key_obs = jax.random.split(key, 4)
-        obs = batch.obs + self.obs_noise * jax.random.normal(key_obs, batch.obs.shape)
+        obs = self._noisy(key_obs, batch.obs)
         mixture = self._mixture(variables, obs)
         y = batch.chunk.reshape(len(batch.chunk), -1) / variables.stats["scale"]
-        y -= batch.obs @ mixture["linear"]
+        y -= observed_vector(self.spec, batch.obs) @ mixture["linear"]
         recorded = jnp.maximum(batch.mask.sum(-1, keepdims=True), 1.0) * self.spec.action_dim
         heat = recorded / SHARPNESS
         log_prob = self._log_prob(mixture, y, batch.mask)
@@ -169,16 +170,17 @@ class MixtureFlowPolicy:
         error = masked_mse(velocity, u1 - u0, batch.mask)
         used = jnp.exp(distrax.Categorical(logits=mixture["logits"]).entropy()).mean()
         metrics = {"bc/base_nll": nll.mean(), "bc/flow_mse": error.mean(), "bc/components_used": used}
-        total = self.base_weight * nll + error
+        total = self.options.base_weight * nll + error
         return Loss(total, jnp.zeros(()), metrics, variables.stats)
 
-    def base_distribution(self, variables: Variables, obs: Array) -> Any:
+    def base_distribution(self, variables: Variables, obs: Obs) -> Any:
         """The joint of {"component": [...], "x0": [..., H, A]}."""
         mixture = self._mixture(variables, obs)
-        noise = gaussian_noise(obs, self.spec.chunk_shape, self.temperature)
+        batch = self.spec.obs.batch_shape(obs)
+        noise = gaussian_noise(batch, self.spec.chunk_shape, self.options.temperature)
         return distrax.Joint({"component": distrax.Categorical(logits=mixture["logits"]), "x0": noise})
 
-    def transport(self, variables: Variables, obs: Array, w: PyTree) -> Array:
+    def transport(self, variables: Variables, obs: Obs, w: PyTree) -> Array:
         """Chunk [..., H, A]: the residual by integrating the flow, placed at its component."""
         mixture = self._mixture(variables, obs)
         extra = mixture["embedding"][w["component"]]
@@ -187,18 +189,29 @@ class MixtureFlowPolicy:
         flat = u.reshape(*u.shape[:-2], -1)
         y = (
             mixture_mean(mixture, w["component"])
-            + obs @ mixture["linear"]
+            + observed_vector(self.spec, obs) @ mixture["linear"]
             + jnp.exp(mixture["log_std"]) * flat
         )
         return (y * variables.stats["scale"]).reshape(u.shape)
 
-    def _velocity(self, variables: Variables, obs: Array, extra: Array) -> Callable[[Array, Array], Array]:
+    def _noisy(self, key: Key, obs: Obs) -> Obs:
+        """Observations whose vectors have noise of `obs_noise` on them; images are left alone."""
+        noise = jax.random.normal(key, observed_vector(self.spec, obs).shape)
+        named, at = self.spec.obs.named(obs), 0
+        for name, entry in self.spec.obs.entries:
+            if entry.kind == "vector":
+                own = noise[..., at : at + entry.shape[0]]
+                named[name] = named[name] + self.options.obs_noise * own
+                at += entry.shape[0]
+        return self.spec.obs.joined(named)
+
+    def _velocity(self, variables: Variables, obs: Obs, extra: Array) -> Callable[[Array, Array], Array]:
         network = bind(self.network, variables.params["flow"], obs, extra)
         return lambda x, t: (
             network(x, t) + gaussian_answer(x, 0.0, 1.0, *straight(jnp.asarray(t)[..., None, None]))
         )
 
-    def _mixture(self, variables: Variables, obs: Array) -> Any:
+    def _mixture(self, variables: Variables, obs: Obs) -> Any:
         return self.base.apply({"params": variables.params["base"]}, obs)
 
     def _log_prob(self, mixture: Any, y: Array, mask: Array) -> Array:
@@ -216,26 +229,18 @@ class MixtureFlowPolicy:
         return -0.5 * square - constant
 
 
-@register("policy", default_config)
-def build(cfg: ConfigDict, spec: PolicySpec, *, prior: MakePrior, sampler: Sampler) -> MixtureFlowPolicy:
+@register("policy", MixtureFlowOptions, needs_prior="none", needs_sampler=True)
+def build(
+    options: MixtureFlowOptions, spec: PolicySpec, *, prior: MakePrior | None = None, sampler: Sampler
+) -> MixtureFlowPolicy:
     """A mixture-base flow; `prior` has no part in it, as the base is learned.
 
     Raises:
-      ConfigError: an option cannot work, or the sampler is stochastic.
+      ConfigError: the sampler is stochastic.
     """
-    check_range("policy.num_components", cfg.num_components, 1)
-    check_range("policy.rank", cfg.rank, 0)
-    check_range("policy.obs_noise", cfg.obs_noise, 0.0)
-    check_range("policy.temperature", cfg.temperature, 0.0, 2.0, open_low=True)
-    check_range("policy.embed_dim", cfg.embed_dim, 1)
-    check_range("policy.base_weight", cfg.base_weight, 0.0, open_low=True)
-    if any(width < 1 for width in cfg.base_hidden):
-        raise ConfigError("policy.base_hidden", cfg.base_hidden, "widths of at least 1")
     if sampler.stochastic:
-        raise ConfigError("sampler.name", type(sampler).__name__.lower(), "a deterministic sampler")
+        raise ConfigError("sampler.name", name_of(sampler), "a deterministic sampler")
     size = spec.chunk_len * spec.action_dim
-    base = MixtureBase(
-        cfg.num_components, size, tuple(cfg.base_hidden), cfg.rank, cfg.embed_dim, cfg.fourier_octaves
-    )
-    network = make_backbone(cfg, *spec.chunk_shape)
-    return MixtureFlowPolicy(spec, base, network, sampler, cfg.base_weight, cfg.obs_noise, cfg.temperature)
+    widths = (options.num_components, size, options.base_hidden, options.rank, options.embed_dim)
+    base = MixtureBase(options.obs_encoder(spec), *widths)
+    return MixtureFlowPolicy(spec, options, base, make_backbone(options, spec, spec.action_dim), sampler)

@@ -10,6 +10,9 @@ the transport need not be steep to split modes; the burden is on the prior: unif
 seen at a state, a learned prior p(c | s) is autoregressive over the layers. Codes are no parameters but
 running averages of what they stand for, placed by k-means at first, and moved where nobody chooses them.
 
+The prior is what `code_prior` and `prior_hidden` say under `prior.name=normal`, the default; `prior.name=categorical`
+with as many codes takes its place, whatever those two say.
+
 Source: van den Oord et al. 2017 (VQ-VAE, running averages); Lee et al. 2022 (residual layers); Lee et al. 2024
 (VQ-BeT).
 """
@@ -22,63 +25,50 @@ from typing import Any
 import distrax
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
-from mmbc_jax.core.config import check_choice, check_range, check_widths
-from mmbc_jax.core.protocols import MakePrior, Sampler
+from mmbc_jax.core import registry
+from mmbc_jax.core.config import plugin
+from mmbc_jax.core.observations import Obs
+from mmbc_jax.core.options import option
+from mmbc_jax.core.protocols import MakePrior, Prior, Sampler
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Batch, Key, Loss, PolicySpec, PyTree, Variables
 from mmbc_jax.nn.backbone import make_backbone, make_chunk_encoder
 from mmbc_jax.policies._codebook import init_codebook, look_up, quantise, update
-from mmbc_jax.policies._latent import LatentPolicy, active_units, check_latent, latent_config
-from mmbc_jax.priors.categorical import CategoricalPrior
+from mmbc_jax.policies._common import check_codes, chosen_prior
+from mmbc_jax.policies._latent import LatentOptions, LatentPolicy, active_units
 
 CODE_PRIORS = ("uniform", "learned")
 
 
-def default_config() -> ConfigDict:
-    """Defaults.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VQOptions(LatentOptions):
+    """Options of the codebooks."""
 
-    `num_codes` codes in each of `layers` codebooks. `code_prior` is one of `CODE_PRIORS`, `prior_hidden` the
-    hidden widths of a learned one. `commitment` weighs the pull of the encoder to its codes. `decay` is that
-    of the running averages; a code whose share falls below `revive_below` / num_codes moves onto an input.
-    """
-    return ConfigDict(
-        {
-            **latent_config(),
-            "num_codes": 16,
-            "layers": 2,
-            "code_prior": "uniform",
-            "prior_hidden": (128, 128),
-            "commitment": 0.25,
-            "decay": 0.99,
-            "revive_below": 0.03,
-        }
+    num_codes: int = option(16, "K codes in each codebook", low=2)
+    layers: int = option(2, "L codebooks", low=1)
+    code_prior: str = option("uniform", "over codes, unless prior.name says another", choices=CODE_PRIORS)
+    prior_hidden: tuple[int, ...] = option((128, 128), "widths of a learned one", low=1, filled=True)
+    commitment: float = option(0.25, "weight of the pull of the encoder to its codes", low=0.0, traced=True)
+    decay: float = option(0.99, "of the running averages", low=0.0, high=1.0)
+    revive_below: float = option(
+        0.03, "a code whose share falls below this fraction of 1/K moves onto an input", low=0.0, high=1.0
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class VQPolicy(LatentPolicy):
-    """Latent policy with residual codes; see `policies._latent` for the attributes it shares.
+    """Latent policy with residual codes, w int32 [..., L]; see `policies._latent` for its attributes."""
 
-    Attributes:
-      num_codes: K per layer.
-      layers: L; w is int32 [..., L].
-      decay: of the running averages.
-      revive_below: share, as a fraction of 1/K, below which a code is dead.
-    """
-
-    num_codes: int
-    layers: int
-    decay: float
-    revive_below: float
+    options: VQOptions
 
     def init(self, key: Key, sample_batch: Batch) -> Variables:
         """Parameters, and in the statistics the codebook, placed on the encoded sample."""
         key_params, key_codes = jax.random.split(key)
         variables = super().init(key_params, sample_batch)
         z = self.encode(variables.params, sample_batch.obs, sample_batch.chunk)
-        return variables.replace(stats={"codebook": init_codebook(key_codes, z, self.layers, self.num_codes)})
+        book = init_codebook(key_codes, z, self.options.layers, self.options.num_codes)
+        return variables.replace(stats={"codebook": book})
 
     def loss(self, variables: Variables, key: Key, batch: Batch, hp: dict[str, Array]) -> Loss:
         """Reconstruction, commitment and the codes' negative log-likelihood, per example [B].
@@ -86,7 +76,7 @@ class VQPolicy(LatentPolicy):
         Args:
           variables: of this policy.
           key: of the prior's loss, and of where dead codes move.
-          batch: obs [B, D], chunk [B, H, A], mask [B, H].
+          batch: obs [B], chunk [B, H, A], mask [B, H].
           hp: `commitment` [].
         """
         key_prior, key_codes = jax.random.split(key)
@@ -97,9 +87,9 @@ class VQPolicy(LatentPolicy):
         commitment = jnp.square(residual - jax.lax.stop_gradient(chosen)).mean(-1).sum(-1)
         nll = self.prior.loss(params["prior"], key_prior, batch.obs, index)
         held = jax.lax.stop_gradient(residual)
-        book = update(book, key_codes, index, held, self.decay, self.revive_below)
+        book = update(book, key_codes, index, held, self.options.decay, self.options.revive_below)
         metrics = {
-            "code/perplexity": perplexity(index, self.num_codes),
+            "code/perplexity": perplexity(index, self.options.num_codes),
             "code/commitment": commitment.mean(),
             "code/nll": nll.mean(),
             "latent/reconstruction": error.mean(),
@@ -108,18 +98,18 @@ class VQPolicy(LatentPolicy):
         per_example = error + hp["commitment"] * commitment + (nll if self.prior.trainable else 0.0)
         return Loss(per_example, jnp.zeros(()), metrics, {**variables.stats, "codebook": book})
 
-    def posterior(self, variables: Variables, obs: Array, chunk: Array) -> distrax.Independent:
+    def posterior(self, variables: Variables, obs: Obs, chunk: Array) -> distrax.Independent:
         """The point mass at the codes int32 [..., L] of a chunk [..., H, A]: log-probability 0 or -inf."""
         z = self.encode(variables.params, obs, chunk)
         index, _, _ = quantise(variables.stats["codebook"].codes, z)
         return distrax.Independent(distrax.Deterministic(index), 1)
 
-    def base_distribution(self, variables: Variables, obs: Array) -> Any:
+    def base_distribution(self, variables: Variables, obs: Obs) -> Any:
         """The prior over codes, w int32 [..., L]."""
         return self.prior.distribution(variables.params["prior"], obs)
 
-    def transport(self, variables: Variables, obs: Array, w: PyTree) -> Array:
-        """Chunk [..., H, A] of obs [..., D] and codes w int32 [..., L]."""
+    def transport(self, variables: Variables, obs: Obs, w: PyTree) -> Array:
+        """Chunk [..., H, A] of obs [...] and codes w int32 [..., L]."""
         return self.decode(variables.params, obs, look_up(variables.stats["codebook"].codes, w))
 
 
@@ -134,40 +124,26 @@ def perplexity(index: Array, num_codes: int) -> Array:
     return jnp.exp(-jax.scipy.special.xlogy(share, share).sum(-1)).mean()
 
 
-@register("policy", default_config, hparams=("commitment",))
+@register("policy", VQOptions, needs_prior="codes", needs_sampler=False)
 def build(
-    cfg: ConfigDict, spec: PolicySpec, *, prior: MakePrior | None = None, sampler: Sampler | None = None
+    options: VQOptions, spec: PolicySpec, *, prior: MakePrior | None = None, sampler: Sampler | None = None
 ) -> VQPolicy:
-    """A residual-VQ policy with a prior over codes of its own; `prior` and `sampler` have no part in it.
+    """A residual-VQ policy; `sampler` has no part in it.
 
     Raises:
-      ConfigError: an option cannot work.
+      ConfigError: the prior is neither N(0, I) nor one over as many codes.
     """
-    check_latent(cfg)
-    check_range("policy.num_codes", cfg.num_codes, 2)
-    check_range("policy.layers", cfg.layers, 1)
-    check_choice("policy.code_prior", cfg.code_prior, CODE_PRIORS)
-    check_range("policy.commitment", cfg.commitment, 0.0)
-    check_range("policy.decay", cfg.decay, 0.0, 1.0)
-    check_range("policy.revive_below", cfg.revive_below, 0.0, 1.0)
-    check_widths("policy.prior_hidden", cfg.prior_hidden)
-    codes: Any = CategoricalPrior(
-        (cfg.layers,),
-        spec.obs_dim,
-        cfg.num_codes,
-        tuple(cfg.prior_hidden),
-        cfg.fourier_octaves,
-        trainable=cfg.code_prior == "learned",
-    )
-    return VQPolicy(
-        spec,
-        make_backbone(cfg, *spec.chunk_shape),
-        make_chunk_encoder(cfg, cfg.latent_dim),
-        codes,
-        cfg.latent_dim,
-        cfg.reconstruction,
-        cfg.num_codes,
-        cfg.layers,
-        cfg.decay,
-        cfg.revive_below,
-    )
+    shape = (options.layers,)
+    codes = chosen_prior(prior, shape)
+    if codes is not None:
+        check_codes(codes, options.num_codes, f"{options.section}.num_codes")
+    decoder = make_backbone(options, spec, spec.action_dim)
+    encoder = make_chunk_encoder(options, spec, options.latent_dim)
+    return VQPolicy(spec, options, decoder, encoder, codes or _own_prior(options, spec, shape))
+
+
+def _own_prior(options: VQOptions, spec: PolicySpec, shape: tuple[int, ...]) -> Prior:
+    fields = {"hidden": options.prior_hidden, "fourier_octaves": options.fourier_octaves}
+    learned = options.code_prior == "learned"
+    section = plugin("prior", "categorical", num_codes=options.num_codes, learned=learned, **fields)
+    return registry.build("prior", section, shape, spec=spec)

@@ -20,74 +20,60 @@ import math
 
 import distrax
 import jax
-from ml_collections import ConfigDict
 
-from mmbc_jax.core.config import check_choice, check_range
+from mmbc_jax.core.errors import ConfigError
+from mmbc_jax.core.observations import Obs
+from mmbc_jax.core.options import option
 from mmbc_jax.core.protocols import MakePrior, Sampler
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Batch, Key, Loss, PolicySpec, Variables
 from mmbc_jax.nn.backbone import make_backbone, make_chunk_encoder
 from mmbc_jax.ops.divergences import imq_mmd, joint_points, sinkhorn
+from mmbc_jax.policies._common import observed_vector
 from mmbc_jax.policies._latent import (
     GaussianLatentPolicy,
+    LatentOptions,
     active_units,
     check_continuous,
-    check_latent,
     diagonal_gaussian,
     geometry_penalty,
-    latent_config,
 )
 
 REGULARISERS = ("mmd", "sinkhorn")
 
 
-def default_config() -> ConfigDict:
-    """Defaults.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WAEOptions(LatentOptions):
+    """Options of the Wasserstein autoencoder; s in `conditional` is the vector part of an observation."""
 
-    `regulariser` is one of `REGULARISERS`; `match_weight` weighs it (1 suits the MMD, .01 Sinkhorn) and
-    `geometry_weight` the penalty on the posterior means. `jitter` is the standard deviation added to the
-    means. `conditional` compares (s, z) with squared distances of states weighed by `state_weight`.
-    """
-    return ConfigDict(
-        {
-            **latent_config(),
-            "regulariser": "mmd",
-            "match_weight": 1.0,
-            "geometry_weight": 1.0,
-            "jitter": 0.075,
-            "conditional": False,
-            "state_weight": 16.0,
-        }
+    regulariser: str = option("mmd", "divergence D", choices=REGULARISERS)
+    match_weight: float = option(
+        1.0, "weight of D; 1 suits the MMD, .01 Sinkhorn's divergence", low=0.0, traced=True
     )
+    geometry_weight: float = option(1.0, "weight of the penalty on posterior means", low=0.0, traced=True)
+    jitter: float = option(0.075, "standard deviation added to the posterior means", low=0.0, open_low=True)
+    conditional: bool = option(False, "compare (s, z) in place of z")
+    state_weight: float = option(16.0, "of squared distances between states, where conditional", low=0.0)
 
 
 @dataclasses.dataclass(frozen=True)
 class WAEPolicy(GaussianLatentPolicy):
-    """Latent policy regularised by a divergence; see `policies._latent` for the attributes it shares.
+    """Latent policy regularised by a divergence; see `policies._latent` for its attributes."""
 
-    Attributes:
-      regulariser: one of `REGULARISERS`.
-      jitter: standard deviation of the posterior.
-      conditional: whether (s, z) is compared in place of z.
-      state_weight: of squared distances between states, where conditional.
-    """
+    options: WAEOptions
 
-    regulariser: str
-    jitter: float
-    conditional: bool
-    state_weight: float
-
-    def posterior(self, variables: Variables, obs: Array, chunk: Array) -> distrax.Independent:
+    def posterior(self, variables: Variables, obs: Obs, chunk: Array) -> distrax.Independent:
         """N(m(obs, chunk), jitter^2 I)."""
-        return diagonal_gaussian(self.encode(variables.params, obs, chunk), self.jitter)
+        return diagonal_gaussian(self.encode(variables.params, obs, chunk), self.options.jitter)
 
-    def divergence(self, obs: Array, z: Array, drawn: Array) -> Array:
-        """[] D between latents and samples of the prior, both [B, W], at obs [B, D]."""
-        if self.conditional:
-            z, drawn = (joint_points(obs, points, self.state_weight) for points in (z, drawn))
-        if self.regulariser == "mmd":
+    def divergence(self, obs: Obs, z: Array, drawn: Array) -> Array:
+        """[] D between latents and samples of the prior, both [B, W], at obs [B]."""
+        if self.options.conditional:
+            states = observed_vector(self.spec, obs)
+            z, drawn = (joint_points(states, points, self.options.state_weight) for points in (z, drawn))
+        if self.options.regulariser == "mmd":
             return imq_mmd(z, drawn)
-        return sinkhorn(z, drawn, blur=0.1 * math.sqrt(2 * self.latent_dim))
+        return sinkhorn(z, drawn, blur=0.1 * math.sqrt(2 * self.options.latent_dim))
 
     def loss(self, variables: Variables, key: Key, batch: Batch, hp: dict[str, Array]) -> Loss:
         """Reconstruction [B] (and a prior's own loss, where it is trained by that), the rest per batch.
@@ -95,7 +81,7 @@ class WAEPolicy(GaussianLatentPolicy):
         Args:
           variables: of this policy.
           key: of the jitter and the prior.
-          batch: obs [B, D], chunk [B, H, A], mask [B, H]; B >= 2.
+          batch: obs [B], chunk [B, H, A], mask [B, H]; B >= 2.
           hp: `match_weight` [] and `geometry_weight` [].
         """
         key_jitter, key_prior, key_loss = jax.random.split(key, 3)
@@ -106,7 +92,7 @@ class WAEPolicy(GaussianLatentPolicy):
         encoder_held = lambda obs, chunk: self.posterior(frozen, obs, chunk)  # noqa: E731
         drawn = self.prior_of(variables, batch.obs, encoder_held).sample(seed=key_prior)
         per_example = error
-        if self.prior.trainable and not self.conditional:
+        if self.prior.trainable and not self.options.conditional:
             drawn, target = jax.lax.stop_gradient((drawn, z))
             prior_params = variables.params["prior"]
             per_example += self.prior.loss(prior_params, key_loss, batch.obs, target, encoder_held)
@@ -122,32 +108,23 @@ class WAEPolicy(GaussianLatentPolicy):
         return Loss(per_example, batch_terms, metrics, variables.stats)
 
 
-@register("policy", default_config, hparams=("match_weight", "geometry_weight"))
+@register("policy", WAEOptions, needs_prior="latent", needs_sampler=False)
 def build(
-    cfg: ConfigDict, spec: PolicySpec, *, prior: MakePrior, sampler: Sampler | None = None
+    options: WAEOptions, spec: PolicySpec, *, prior: MakePrior, sampler: Sampler | None = None
 ) -> WAEPolicy:
     """A Wasserstein-autoencoder policy; `sampler` has no part in it.
 
     Raises:
-      ConfigError: an option cannot work, or the prior is one over codes.
+      ConfigError: the prior is one over codes, or observations are to be compared and hold only images.
     """
-    check_latent(cfg)
-    check_choice("policy.regulariser", cfg.regulariser, REGULARISERS)
-    check_range("policy.match_weight", cfg.match_weight, 0.0)
-    check_range("policy.geometry_weight", cfg.geometry_weight, 0.0)
-    check_range("policy.jitter", cfg.jitter, 0.0, open_low=True)
-    check_range("policy.state_weight", cfg.state_weight, 0.0)
-    latent_prior = prior((cfg.latent_dim,))
+    if options.conditional and not spec.obs.size:
+        raise ConfigError(
+            "env.observe",
+            "image",
+            f"state or both, or {options.section}.conditional = False: D compares observed vectors",
+        )
+    latent_prior = prior((options.latent_dim,))
     check_continuous(latent_prior)
-    return WAEPolicy(
-        spec,
-        make_backbone(cfg, *spec.chunk_shape),
-        make_chunk_encoder(cfg, cfg.latent_dim),
-        latent_prior,
-        cfg.latent_dim,
-        cfg.reconstruction,
-        cfg.regulariser,
-        cfg.jitter,
-        cfg.conditional,
-        cfg.state_weight,
-    )
+    decoder = make_backbone(options, spec, spec.action_dim)
+    encoder = make_chunk_encoder(options, spec, options.latent_dim)
+    return WAEPolicy(spec, options, decoder, encoder, latent_prior)

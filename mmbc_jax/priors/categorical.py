@@ -12,68 +12,71 @@ Source: van den Oord et al. 2017 (prior over codes); Lee et al. 2024 (VQ-BeT: co
 from __future__ import annotations
 
 import dataclasses
-import math
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
-from mmbc_jax.core.config import check_range
+from mmbc_jax.core.observations import Obs
+from mmbc_jax.core.options import option
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Key, PolicySpec, PyTree
-from mmbc_jax.nn.embedding import fourier_features
-from mmbc_jax.nn.mlp import MLP
-from mmbc_jax.priors._conditioned import check_network, earlier_entries, flat_pair, network_config
+from mmbc_jax.priors._conditioned import ConditionedOptions, ConditionedPrior, earlier_entries, flat_pair
 
 
-def default_config() -> ConfigDict:
-    """Sixteen codes per position, learned; `learned` False leaves them uniform."""
-    return ConfigDict({"num_codes": 16, "learned": True, **network_config()})
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CategoricalPriorOptions(ConditionedOptions):
+    """Sixteen codes per position, learned."""
+
+    num_codes: int = option(16, "K, codes per position; as many as the policy has", low=2)
+    learned: bool = option(True, "whether the codes' probabilities are; uniform otherwise")
 
 
 @dataclasses.dataclass(frozen=True)
-class CategoricalPrior:
-    """w int32 in [0, num_codes) at every position of `event_shape`.
+class CategoricalPrior(ConditionedPrior):
+    """w int32 in [0, num_codes) at every position of `event_shape`, in row-major order.
 
-    Attributes:
-      event_shape: shape of w; positions are taken in row-major order.
-      obs_dim: D.
-      num_codes: K.
-      hidden: widths of the network.
-      fourier_octaves: of the observation's features.
-      trainable: whether it is learned; uniform otherwise.
-      discrete: True.
-      gaussian, needs_posterior: False.
+    See `BasePrior` for the attributes.
     """
 
-    event_shape: tuple[int, ...]
-    obs_dim: int
-    num_codes: int
-    hidden: tuple[int, ...] = (128, 128)
-    fourier_octaves: int = 4
-    trainable: bool = True
-    gaussian: bool = False
-    discrete: bool = True
-    needs_posterior: bool = False
+    options: CategoricalPriorOptions
 
-    def _network(self) -> Any:
-        return MLP(self.hidden, self.num_codes, zero_last=True)
+    plugin: ClassVar[str] = "categorical"
+    discrete: ClassVar[bool] = True
+
+    @property
+    def trainable(self) -> bool:  # type: ignore[override]
+        """Whether it is learned; uniform otherwise."""
+        return self.options.learned
+
+    @property
+    def num_codes(self) -> int:
+        """K."""
+        return self.options.num_codes
+
+    @property
+    def outputs(self) -> int:
+        """The logits of one position."""
+        return self.num_codes
+
+    def inputs(self, features: Array) -> Array:
+        """[n, I] of features [F]."""
+        return earlier_entries(jnp.zeros((self.size, self.num_codes)), features)
 
     def init(self, key: Key) -> PyTree:
         """Parameters of the network; none where uniform."""
-        if not self.trainable:
-            return {}
-        features = fourier_features(jnp.zeros((self.obs_dim,)), self.fourier_octaves)
-        codes = jnp.zeros((math.prod(self.event_shape), self.num_codes))
-        return self._network().init(key, earlier_entries(codes, features))["params"]
+        return super().init(key) if self.trainable else {}
 
-    def logits(self, params: PyTree, obs: Array, codes: Array, position: Array | None = None) -> Array:
+    def features(self, params: PyTree, obs: Obs) -> Array:
+        """[..., F] of observations; F = 0 where uniform."""
+        return super().features(params, obs) if self.trainable else jnp.zeros((*self.batch_shape(obs), 0))
+
+    def logits(self, params: PyTree, features: Array, codes: Array, position: Array | None = None) -> Array:
         """Logits of every position given the codes before it, or of one position.
 
         Args:
           params: of this prior.
-          obs: [..., D].
+          features: [..., F] of observations.
           codes: [..., n] int32; entries from `position` on are not looked at.
           position: [] int32, or None for all.
 
@@ -82,16 +85,15 @@ class CategoricalPrior:
         """
         if not self.trainable:
             return jnp.zeros((*(codes.shape if position is None else codes.shape[:-1]), self.num_codes))
-        one_hot = jax.nn.one_hot(codes, self.num_codes)
-        rows = earlier_entries(one_hot, fourier_features(obs, self.fourier_octaves))
+        rows = earlier_entries(jax.nn.one_hot(codes, self.num_codes), features)
         rows = rows if position is None else jnp.take(rows, position, axis=-2)
-        return self._network().apply({"params": params}, rows)
+        return self.answer(params, rows)
 
-    def distribution(self, params: PyTree, obs: Array, posterior: Any = None) -> CodeDistribution:
-        """The codes' distribution with batch shape obs.shape[:-1]."""
-        return CodeDistribution(self, params, obs)
+    def distribution(self, params: PyTree, obs: Obs, posterior: Any = None) -> CodeDistribution:
+        """The codes' distribution with the observations' leading axes as batch shape."""
+        return CodeDistribution(self, params, self.features(params, obs))
 
-    def loss(self, params: PyTree, key: Key, obs: Array, w: Array, posterior: Any = None) -> Array:
+    def loss(self, params: PyTree, key: Key, obs: Obs, w: Array, posterior: Any = None) -> Array:
         """[...] -log p(w | obs) in nats."""
         return -self.distribution(params, obs).log_prob(w)
 
@@ -103,22 +105,22 @@ class CodeDistribution:
     Attributes:
       prior: whose distribution it is.
       params: of that prior.
-      obs: [..., D].
+      features: [..., F] of the observations.
     """
 
     prior: CategoricalPrior
     params: PyTree
-    obs: Array
+    features: Array
 
     def sample(self, *, seed: Key, sample_shape: tuple[int, ...] = ()) -> Array:
         """[*sample_shape, ..., *event_shape] int32, drawn position by position."""
-        lead = (*sample_shape, *self.obs.shape[:-1])
-        obs = jnp.broadcast_to(self.obs, (*lead, self.obs.shape[-1]))
-        n = math.prod(self.prior.event_shape)
+        lead = (*sample_shape, *self.features.shape[:-1])
+        features = jnp.broadcast_to(self.features, (*lead, self.features.shape[-1]))
+        n = self.prior.size
 
         def draw(codes: Array, step: tuple[Array, Key]) -> tuple[Array, None]:
             position, key = step
-            logits = self.prior.logits(self.params, obs, codes, position)
+            logits = self.prior.logits(self.params, features, codes, position)
             return codes.at[..., position].set(jax.random.categorical(key, logits).astype(jnp.int32)), None
 
         start = jnp.zeros((*lead, n), jnp.int32)
@@ -127,25 +129,14 @@ class CodeDistribution:
 
     def log_prob(self, value: Array) -> Array:
         """[...] log-probability in nats of codes [..., *event_shape]."""
-        codes, obs = flat_pair(value, self.prior.event_shape, self.obs)
-        log_p = jax.nn.log_softmax(self.prior.logits(self.params, obs, codes))
+        codes, features = flat_pair(value, self.prior.event_shape, self.features)
+        log_p = jax.nn.log_softmax(self.prior.logits(self.params, features, codes))
         return jnp.take_along_axis(log_p, codes[..., None], -1)[..., 0].sum(-1)
 
 
-@register("prior", default_config)
-def build(cfg: ConfigDict, event_shape: tuple[int, ...], *, spec: PolicySpec) -> CategoricalPrior:
-    """A distribution over codes at every position of `event_shape`.
-
-    Raises:
-      ConfigError: fewer than two codes, or an option of the network cannot work.
-    """
-    check_range("prior.num_codes", cfg.num_codes, 2)
-    check_network(cfg)
-    return CategoricalPrior(
-        tuple(event_shape),
-        spec.obs_dim,
-        cfg.num_codes,
-        tuple(cfg.hidden),
-        cfg.fourier_octaves,
-        trainable=cfg.learned,
-    )
+@register("prior", CategoricalPriorOptions)
+def build(
+    options: CategoricalPriorOptions, event_shape: tuple[int, ...], *, spec: PolicySpec
+) -> CategoricalPrior:
+    """A distribution over codes at every position of `event_shape`; () is one position."""
+    return CategoricalPrior(options, tuple(event_shape), spec)

@@ -16,88 +16,71 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import distrax
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
-from mmbc_jax.core.config import check_range
+from mmbc_jax.core.observations import Obs
+from mmbc_jax.core.options import option
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Key, PolicySpec, PyTree
-from mmbc_jax.nn.backbone import Head
-from mmbc_jax.priors._conditioned import bounded_std, check_network, network_config
+from mmbc_jax.priors._conditioned import ConditionedOptions, ConditionedPrior, bounded_std
 
 _START_STD = 0.5
 
 
-def default_config() -> ConfigDict:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ConditionalMixturePriorOptions(ConditionedOptions):
     """Thirty-two components."""
-    return ConfigDict({"num_components": 32, **network_config()})
+
+    num_components: int = option(32, "K", low=1)
 
 
 @dataclasses.dataclass(frozen=True)
-class ConditionalMixturePrior:
+class ConditionalMixturePrior(ConditionedPrior):
     """w from a mixture of K Gaussians whose weights, means and variances depend on the observation.
 
-    Attributes:
-      event_shape: shape of w.
-      obs_dim: D.
-      num_components: K.
-      hidden: widths of the network.
-      fourier_octaves: of the observation's features.
-      trainable: True.
-      gaussian, discrete, needs_posterior: False.
+    See `BasePrior` for the attributes.
     """
 
-    event_shape: tuple[int, ...]
-    obs_dim: int
-    num_components: int
-    hidden: tuple[int, ...]
-    fourier_octaves: int
-    gaussian: bool = False
-    trainable: bool = True
-    discrete: bool = False
-    needs_posterior: bool = False
+    options: ConditionalMixturePriorOptions
 
-    def _network(self) -> Any:
-        size = self.num_components * (1 + 2 * math.prod(self.event_shape))
-        return Head(self.hidden, size, zero_last=True, octaves=self.fourier_octaves)
+    plugin: ClassVar[str] = "conditional_mixture"
+
+    @property
+    def outputs(self) -> int:
+        """Logit, shift of the mean and raw log variance of every component."""
+        return self.options.num_components * (1 + 2 * self.size)
 
     def init(self, key: Key) -> PyTree:
         """{"network", "centres" [K, n]}, n the size of an event."""
         key_network, key_centres = jax.random.split(key)
-        centres = jax.random.normal(key_centres, (self.num_components, math.prod(self.event_shape)))
-        network = self._network().init(key_network, jnp.zeros((1, self.obs_dim)))["params"]
-        return {"network": network, "centres": centres}
+        centres = jax.random.normal(key_centres, (self.options.num_components, self.size))
+        return {"network": super().init(key_network), "centres": centres}
 
-    def distribution(self, params: PyTree, obs: Array, posterior: Any = None) -> distrax.Distribution:
-        """The mixture with batch shape obs.shape[:-1]."""
-        out = self._network().apply({"params": params["network"]}, obs)
-        lead, count = obs.shape[:-1], self.num_components
-        logits, moved, raw = jnp.split(out, [count, count + params["centres"].size], -1)
-        mean = params["centres"] + moved.reshape(*lead, count, -1)
+    def distribution(self, params: PyTree, obs: Obs, posterior: Any = None) -> distrax.Distribution:
+        """The mixture with the observations' leading axes as batch shape."""
+        network, centres = params["network"], params["centres"]
+        out = self.answer(network, self.features(network, obs))
+        lead = (*self.batch_shape(obs), len(centres))
+        logits, moved, raw = jnp.split(out, [len(centres), len(centres) + centres.size], -1)
+        mean = centres + moved.reshape(*lead, -1)
         std = bounded_std(2 * math.log(_START_STD) + raw.reshape(mean.shape))
-        shape = (*lead, count, *self.event_shape)
+        shape = (*lead, *self.event_shape)
         normals = distrax.Normal(mean.reshape(shape), std.reshape(shape))
         components = distrax.Independent(normals, len(self.event_shape))
         return distrax.MixtureSameFamily(distrax.Categorical(logits=logits), components)
 
-    def loss(self, params: PyTree, key: Key, obs: Array, w: Array, posterior: Any = None) -> Array:
+    def loss(self, params: PyTree, key: Key, obs: Obs, w: Array, posterior: Any = None) -> Array:
         """[...] -log p(w | obs)."""
         return -self.distribution(params, obs).log_prob(w)
 
 
-@register("prior", default_config)
-def build(cfg: ConfigDict, event_shape: tuple[int, ...], *, spec: PolicySpec) -> ConditionalMixturePrior:
-    """A conditional mixture over `event_shape`.
-
-    Raises:
-      ConfigError: fewer than one component, or an option of the network cannot work.
-    """
-    check_range("prior.num_components", cfg.num_components, 1)
-    check_network(cfg)
-    return ConditionalMixturePrior(
-        tuple(event_shape), spec.obs_dim, cfg.num_components, tuple(cfg.hidden), cfg.fourier_octaves
-    )
+@register("prior", ConditionalMixturePriorOptions)
+def build(
+    options: ConditionalMixturePriorOptions, event_shape: tuple[int, ...], *, spec: PolicySpec
+) -> ConditionalMixturePrior:
+    """A conditional mixture over `event_shape`."""
+    return ConditionalMixturePrior(options, tuple(event_shape), spec)

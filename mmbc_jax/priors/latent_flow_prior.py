@@ -20,21 +20,18 @@ a Beta density, here Beta(1.5, 1), which leans towards the data).
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
-from mmbc_jax.core.config import check_range
-from mmbc_jax.core.errors import ConfigError
+from mmbc_jax.core.observations import Obs
+from mmbc_jax.core.options import option
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Key, PolicySpec, PyTree
-from mmbc_jax.nn.embedding import fourier_features, time_embedding
-from mmbc_jax.nn.mlp import MLP
-from mmbc_jax.priors._conditioned import check_network, flat_pair, network_config
+from mmbc_jax.nn.embedding import time_embedding
+from mmbc_jax.priors._conditioned import ConditionedOptions, ConditionedPrior, flat_pair
 
 _TIME_DIM = 32
 _TRACE_AT_ONCE = 64  # Jacobian products held in memory together
@@ -43,9 +40,14 @@ Velocity = Callable[[Array, Array], Array]
 """(z [..., n], t []) to dz/dt [..., n]."""
 
 
-def default_config() -> ConfigDict:
-    """Ten Euler steps; `times` are the two shapes of the Beta density of t in training."""
-    return ConfigDict({"steps": 10, "times": (1.5, 1.0), **network_config()})
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LatentFlowPriorOptions(ConditionedOptions):
+    """Ten Euler steps."""
+
+    steps: int = option(10, "of Euler's method, and of the density's Runge-Kutta method", low=1)
+    times: tuple[float, float] = option(
+        (1.5, 1.0), "shapes (a, b) of the Beta density of t in training", low=0.0, open_low=True, length=2
+    )
 
 
 def euler(velocity: Velocity, z: Array, steps: int) -> Array:
@@ -90,62 +92,46 @@ def flow_log_prob(velocity: Velocity, z: Array, steps: int) -> Array:
 
 
 @dataclasses.dataclass(frozen=True)
-class LatentFlowPrior:
+class LatentFlowPrior(ConditionedPrior):
     """w as the flow of N(0, I) along a learned velocity, conditioned on the observation.
 
-    Attributes:
-      event_shape: shape of w.
-      obs_dim: D.
-      steps: of Euler's method.
-      times: shapes (a, b) of the Beta density of t in training.
-      hidden: widths of the network.
-      fourier_octaves: of the observation's features.
-      trainable: True.
-      gaussian, discrete, needs_posterior: False.
+    See `BasePrior` for the attributes.
     """
 
-    event_shape: tuple[int, ...]
-    obs_dim: int
-    steps: int = 10
-    times: tuple[float, float] = (1.5, 1.0)
-    hidden: tuple[int, ...] = (128, 128)
-    fourier_octaves: int = 4
-    gaussian: bool = False
-    trainable: bool = True
-    discrete: bool = False
-    needs_posterior: bool = False
+    options: LatentFlowPriorOptions
 
-    def _network(self) -> Any:
-        return MLP(self.hidden, math.prod(self.event_shape), zero_last=True)
+    plugin: ClassVar[str] = "latent_flow"
 
-    def init(self, key: Key) -> PyTree:
-        """Parameters of the network."""
-        features = fourier_features(jnp.zeros((self.obs_dim,)), self.fourier_octaves)
-        size = math.prod(self.event_shape) + _TIME_DIM + features.size
-        return self._network().init(key, jnp.zeros((size,)))["params"]
+    @property
+    def outputs(self) -> int:
+        """The velocity of every entry."""
+        return self.size
 
-    def velocity(self, params: PyTree, obs: Array) -> Callable[[Array, Array], Array]:
-        """The function of (z [..., n], t [] or [...]) to dz/dt [..., n] at observations [..., D]."""
-        features = fourier_features(obs, self.fourier_octaves)
+    def inputs(self, features: Array) -> Array:
+        """[n + T + F] latent, time and features [F]."""
+        return jnp.concatenate([jnp.zeros(self.size + _TIME_DIM), features])
+
+    def velocity(self, params: PyTree, features: Array) -> Callable[[Array, Array], Array]:
+        """The function of (z [..., n], t [] or [...]) to dz/dt [..., n] at features [..., F] of observations."""
 
         def at(z: Array, t: Array) -> Array:
             time = jnp.broadcast_to(time_embedding(t, _TIME_DIM), (*z.shape[:-1], _TIME_DIM))
-            return self._network().apply({"params": params}, jnp.concatenate([z, time, features], -1))
+            return self.answer(params, jnp.concatenate([z, time, features], -1))
 
         return at
 
-    def distribution(self, params: PyTree, obs: Array, posterior: Any = None) -> FlowDistribution:
-        """The flow with batch shape obs.shape[:-1]."""
-        return FlowDistribution(self, params, obs)
+    def distribution(self, params: PyTree, obs: Obs, posterior: Any = None) -> FlowDistribution:
+        """The flow with the observations' leading axes as batch shape."""
+        return FlowDistribution(self, params, self.features(params, obs))
 
-    def loss(self, params: PyTree, key: Key, obs: Array, w: Array, posterior: Any = None) -> Array:
+    def loss(self, params: PyTree, key: Key, obs: Obs, w: Array, posterior: Any = None) -> Array:
         """[...] |v(z_t, t, s) - (z - eps)|^2 / n, the conditional flow-matching error at one time each."""
         key_noise, key_time = jax.random.split(key)
-        z, obs = flat_pair(w, self.event_shape, obs)
+        z, features = flat_pair(w, self.event_shape, self.features(params, obs))
         eps = jax.random.normal(key_noise, z.shape)
-        t = jax.random.beta(key_time, *self.times, z.shape[:-1])
+        t = jax.random.beta(key_time, *self.options.times, z.shape[:-1])
         z_t = t[..., None] * z + (1.0 - t[..., None]) * eps
-        return jnp.square(self.velocity(params, obs)(z_t, t) - (z - eps)).mean(-1)
+        return jnp.square(self.velocity(params, features)(z_t, t) - (z - eps)).mean(-1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,41 +141,29 @@ class FlowDistribution:
     Attributes:
       prior: whose distribution it is.
       params: of that prior.
-      obs: [..., D].
+      features: [..., F] of the observations.
     """
 
     prior: LatentFlowPrior
     params: PyTree
-    obs: Array
+    features: Array
 
     def sample(self, *, seed: Key, sample_shape: tuple[int, ...] = ()) -> Array:
         """[*sample_shape, ..., *event_shape], differentiable in the parameters."""
-        eps = jax.random.normal(seed, (*sample_shape, *self.obs.shape[:-1], *self.prior.event_shape))
-        flat, obs = flat_pair(eps, self.prior.event_shape, self.obs)
-        return euler(self.prior.velocity(self.params, obs), flat, self.prior.steps).reshape(eps.shape)
+        prior = self.prior
+        eps = jax.random.normal(seed, (*sample_shape, *self.features.shape[:-1], *prior.event_shape))
+        flat, features = flat_pair(eps, prior.event_shape, self.features)
+        return euler(prior.velocity(self.params, features), flat, prior.options.steps).reshape(eps.shape)
 
     def log_prob(self, value: Array) -> Array:
         """[...] log density of the continuous flow at z [..., *event_shape]; see the module's docstring."""
-        z, obs = flat_pair(value, self.prior.event_shape, self.obs)
-        return flow_log_prob(self.prior.velocity(self.params, obs), z, self.prior.steps)
+        z, features = flat_pair(value, self.prior.event_shape, self.features)
+        return flow_log_prob(self.prior.velocity(self.params, features), z, self.prior.options.steps)
 
 
-@register("prior", default_config)
-def build(cfg: ConfigDict, event_shape: tuple[int, ...], *, spec: PolicySpec) -> LatentFlowPrior:
-    """A flow-matching prior over `event_shape`.
-
-    Raises:
-      ConfigError: no steps, shapes that are not a Beta density's, or an option of the network cannot work.
-    """
-    check_range("prior.steps", cfg.steps, 1)
-    if len(cfg.times) != 2 or min(cfg.times) <= 0:
-        raise ConfigError("prior.times", cfg.times, "two positive numbers")
-    check_network(cfg)
-    return LatentFlowPrior(
-        tuple(event_shape),
-        spec.obs_dim,
-        cfg.steps,
-        tuple(cfg.times),
-        tuple(cfg.hidden),
-        cfg.fourier_octaves,
-    )
+@register("prior", LatentFlowPriorOptions)
+def build(
+    options: LatentFlowPriorOptions, event_shape: tuple[int, ...], *, spec: PolicySpec
+) -> LatentFlowPrior:
+    """A flow-matching prior over `event_shape`."""
+    return LatentFlowPrior(options, tuple(event_shape), spec)

@@ -13,83 +13,64 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import distrax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
-from mmbc_jax.core.config import check_range
+from mmbc_jax.core.observations import Obs
+from mmbc_jax.core.options import Options, option
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Key, PolicySpec
+from mmbc_jax.priors._base_prior import BasePrior
 
 
-def default_config() -> ConfigDict:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MixturePriorOptions(Options):
     """Eight components, about as wide apart as a standard normal is spread."""
-    return ConfigDict({"num_components": 8, "radius": 2.0, "std": 0.5, "seed": 0})
+
+    num_components: int = option(8, "K", low=1)
+    radius: float = option(2.0, "distance of the means from the origin", low=0.0)
+    std: float = option(0.5, "standard deviation of each component", low=0.0, open_low=True)
+    seed: int = option(0, "of the directions of the means", low=0)
 
 
 @dataclasses.dataclass(frozen=True)
-class MixturePrior:
+class MixturePrior(BasePrior):
     """w from one of K spherical Gaussians with equal weights, whatever the observation.
 
-    Attributes:
-      event_shape: shape of w.
-      num_components: K.
-      radius: distance of the means from the origin.
-      std: standard deviation of each component.
-      seed: of the directions of the means.
-      gaussian, trainable, discrete, needs_posterior: False.
+    See `BasePrior` for the attributes.
     """
 
-    event_shape: tuple[int, ...]
-    num_components: int
-    radius: float
-    std: float
-    seed: int
-    gaussian: bool = False
-    trainable: bool = False
-    discrete: bool = False
-    needs_posterior: bool = False
+    options: MixturePriorOptions
+
+    plugin: ClassVar[str] = "mixture"
 
     def means(self) -> np.ndarray:
         """[K, *event_shape] the means; constants."""
-        size = math.prod(self.event_shape)
-        rows = np.random.default_rng(self.seed).standard_normal((self.num_components, size))
-        if self.num_components <= size:
+        count, size = self.options.num_components, math.prod(self.event_shape)
+        rows = np.random.default_rng(self.options.seed).standard_normal((count, size))
+        if count <= size:
             rows = np.linalg.qr(rows.T)[0].T
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-        return (self.radius * rows).reshape(self.num_components, *self.event_shape).astype(np.float32)
+        return (self.options.radius * rows).reshape(count, *self.event_shape).astype(np.float32)
 
-    def init(self, key: Key) -> dict:
-        """No parameters: the components are constants."""
-        return {}
-
-    def distribution(self, params: Any, obs: Array, posterior: Any = None) -> distrax.Distribution:
-        """The mixture with batch shape obs.shape[:-1]."""
-        batch = obs.shape[:-1]
-        means = jnp.broadcast_to(self.means(), (*batch, self.num_components, *self.event_shape))
+    def distribution(self, params: Any, obs: Obs, posterior: Any = None) -> distrax.Distribution:
+        """The mixture with the observations' leading axes as batch shape."""
+        lead = (*self.batch_shape(obs), self.options.num_components)
+        means = jnp.broadcast_to(self.means(), (*lead, *self.event_shape))
         components = distrax.Independent(
-            distrax.Normal(means, jnp.full_like(means, self.std)), len(self.event_shape)
+            distrax.Normal(means, jnp.full_like(means, self.options.std)), len(self.event_shape)
         )
-        weights = distrax.Categorical(logits=jnp.zeros((*batch, self.num_components)))
-        return distrax.MixtureSameFamily(weights, components)
+        return distrax.MixtureSameFamily(distrax.Categorical(logits=jnp.zeros(lead)), components)
 
-    def loss(self, params: Any, key: Key, obs: Array, w: Array, posterior: Any = None) -> Array:
+    def loss(self, params: Any, key: Key, obs: Obs, w: Array, posterior: Any = None) -> Array:
         """Zeros [...]: nothing here is trained."""
-        return jnp.zeros(obs.shape[:-1])
+        return jnp.zeros(self.batch_shape(obs))
 
 
-@register("prior", default_config)
-def build(cfg: ConfigDict, event_shape: tuple[int, ...], *, spec: PolicySpec) -> MixturePrior:
-    """A mixture over `event_shape`.
-
-    Raises:
-      ConfigError: fewer than one component, a negative radius, or a width that is not positive.
-    """
-    check_range("prior.num_components", cfg.num_components, 1)
-    check_range("prior.radius", cfg.radius, 0.0)
-    check_range("prior.std", cfg.std, 0.0, open_low=True)
-    check_range("prior.seed", cfg.seed, 0)
-    return MixturePrior(tuple(event_shape), cfg.num_components, cfg.radius, cfg.std, cfg.seed)
+@register("prior", MixturePriorOptions)
+def build(options: MixturePriorOptions, event_shape: tuple[int, ...], *, spec: PolicySpec) -> MixturePrior:
+    """A mixture over `event_shape`."""
+    return MixturePrior(options, tuple(event_shape), spec)

@@ -3,57 +3,48 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import distrax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
+from mmbc_jax.core.observations import Obs
+from mmbc_jax.core.options import Options
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Key, PolicySpec
+from mmbc_jax.priors._base_prior import BasePrior
 
 
-def default_config() -> ConfigDict:
-    """No options."""
-    return ConfigDict()
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NormalPriorOptions(Options):
+    """There are none."""
 
 
-def gaussian_noise(obs: Array, shape: tuple[int, ...], std: float = 1.0) -> distrax.Independent:
-    """N(0, std^2 I) over events of `shape` at each observation [..., D]."""
-    zeros = jnp.zeros((*obs.shape[:-1], *shape))
-    return distrax.Independent(distrax.Normal(zeros, jnp.full_like(zeros, std)), len(shape))
+def gaussian_noise(
+    batch_shape: tuple[int, ...], event_shape: tuple[int, ...], std: float = 1.0
+) -> distrax.Independent:
+    """N(0, std^2 I) over `event_shape`, with `batch_shape`: the leading axes of observations."""
+    zeros = jnp.zeros((*batch_shape, *event_shape))
+    return distrax.Independent(distrax.Normal(zeros, jnp.full_like(zeros, std)), len(event_shape))
 
 
 @dataclasses.dataclass(frozen=True)
-class NormalPrior:
-    """w ~ N(0, I), whatever the observation.
+class NormalPrior(BasePrior):
+    """w ~ N(0, I), whatever the observation; see `BasePrior` for the attributes."""
 
-    Attributes:
-      event_shape: shape of w.
-      gaussian: True, so stochastic samplers may start from it.
-      trainable, discrete, needs_posterior: False.
-    """
+    plugin: ClassVar[str] = "normal"
+    gaussian: ClassVar[bool] = True
 
-    event_shape: tuple[int, ...]
-    gaussian: bool = True
-    trainable: bool = False
-    discrete: bool = False
-    needs_posterior: bool = False
+    def distribution(self, params: Any, obs: Obs, posterior: Any = None) -> distrax.Distribution:
+        """N(0, I) with the observations' leading axes as batch shape."""
+        return gaussian_noise(self.batch_shape(obs), self.event_shape)
 
-    def init(self, key: Key) -> dict:
-        """No parameters."""
-        return {}
-
-    def distribution(self, params: Any, obs: Array, posterior: Any = None) -> distrax.Distribution:
-        """N(0, I) with batch shape obs.shape[:-1]."""
-        return gaussian_noise(obs, self.event_shape)
-
-    def loss(self, params: Any, key: Key, obs: Array, w: Array, posterior: Any = None) -> Array:
+    def loss(self, params: Any, key: Key, obs: Obs, w: Array, posterior: Any = None) -> Array:
         """Zeros [...]: nothing here is trained."""
-        return jnp.zeros(obs.shape[:-1])
+        return jnp.zeros(self.batch_shape(obs))
 
 
-@register("prior", default_config)
-def build(cfg: ConfigDict, event_shape: tuple[int, ...], *, spec: PolicySpec) -> NormalPrior:
+@register("prior", NormalPriorOptions)
+def build(options: NormalPriorOptions, event_shape: tuple[int, ...], *, spec: PolicySpec) -> NormalPrior:
     """A standard normal over `event_shape`."""
-    return NormalPrior(tuple(event_shape))
+    return NormalPrior(options, tuple(event_shape), spec)

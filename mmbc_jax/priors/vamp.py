@@ -13,56 +13,51 @@ Source: Tomczak and Welling 2018.
 from __future__ import annotations
 
 import dataclasses
+from typing import ClassVar
 
 import distrax
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
-from mmbc_jax.core.config import check_range
+from mmbc_jax.core.observations import Obs
+from mmbc_jax.core.options import Options, option
 from mmbc_jax.core.protocols import Posterior
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Key, PolicySpec, PyTree
+from mmbc_jax.priors._base_prior import BasePrior
 
 _SPREAD, _NOISE = 0.7, 0.05  # of the initial raw pseudo-chunks: between them, and within one
 
 
-def default_config() -> ConfigDict:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VampPriorOptions(Options):
     """Sixteen components."""
-    return ConfigDict({"num_components": 16})
+
+    num_components: int = option(16, "K, pseudo-chunks", low=1)
 
 
 @dataclasses.dataclass(frozen=True)
-class VampPrior:
-    """w from the posterior at one of K pseudo-chunks, with equal weights.
+class VampPrior(BasePrior):
+    """w from the posterior at one of K pseudo-chunks, with equal weights; see `BasePrior` for the attributes."""
 
-    Attributes:
-      event_shape: shape of w, that of the posterior's samples.
-      chunk_shape: (H, A) of a pseudo-chunk.
-      num_components: K.
-      trainable, needs_posterior: True.
-      gaussian, discrete: False.
-    """
+    options: VampPriorOptions
 
-    event_shape: tuple[int, ...]
-    chunk_shape: tuple[int, int]
-    num_components: int
-    gaussian: bool = False
-    trainable: bool = True
-    discrete: bool = False
-    needs_posterior: bool = True
+    plugin: ClassVar[str] = "vamp"
+    trainable: ClassVar[bool] = True
+    needs_posterior: ClassVar[bool] = True
 
     def init(self, key: Key) -> PyTree:
         """{"raw": [K, H, A]}, the pseudo-chunks before the tanh."""
         key_level, key_noise = jax.random.split(key)
-        level = jax.random.normal(key_level, (self.num_components, 1, self.chunk_shape[1]))
-        noise = jax.random.normal(key_noise, (self.num_components, *self.chunk_shape))
+        count, shape = self.options.num_components, self.spec.chunk_shape
+        level = jax.random.normal(key_level, (count, 1, shape[1]))
+        noise = jax.random.normal(key_noise, (count, *shape))
         return {"raw": _SPREAD * level + _NOISE * noise}
 
     def distribution(
-        self, params: PyTree, obs: Array, posterior: Posterior | None = None
+        self, params: PyTree, obs: Obs, posterior: Posterior | None = None
     ) -> distrax.Distribution:
-        """The mixture with batch shape obs.shape[:-1].
+        """The mixture with the observations' leading axes as batch shape.
 
         Raises:
           ValueError: no posterior was passed.
@@ -70,26 +65,24 @@ class VampPrior:
         if posterior is None:
             raise ValueError("the VampPrior is a mixture of a policy's posteriors: pass `posterior`")
         pseudo = jnp.tanh(params["raw"])
-        lead = (*obs.shape[:-1], self.num_components)
+        batch = self.batch_shape(obs)
+        lead = (*batch, len(pseudo))
+
+        def for_each(x: Array) -> Array:
+            shape = x.shape[len(batch) :]
+            return jnp.broadcast_to(x.reshape(*batch, 1, *shape), (*lead, *shape))
+
         components = posterior(
-            jnp.broadcast_to(obs[..., None, :], (*lead, obs.shape[-1])),
-            jnp.broadcast_to(pseudo, (*lead, *self.chunk_shape)),
+            jax.tree.map(for_each, obs), jnp.broadcast_to(pseudo, (*lead, *pseudo.shape[1:]))
         )
         return distrax.MixtureSameFamily(distrax.Categorical(logits=jnp.zeros(lead)), components)
 
-    def loss(
-        self, params: PyTree, key: Key, obs: Array, w: Array, posterior: Posterior | None = None
-    ) -> Array:
+    def loss(self, params: PyTree, key: Key, obs: Obs, w: Array, posterior: Posterior | None = None) -> Array:
         """[...] -log p(w | obs)."""
         return -self.distribution(params, obs, posterior).log_prob(w)
 
 
-@register("prior", default_config)
-def build(cfg: ConfigDict, event_shape: tuple[int, ...], *, spec: PolicySpec) -> VampPrior:
-    """A VampPrior over `event_shape`.
-
-    Raises:
-      ConfigError: fewer than one component.
-    """
-    check_range("prior.num_components", cfg.num_components, 1)
-    return VampPrior(tuple(event_shape), spec.chunk_shape, cfg.num_components)
+@register("prior", VampPriorOptions)
+def build(options: VampPriorOptions, event_shape: tuple[int, ...], *, spec: PolicySpec) -> VampPrior:
+    """A VampPrior over `event_shape`."""
+    return VampPrior(options, tuple(event_shape), spec)

@@ -10,9 +10,12 @@ from typing import Any
 
 from rich.console import Console
 
+from mmbc_jax.core import registry
 from mmbc_jax.core.files import write_json
+from mmbc_jax.core.registry import chosen_names
 from mmbc_jax.evaluation.results import StageResult
-from mmbc_jax.report import curves, figures, offline_table, style, summary, table, trajectories
+from mmbc_jax.report import offline_table, style, summary, table
+from mmbc_jax.report.finished import Finished
 from mmbc_jax.runs.grid import Grid
 from mmbc_jax.runs.logs import read_rows
 from mmbc_jax.runs.pipeline import Pipeline
@@ -43,8 +46,7 @@ def write(pipeline: Pipeline, results: Results, argv: Sequence[str], seconds: fl
     found = summary.build_summary(_points(pipeline.grid, results), run)
     write_json(pipeline.workdir / "summary.json", found)
     rows = read_rows(pipeline.workdir / "metrics.jsonl")
-    _curves(rows, results, found, pipeline.workdir / "figures")
-    episode_figures(pipeline.setup, results, found, pipeline.workdir / "figures")
+    draw_figures(Finished(pipeline.setup, results, found, rows), pipeline.workdir / "figures")
     return found
 
 
@@ -134,40 +136,10 @@ def _run_facts(setup: Setup, grid: Grid, results: Results) -> dict[str, Any]:
     }
 
 
-def _footer(found: dict[str, Any]) -> dict[str, Any]:
-    keys = ("env", "policy", "mi_coef", "num_modes", "seeds", "episodes")
-    return {key: found["run"][key] for key in keys}
-
-
-def _curves(rows: list[dict[str, Any]], results: Results, found: dict[str, Any], folder: Path) -> None:
+def draw_figures(run: Finished, folder: Path) -> None:
+    """Draws the figures that the configuration names, as PNG files in `folder`."""
     folder.mkdir(exist_ok=True)
-    labels = {i: table.point_label(point["values"]) for i, point in enumerate(found["points"])}
-    for name in results:
-        own = [row for row in rows if row["stage"] == name]
-        if curves.metric_names(own):
-            env = found["run"]["env"]
-            figure = curves.learning_curves(own, name, env, point_labels=labels, facts=_footer(found))
-            style.save(figure, folder / f"curves_{name}.png")
-
-
-def episode_figures(setup: Setup, results: Results, found: dict[str, Any], folder: Path) -> None:
-    """Trajectories, the z x mode map and the mode shares, as PNG files in `folder`."""
-    if setup.env is None:
-        return
-    folder.mkdir(exist_ok=True)
-    spec, facts = setup.env_spec, _footer(found)
-    for name, result in results.items():
-        for point, entry in enumerate(found["points"]):
-            label = name if len(found["points"]) == 1 else f"{name}_point{point}"
-            metrics, rollouts = entry["stages"][name], result.run(point, 0)
-            if len(spec.position) == 2 and rollouts is not None:
-                figure = trajectories.trajectories(
-                    setup.env, spec, rollouts, result.num_modes, metrics, stage=label, facts=facts
-                )
-                style.save(figure, folder / f"trajectories_{label}.png")
-            if spec.num_modes and result.num_modes > 1:
-                figure = figures.z_mode_heatmap(metrics, spec.name, spec.mode_names, stage=label, facts=facts)
-                style.save(figure, folder / f"z_modes_{label}.png")
-    if spec.num_modes:
-        figure = figures.mode_shares(found["stages"], spec.name, spec.num_modes, spec.mode_names, facts=facts)
-        style.save(figure, folder / "mode_shares.png")
+    for name in chosen_names("figure", run.setup.config.figures, "figures"):
+        plugin = registry.find("figure", name, "figures")
+        for title, figure in plugin(plugin.default_config())(run):
+            style.save(figure, folder / f"{title}.png")

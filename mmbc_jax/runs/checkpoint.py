@@ -1,4 +1,8 @@
-"""Checkpoints with orbax: the whole training state beside a JSON description of what it belongs to."""
+"""Checkpoints with orbax: the whole training state beside a JSON description of what it belongs to.
+
+A checkpoint holds the R runs and nothing of the devices that wrote it: keys as their integers, leaves whole. So it
+can be restored on any mesh and by any number of processes, all of which see the directory.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +18,9 @@ import orbax.checkpoint as ocp
 
 from mmbc_jax.core.errors import CheckpointError
 from mmbc_jax.core.types import Array, PyTree
+from mmbc_jax.runs.mesh import Mesh, host, is_key
 
-FORMAT = 2
+FORMAT = 3
 
 
 class StageCheckpoints:
@@ -28,10 +33,11 @@ class StageCheckpoints:
       directory: of the stage.
       keep: how many of the newest to keep.
       read_only: never change anything there.
+      mesh: of the states that are saved and restored; all its processes call every method.
     """
 
-    def __init__(self, directory: Path, keep: int = 2, read_only: bool = False):
-        self.directory = Path(directory).absolute()
+    def __init__(self, directory: Path, keep: int = 2, read_only: bool = False, mesh: Mesh | None = None):
+        self.directory, self._mesh = Path(directory).absolute(), mesh or Mesh()
         options = ocp.CheckpointManagerOptions(
             max_to_keep=None if read_only else keep,
             enable_async_checkpointing=not read_only,
@@ -39,10 +45,20 @@ class StageCheckpoints:
         )
         self._manager = ocp.CheckpointManager(self.directory, options=options, item_names=("state", "meta"))
 
-    def save(self, step: int, state: PyTree, meta: dict[str, Any]) -> None:
-        """Starts writing a checkpoint; the state may be donated as soon as this returns."""
-        # On a CPU device-to-host is a view: without a copy the next epoch would overwrite what is being written.
-        snapshot = jax.tree.map(jnp.copy, state)
+    def save(self, step: int, state: PyTree, meta: dict[str, Any], runs: int | None = None) -> None:
+        """Starts writing a checkpoint; the state may be donated as soon as this returns.
+
+        Args:
+          step: its name.
+          state: with leading axis R, or on a mesh with its additional rows.
+          meta: what it says of itself.
+          runs: R; None for all rows.
+        """
+        if self._mesh.devices is None:
+            # On a CPU device-to-host is a view: without a copy the next epoch would overwrite what is being written.
+            snapshot = jax.tree.map(lambda leaf: jnp.copy(_data(leaf)), state)
+        else:
+            snapshot = jax.tree.map(lambda leaf: host(leaf)[:runs], state)
         self._manager.save(
             step,
             args=ocp.args.Composite(
@@ -65,48 +81,71 @@ class StageCheckpoints:
         return self._manager.latest_step()
 
     def restore(self, step: int, template: PyTree) -> PyTree:
-        """The state saved at `step`, with the shapes and types of `template`.
+        """The state saved at `step`, on the mesh.
+
+        Args:
+          step: as from `latest`.
+          template: shapes and types of its leaves, with leading axis R.
 
         Raises:
           CheckpointError: it is damaged, or its arrays are not those of `template`.
         """
         expected = _read_meta(self.directory / str(step))["crc32"]
         try:
-            state = self._manager.restore(
-                step, args=ocp.args.Composite(state=ocp.args.StandardRestore(template))
+            saved = self._manager.restore(
+                step, args=ocp.args.Composite(state=ocp.args.StandardRestore(jax.tree.map(_empty, template)))
             ).state
-            if checksum(state) != expected:
+            jax.tree.map(_check_alike, saved, template)
+            if checksum(saved) != expected:
                 raise ValueError("its checksum is wrong")
-            return jax.tree.map(_uncommitted, state)
         except Exception as error:
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise CheckpointError(
                 f"checkpoint {self.directory / str(step)} cannot be restored: it is damaged or its arrays do "
                 f"not fit this configuration ({first[:300]})"
             ) from error
+        return self._mesh.place(jax.tree.map(_revived, saved, template))
 
 
 def checksum(state: PyTree) -> int:
-    """CRC-32 over the bytes of all leaves: the array format itself does not notice a changed byte."""
+    """CRC-32 over the bytes of all leaves: the array format itself does not notice a changed byte.
+
+    Of whole leaves, so that it is the same on every process and mesh.
+    """
     crc = 0
     for leaf in jax.tree.leaves(state):
-        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-        crc = zlib.crc32(np.asarray(jax.random.key_data(leaf) if is_key else leaf).tobytes(), crc)
+        crc = zlib.crc32(np.asarray(_data(leaf)).tobytes(), crc)
     return crc
 
 
-def _uncommitted(leaf: Array) -> Array:
+def _data(leaf: Any) -> Any:
+    return jax.random.key_data(leaf) if is_key(leaf) else leaf
+
+
+def _empty(leaf: Any) -> np.ndarray:
+    """An array of the leaf's shape and type as it is stored, in no memory: orbax then reads into the host's."""
+    stored = jax.eval_shape(_data, leaf)
+    return np.broadcast_to(np.zeros((), stored.dtype), stored.shape)
+
+
+def _check_alike(saved: np.ndarray, leaf: Any) -> None:
+    expected = _empty(leaf)
+    if saved.shape != expected.shape or saved.dtype != expected.dtype:
+        raise ValueError(
+            f"{saved.dtype}{list(saved.shape)} where {expected.dtype}{list(expected.shape)} belongs"
+        )
+
+
+def _revived(saved: np.ndarray, leaf: Any) -> Array:
     """The array as a computation would have left it.
 
-    Restored ones are pinned to their device; programs for pinned arguments are other programs, and a resumed
-    run would find none of its own in the compilation cache.
+    Not pinned to its device: programs for pinned arguments are other programs, and a resumed run would find none of
+    its own in the compilation cache.
     """
-    if len(leaf.sharding.device_set) > 1:
-        return leaf
-    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        data = jnp.array(np.asarray(jax.random.key_data(leaf)))
-        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
-    return jnp.array(np.asarray(leaf))
+    data = jnp.array(saved)
+    if not is_key(leaf):
+        return data
+    return jax.random.wrap_key_data(data, impl=jax.random.key_impl(jnp.empty((), leaf.dtype)))
 
 
 def checkpoint_steps(directory: Path) -> list[int]:

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
-from mmbc_jax.core.types import Key
 from mmbc_jax.data import load
+from mmbc_jax.data.blocks import Blocks
 from mmbc_jax.data.episodes import Episodes
-from mmbc_jax.data.windows import Windows, make_windows, spread_indices
-from mmbc_jax.diagnostics.offline import make_offline_metrics
+from mmbc_jax.data.windows import Windows, make_windows, spread_indices, window_rows
 from mmbc_jax.diagnostics.data_separation import separation
 from mmbc_jax.ops.normalisation import Normalizer, fit
 from mmbc_jax.runs import setup as setup_lib
-from mmbc_jax.runs import stages
-from mmbc_jax.learners.bc import policy_hparams
 from mmbc_jax.runs.setup import Setup
-from mmbc_jax.core.state import TrainState
 
 _OFFLINE_WINDOWS = 4096  # held-out windows measured at most, evenly spread over the set
-_OFFLINE_BATCH = 256
 RECORDED = "demonstrations.npz"
 
 
@@ -34,16 +30,18 @@ class StageData:
     Attributes:
       setup: of the run.
       episodes: all demonstrations, physical units.
-      normalizer: fitted to the training episodes.
-      train_windows: of the training episodes.
+      normalizer: fitted to the training episodes; of what a decision sees, its history included.
+      training: the training windows, by the epoch that trains on them.
       held_out: windows of the held-out episodes; None where nothing is held out.
+      count: training windows in all.
     """
 
     setup: Setup
     episodes: Episodes
     normalizer: Normalizer
-    train_windows: Windows
+    training: Callable[[int], Windows]
     held_out: Windows | None
+    count: int
 
     @staticmethod
     def prepare(
@@ -69,15 +67,22 @@ class StageData:
         low = high = None
         if setup.env is not None:
             low, high = setup.env_spec.action_low, setup.env_spec.action_high
-        normalizer = fit(train.obs, train.action, low, high)
-        length, which = setup.config.chunk.predict, setup.config.data.windows
+        single = fit(train.obs, train.action, low, high, setup.obs)
+        chunk, data = setup.config.chunk, setup.config.data
+        cut = functools.partial(make_windows, which=data.windows, observe=chunk.observe)
         return StageData(
             setup=setup,
             episodes=episodes,
-            normalizer=normalizer,
-            train_windows=make_windows(train, normalizer, length, which),
-            held_out=None if held_out is None else _thin(make_windows(held_out, normalizer, length, which)),
+            normalizer=single.with_history(chunk.observe),
+            training=_training(setup, train, single),
+            held_out=None if held_out is None else _thin(cut(held_out, single, chunk.predict)),
+            count=len(window_rows(train, data.windows)),
         )
+
+    @property
+    def train_windows(self) -> Windows:
+        """The training windows, or where they are streamed the first block of them."""
+        return self.training(0)
 
     def facts(self) -> dict[str, Any]:
         """Sizes of the data set and the separation of its modes (see `diagnostics.data_separation`)."""
@@ -86,28 +91,23 @@ class StageData:
             "source": Path(self.episodes.source).name,
             "episodes": len(self.episodes),
             "steps": int(self.episodes.lengths.sum()),
-            "windows": len(self.train_windows),
+            "windows": self.count,
             "held_out_windows": 0 if self.held_out is None else len(self.held_out),
             "labelled_modes": 0 if labels is None else len(np.unique(labels[labels >= 0])),
             **separation(self.train_windows, seed=self.setup.config.data.seed),
         }
 
-    def offline(self, stage: stages.Stage, state: TrainState, keys: Key) -> list[dict[str, float]]:
-        """Validation loss and best-of-n chunk errors of each run on the held-out windows."""
-        assert self.held_out is not None
-        policy = stages.stage_policy(self.setup, stage.name)
-        section = "baseline" if stage.name == "baseline" else "policy"
-        measure = make_offline_metrics(policy, self.setup.config.evaluation.samples, _OFFLINE_BATCH)
-        found = []
-        for run in range(len(state.step)):
-            one: Any = jax.tree.map(lambda leaf, run=run: leaf[run], state)
-            variables = stages.reference_of(stage, one)
-            hp = policy_hparams(one.hparams, section)
-            values = jax.device_get(measure(variables, self.held_out, keys[run], hp))
-            found.append({name: float(value) for name, value in values.items()})
-        return found
+
+def _training(setup: Setup, episodes: Episodes, single: Normalizer) -> Callable[[int], Windows]:
+    """All windows on the device for every epoch, or with `data.stream` a block of them after another."""
+    chunk, data = setup.config.chunk, setup.config.data
+    if data.stream:
+        return Blocks(
+            episodes, single, chunk.predict, data.stream, data.seed, data.windows, chunk.observe
+        ).block
+    windows = make_windows(episodes, single, chunk.predict, data.windows, chunk.observe)
+    return lambda epoch: windows
 
 
 def _thin(windows: Windows) -> Windows:
-    index = spread_indices(len(windows), _OFFLINE_WINDOWS)
-    return jax.tree.map(lambda leaf: leaf[index], windows)
+    return windows.take(spread_indices(len(windows), _OFFLINE_WINDOWS))

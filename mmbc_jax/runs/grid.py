@@ -6,16 +6,17 @@ import ast
 import dataclasses
 import itertools
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from mmbc_jax.core.config import at, resolve_path
 from mmbc_jax.core.errors import ConfigError, nearest
-from mmbc_jax.core.types import Key
 from mmbc_jax.core.state import Hparams
+from mmbc_jax.core.types import Key
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +49,20 @@ class StageRuns:
 
     runs: tuple[tuple[int, int], ...]
     index: np.ndarray
+
+
+def config_grid(config: ConfigDict) -> Grid:
+    """The grid of a configuration; short paths (`ppo.clip`) are written out.
+
+    Raises:
+      ConfigError: as `parse_grid`, or a path is named twice.
+    """
+    grid = parse_grid(config.sweep.grid, config.seeds, config.first_seed)
+    paths = tuple(resolve_path(config, path) for path in grid.paths)
+    twice = [path for path in paths if paths.count(path) > 1]
+    if twice:
+        raise ConfigError("sweep.grid", config.sweep.grid, f"without naming {twice[0]} twice")
+    return dataclasses.replace(grid, paths=paths)
 
 
 def parse_grid(text: str, seeds: int, first_seed: int) -> Grid:
@@ -102,15 +117,28 @@ def parent_index(parent: StageRuns, child: StageRuns) -> np.ndarray:
     return np.array([parent.index[point, seed] for point, seed in child.runs], np.int32)
 
 
-def hparams(config: ConfigDict, grid: Grid, runs: StageRuns, traced: Sequence[str]) -> Hparams:
-    """[R] float32 values of the traced scalars: the config's, with the grid's on top."""
-    result = {}
-    for path in traced:
-        section, _, field = path.rpartition(".")
-        default = float(config[section][field])
+def hparams(
+    config: ConfigDict,
+    grid: Grid,
+    runs: StageRuns,
+    scalars: Mapping[str, str],
+    constants: Mapping[str, float],
+) -> Hparams:
+    """[R] float32 traced scalars.
+
+    Args:
+      config: resolved.
+      grid: whose values replace the config's.
+      runs: R of them.
+      scalars: {name in the state: dotted path in the config}.
+      constants: {name in the state: value} of those that no sweep varies.
+    """
+    result = {name: jnp.full(len(runs.runs), float(value), jnp.float32) for name, value in constants.items()}
+    for name, path in scalars.items():
+        default = float(at(config, path))
         column = grid.paths.index(path) if path in grid.paths else -1
         values = [default if column < 0 else grid.points[point][column] for point, _ in runs.runs]
-        result[path] = jnp.asarray(values, jnp.float32)
+        result[name] = jnp.asarray(values, jnp.float32)
     return result
 
 

@@ -28,10 +28,13 @@ class MetricLog:
     Args:
       workdir: where to write.
       size: bytes of `metrics.jsonl` to keep.
+      write: False for a log that writes nothing, of a process beside the one that does.
     """
 
-    def __init__(self, workdir: Path, size: int = 0):
-        self.path = Path(workdir) / "metrics.jsonl"
+    def __init__(self, workdir: Path, size: int = 0, write: bool = True):
+        self.path, self._silent = Path(workdir) / "metrics.jsonl", not write
+        if self._silent:
+            return
         self.path.touch()
         with self.path.open("r+b") as handle:
             handle.truncate(min(size, self.path.stat().st_size))
@@ -45,6 +48,8 @@ class MetricLog:
 
     def write(self, rows: Iterable[Row]) -> None:
         """Appends rows; each has `stage`, `step`, `point`, `seed` and scalars named `group/name`."""
+        if self._silent:
+            return
         for row in rows:
             self._handle.write(json.dumps(plain(row)) + "\n")
             self._to_events(row)
@@ -52,6 +57,8 @@ class MetricLog:
 
     def sync(self) -> int:
         """Forces everything to disk and returns the size of `metrics.jsonl` in bytes."""
+        if self._silent:
+            return 0
         self._handle.flush()
         os.fsync(self._handle.fileno())
         for writer in self._writers.values():
@@ -60,6 +67,8 @@ class MetricLog:
 
     def close(self) -> None:
         """Closes all files."""
+        if self._silent:
+            return
         self._handle.close()
         for writer in self._writers.values():
             writer.close()

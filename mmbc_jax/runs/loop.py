@@ -18,11 +18,12 @@ from rich.progress import TimeRemainingColumn as TimeRemaining
 from rich.text import Text
 
 from mmbc_jax.core.errors import DivergenceError
+from mmbc_jax.core.state import TrainState
 from mmbc_jax.core.types import PyTree
 from mmbc_jax.runs.checkpoint import StageCheckpoints
 from mmbc_jax.runs.epoch import Program
 from mmbc_jax.runs.logs import MetricLog
-from mmbc_jax.core.state import TrainState
+from mmbc_jax.runs.mesh import Mesh
 
 
 class Interrupted(Exception):
@@ -113,6 +114,7 @@ class StageLoop:
       stop: signals.
       console: for the progress bar.
       evaluate: metrics of each run at an epoch, or None.
+      mesh: that the states are on.
     """
 
     name: str
@@ -124,14 +126,17 @@ class StageLoop:
     stop: StopSignal
     console: Console
     evaluate: Callable[[TrainState, int], list[dict[str, float]]] | None
+    mesh: Mesh = Mesh()
 
-    def run(self, program: Program, state: TrainState, shared: PyTree, first_epoch: int) -> TrainState:
+    def run(
+        self, program: Program, state: TrainState, shared: Callable[[int], PyTree], first_epoch: int
+    ) -> TrainState:
         """Runs from `first_epoch` to the end of the stage.
 
         Args:
           program: the compiled epoch; `state` is donated to it.
           state: with leading axis R.
-          shared: what all runs read.
+          shared: what all runs read in an epoch.
           first_epoch: epochs that `state` has behind it.
 
         Returns:
@@ -149,16 +154,17 @@ class StageLoop:
             done = first_epoch * schedule.steps_per_epoch
             task = bar.add_task(self.name, total=total, completed=done, note="", first=done)
             for epoch in range(first_epoch, schedule.epochs):
-                state, metrics = program(state, shared)
+                state, metrics = program(state, shared(epoch))
                 note = self._log_epoch(epoch, jax.device_get(metrics))
                 last = epoch + 1 == schedule.epochs
                 if self.evaluate and schedule.eval_every and (epoch + 1) % schedule.eval_every == 0:
                     self._log_evaluation(epoch, state)
                 self.meta["seconds"] = before + time.perf_counter() - start
-                if last or self.stop.received or (epoch + 1) % schedule.save_every == 0:
+                stopped = self.mesh.any_process(self.stop.received is not None)
+                if last or stopped or (epoch + 1) % schedule.save_every == 0:
                     self._save(epoch + 1, state)
                 bar.update(task, advance=schedule.steps_per_epoch, note=note)
-                if self.stop.received:
+                if stopped:
                     self.checkpoints.wait()
                     raise Interrupted
         self.checkpoints.wait()
@@ -166,7 +172,7 @@ class StageLoop:
 
     def _save(self, epoch: int, state: TrainState) -> None:
         size = self.log.sync()
-        self.checkpoints.save(epoch, state, {**self.meta, "epoch": epoch, "log_bytes": size})
+        self.checkpoints.save(epoch, state, {**self.meta, "epoch": epoch, "log_bytes": size}, len(self.runs))
 
     def _log_epoch(self, epoch: int, metrics: dict[str, np.ndarray]) -> str:
         rows = []

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
 
-from mmbc_jax.core.types import PyTree, Rollouts
+from mmbc_jax.core.state import Hparams, TrainState
+from mmbc_jax.core.types import Key, Metrics, PyTree, Rollouts
 from mmbc_jax.diagnostics.modes import mode_metrics
 from mmbc_jax.diagnostics.outcomes import outcome_metrics
-from mmbc_jax.runs import stages as stages_lib
 from mmbc_jax.runs.epoch import Program, compile_program, make_epoch, over_runs
+from mmbc_jax.runs.mesh import Mesh
 from mmbc_jax.runs.setup import Setup
-from mmbc_jax.runs.stages import Stage
-from mmbc_jax.core.state import TrainState
+from mmbc_jax.runs.stages import BaseStage
 
 
 @dataclasses.dataclass
@@ -23,65 +24,110 @@ class Programs:
 
     Attributes:
       setup: of the run.
+      mesh: on which the programs run.
       command: z of every evaluated episode; None to spread them evenly.
       compiled: (stage, "train" or "evaluate", seconds) of every compilation, in order.
     """
 
     setup: Setup
+    mesh: Mesh
     command: int | None = None
     compiled: list[tuple[str, str, float]] = dataclasses.field(default_factory=list)
     _cache: dict[tuple[str, int], Program] = dataclasses.field(default_factory=dict)
 
-    def epoch(self, stage: Stage, state: TrainState, shared: PyTree) -> Program:
-        """The epoch of a stage for states like `state`, whose buffers it takes over."""
-        key = (stage.program, len(state.step))
+    def start(self, stage: BaseStage, keys: Key, hp: Hparams, parent: PyTree, shared: PyTree) -> TrainState:
+        """The first state of a stage, on the mesh.
+
+        Args:
+          stage: which.
+          keys: [R].
+          hp: traced scalars [R].
+          parent: final state of the parent stage [R], or None.
+          shared: what all runs read, as from `Mesh.share`.
+        """
+        if self.mesh.devices is None:
+            return jax.jit(stage.start)(keys, hp, parent, shared)
+        placed = self.mesh.place((keys, hp, parent))
+        at = self.mesh.state(jax.eval_shape(stage.start, *placed, shared))
+        return jax.jit(stage.start, out_shardings=at)(*placed, shared)
+
+    def epoch(self, stage: BaseStage, state: TrainState, shared: PyTree, runs: int | None = None) -> Program:
+        """The epoch of a stage for states like `state`, whose buffers it takes over; its metrics are [R, rows].
+
+        Args:
+          stage: which.
+          state: with leading axis R; on a mesh as from `start`, with its additional rows.
+          shared: what all runs read, as from `Mesh.share`.
+          runs: R; None for all rows.
+        """
+        runs = len(state.step) if runs is None else runs
+        key = (stage.program, runs)
         if key not in self._cache:
-            schedule, mode = stage.schedule, self.setup.config.sweep.mode
-            epoch = make_epoch(stage.train_step, schedule.rows, schedule.steps_per_row, mode)
-            self._cache[key] = compile_program(epoch, state, shared, donate=True)
+            schedule, logs = stage.schedule, stage.learner.logs
+            epoch = make_epoch(stage.train_step, schedule.rows, schedule.steps_per_row, self.mesh, logs)
+            at = {}
+            if self.mesh.devices is not None:
+                epoch, states = _first_metrics(epoch, runs), self.mesh.state(state)
+                whole = self.mesh.everywhere()
+                at = {"in_shardings": (states, whole), "out_shardings": (states, whole)}
+            self._cache[key] = compile_program(epoch, state, shared, donate=True, **at)
             self.compiled.append((stage.name, "train", self._cache[key].compile_seconds))
         return self._cache[key]
 
     def evaluate(
-        self, stage: Stage, state: TrainState, keys: PyTree
-    ) -> tuple[Rollouts, list[dict[str, Any]]]:
+        self, stage: BaseStage, state: TrainState, keys: Key
+    ) -> tuple[Rollouts | None, list[dict[str, Any]]]:
         """Plays the episodes of `evaluation` with each run of a stage.
 
         Args:
           stage: which.
-          state: leading axis R.
+          state: leading axis R, or on the mesh with its additional rows.
           keys: [R].
 
         Returns:
-          (episodes on the host with leading axis R, metrics of each run).
+          (episodes on the host with leading axis R, metrics of each run); without an environment None and no metrics.
         """
-        subject = stages_lib.subject(stage, state, keys)
-        key = (f"evaluate {stage.name if stage.num_modes is None else stage.num_modes}", len(state.step))
+        runs = len(keys)
+        if self.setup.env is None:
+            return None, [{} for _ in range(runs)]
+        subject = self.mesh.place(stage.subject(state, keys))
+        key = (f"evaluate {stage.program}", runs)
         if key not in self._cache:
-            evaluator = dataclasses.replace(
-                stages_lib.make_evaluator(self.setup, stage), command=self.command
-            )
-            lifted = over_runs(lambda run, _: evaluator.run(run, None), self.setup.config.sweep.mode)
-            self._cache[key] = compile_program(lifted, subject, ())
+            evaluator = stage.evaluator(self.command)
+            lifted = over_runs(lambda run, _: evaluator.run(run, None), self.mesh)
+            at: dict[str, Any] = {}
+            if self.mesh.devices is not None:
+                at = {"out_shardings": self.mesh.everywhere()}
+            self._cache[key] = compile_program(lifted, subject, (), **at)
             self.compiled.append((stage.name, "evaluate", self._cache[key].compile_seconds))
-        rollouts = jax.device_get(self._cache[key](subject, ()))
+        rollouts = jax.tree.map(lambda leaf: leaf[:runs], jax.device_get(self._cache[key](subject, ())))
         num_modes = self.setup.env_spec.num_modes
         metrics = [
-            mode_metrics(one, num_modes, stage.num_modes or 1) | outcome_metrics(one, num_modes)
-            for one in (jax.tree.map(lambda x, i=i: x[i], rollouts) for i in range(len(state.step)))
+            mode_metrics(one, num_modes, stage.num_modes) | outcome_metrics(one, num_modes)
+            for one in (jax.tree.map(lambda x, i=i: x[i], rollouts) for i in range(runs))
         ]
         return rollouts, metrics
 
-    def facts(self, stage: str) -> dict[str, Any]:
-        """Seconds and number of the compilations that a stage caused."""
-        own = [(what, seconds) for name, what, seconds in self.compiled if name == stage]
+    def facts(self, stage: BaseStage, runs: int) -> dict[str, Any]:
+        """Seconds and number of the compilations that a stage caused, and the scratch memory of its epoch in bytes.
+
+        The latter is -1 where the epoch was not compiled here.
+        """
+        own = [(what, seconds) for name, what, seconds in self.compiled if name == stage.name]
+        program = self._cache.get((stage.program, runs))
         return {
             "compile_seconds": sum(seconds for _, seconds in own),
             "train_compilations": sum(what == "train" for what, _ in own),
             "evaluate_compilations": sum(what == "evaluate" for what, _ in own),
+            "temp_bytes": program.temp_bytes if program else -1,
         }
 
-    def temp_bytes(self, stage: Stage, runs: int) -> int:
-        """Scratch memory of a stage's epoch in bytes; -1 where it was not compiled here."""
-        program = self._cache.get((stage.program, runs))
-        return program.temp_bytes if program else -1
+
+def _first_metrics(epoch: Callable[..., Any], runs: int) -> Callable[..., Any]:
+    """The epoch, with the metrics of the first `runs` rows."""
+
+    def first(state: TrainState, shared: PyTree) -> tuple[TrainState, Metrics]:
+        state, metrics = epoch(state, shared)
+        return state, {name: rows[:runs] for name, rows in metrics.items()}
+
+    return first

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +12,23 @@ import numpy as np
 
 from mmbc_jax.core.config import apply_overrides, from_plain
 from mmbc_jax.core.errors import CheckpointError, UserError
-from mmbc_jax.core.types import PyTree
+from mmbc_jax.core.observations import ObsSpec
+from mmbc_jax.core.state import TrainState
+from mmbc_jax.core.types import Key, PyTree
+from mmbc_jax.data.windows import Windows
+from mmbc_jax.evaluation.measure import measure
+from mmbc_jax.evaluation.results import StageResult
+from mmbc_jax.ops.normalisation import Normalizer
 from mmbc_jax.runs import setup as setup_lib
-from mmbc_jax.runs import stages as stages_lib
 from mmbc_jax.runs.checkpoint import StageCheckpoints, find_stage, read_meta
 from mmbc_jax.runs.demonstrations import StageData
-from mmbc_jax.runs.defaults import STAGES
-from mmbc_jax.runs.diagnose import diagnose
-from mmbc_jax.runs.grid import Grid, parse_grid, run_keys
+from mmbc_jax.runs.grid import Grid, config_grid, parse_grid, run_keys
+from mmbc_jax.runs.measurement import measurement
+from mmbc_jax.runs.mesh import make_mesh
 from mmbc_jax.runs.programs import Programs
-from mmbc_jax.evaluation.results import StageResult
+from mmbc_jax.runs.sections import STAGES
 from mmbc_jax.runs.setup import Setup
-from mmbc_jax.runs.stages import Stage
-from mmbc_jax.core.state import TrainState
+from mmbc_jax.runs.stages import BaseStage, make_stages
 
 
 def restore_stage(setup: Setup, name: str, directory: Path) -> tuple[TrainState, list[tuple[int, int]]]:
@@ -44,22 +47,45 @@ def restore_stage(setup: Setup, name: str, directory: Path) -> tuple[TrainState,
     """
     step, meta = read_meta(directory)
     runs = [(int(point), int(seed)) for point, seed in meta["runs"]]
-    shared = stages_lib.dummy_shared(setup)
-    grid = parse_grid("", 1, 0)
-
-    def shapes(stage: Stage, parent: PyTree) -> PyTree:
-        one = stage.make_hparams(grid, stage.runs(grid))
-        hp = jax.tree.map(lambda _: jax.ShapeDtypeStruct((len(runs),), jnp.float32), one)
-        return stages_lib.template(stage, hp, parent, shared)
-
-    # The parent's shapes are all that matters here, and a clone has the same whether or not discovery follows it.
-    stage = stages_lib.make_stage(setup, name, ("bc",))
-    parent = {} if stage.parent is None else shapes(stages_lib.make_stage(setup, "bc", ("bc",)), {})
+    stage = stage_of(setup, name, meta)
     checkpoints = StageCheckpoints(directory, read_only=True)
     try:
-        return checkpoints.restore(step, shapes(stage, parent)), runs
+        return checkpoints.restore(step, _template(stage, len(runs))), runs
     finally:
         checkpoints.close()
+
+
+def stage_of(setup: Setup, name: str, meta: dict[str, Any]) -> BaseStage:
+    """The stage behind a checkpoint, started from what `meta` says that it was started from."""
+    ancestors = [meta["parent"]] if meta["parent"] else []
+    if meta["parent"] == "discover" and meta["cloned"]:
+        ancestors.append("bc")
+    return make_stages(setup, (*ancestors, name))[name]
+
+
+def _template(stage: BaseStage, runs: int) -> PyTree:
+    """Shapes of a stage's state for R runs, by way of its ancestors'."""
+    grid = parse_grid("", 1, 0)
+    parent = None if stage.parent is None else _template(stage.parent, runs)
+    one = stage.make_hparams(grid, stage.runs(grid))
+    hp = jax.tree.map(lambda _: jax.ShapeDtypeStruct((runs,), jnp.float32), one)
+    return stage.template(hp, parent, dummy_shared(stage.setup))
+
+
+def dummy_shared(setup: Setup) -> PyTree:
+    """Shapes of what cloning stages share, where the data itself is not needed."""
+    spec, length = setup.policy_spec, setup.config.chunk.observe
+
+    def make() -> tuple[Windows, Normalizer]:
+        integers = jnp.zeros((2,), jnp.int32)
+        chunk, mask = jnp.zeros((2, *spec.chunk_shape)), jnp.zeros((2, spec.chunk_len))
+        past = jnp.zeros((2, length), jnp.int32) if length > 1 else None
+        windows = Windows(setup.obs.dummy(2), chunk, mask, integers, integers, integers, past)
+        vectors = {name: jnp.zeros(e.shape) for name, e in spec.obs.entries if e.kind == "vector"}
+        bounds, action = spec.obs.joined(vectors), jnp.zeros(spec.action_dim)
+        return windows, Normalizer(bounds, bounds, action, action)
+
+    return jax.eval_shape(make)
 
 
 @dataclasses.dataclass
@@ -76,34 +102,14 @@ class Restored:
     """
 
     setup: Setup
-    stage: Stage
+    stage: BaseStage
     state: TrainState
     runs: list[tuple[int, int]]
     grid: Grid
     workdir: Path
 
-    def diagnose(self, results: dict[str, StageResult]) -> None:
-        """Adds the figures of the instruments in `config.diagnostics`, and the verdicts, to a result.
-
-        Args:
-          results: as from `evaluate`; changed in place.
-
-        Raises:
-          UserError: the stage is not a clone.
-        """
-        stage = self.stage
-        if stage.num_modes is not None:
-            raise UserError(
-                f"--diagnostics measures clones (stages bc, baseline and dagger), not {stage.name}"
-            )
-        windows = StageData.prepare(self.setup, self.workdir, keep=False).train_windows
-        keys = run_keys(f"diagnose/{stage.name}", [seed for _, seed in self.runs])
-        result = results[stage.name]
-        found = diagnose(self.setup, stage, self.state, windows, result.rollouts, keys)
-        result.metrics = [{**ours, **theirs} for ours, theirs in zip(result.metrics, found, strict=True)]
-
     def evaluate(self, seed: int | None = None, command: int | None = None) -> dict[str, StageResult]:
-        """Plays episodes as training's last evaluation does.
+        """Plays episodes as training's last evaluation does, and applies the instruments of `config.diagnostics`.
 
         Args:
           seed: of the evaluation; None for the keys that training used, which gives its figures again.
@@ -113,31 +119,38 @@ class Restored:
           {stage name: result}.
 
         Raises:
-          ConfigError: there is no environment.
-          UserError: there is no such z.
+          ConfigError: there is no environment, and nothing to diagnose.
+          UserError: there is no such z, or instruments are asked for a stage that is no clone.
         """
-        start = time.perf_counter()
-        num_modes = self.stage.num_modes or 1
+        stage, num_modes = self.stage, self.stage.num_modes
         if command is not None and not 0 <= command < num_modes:
-            raise UserError(f"--z {command}: stage {self.stage.name} has z 0 to {num_modes - 1}")
-        keys = run_keys(f"evaluate/{self.stage.name}", [run_seed for _, run_seed in self.runs])
-        if seed is not None:
-            keys = jax.vmap(lambda key: jax.random.fold_in(key, seed))(keys)
-        programs = Programs(self.setup, command)
-        metrics: list[dict[str, Any]] = [{} for _ in self.runs]
-        rollouts = None
-        if self.setup.env is not None or not self.setup.config.diagnostics:
-            rollouts, metrics = programs.evaluate(self.stage, self.state, keys)
-        facts = {
-            "train_seconds": 0.0,
-            "evaluate_seconds": time.perf_counter() - start,
-            **programs.facts(self.stage.name),
-            "temp_bytes": -1,
-            "env_steps": 0,
-            "train_steps": int(np.asarray(self.state.step).flat[0]),
-        }
-        index = self.stage.runs(self.grid).index
-        return {self.stage.name: StageResult(self.stage.name, num_modes, index, metrics, facts, rollouts)}
+            raise UserError(f"--z {command}: stage {stage.name} has z 0 to {num_modes - 1}")
+        what = measurement(self.setup, offline=False)
+        if what.instruments and stage.cloned(jax.tree.map(lambda leaf: leaf[0], self.state)) is None:
+            raise UserError(
+                f"--diagnostics measures clones (stages bc, baseline and dagger), not {stage.name}"
+            )
+        if not what.instruments:
+            self.setup.env_spec  # noqa: B018  (raises where there is no environment)
+
+        def keys(label: str) -> Key:
+            made = run_keys(label, [run_seed for _, run_seed in self.runs])
+            if seed is None or not label.startswith("evaluate/"):
+                return made
+            return jax.vmap(lambda key: jax.random.fold_in(key, seed))(made)
+
+        mode = "map" if self.setup.config.sweep.mode == "map" else "vmap"
+        result = measure(
+            what,
+            stage,
+            self.state,
+            stage.runs(self.grid).index,
+            keys,
+            Programs(self.setup, make_mesh(mode, 1), command),
+            lambda: StageData.prepare(self.setup, self.workdir, keep=False),
+            {"train_seconds": 0.0, "env_steps": 0, "train_steps": int(np.asarray(self.state.step).flat[0])},
+        )
+        return {stage.name: result}
 
 
 def restore(path: Path, stage: str, overrides: list[tuple[str, str]]) -> Restored:
@@ -146,7 +159,7 @@ def restore(path: Path, stage: str, overrides: list[tuple[str, str]]) -> Restore
     Args:
       path: a work directory or one stage's checkpoints.
       stage: which stage; "" for the last there is.
-      overrides: of `env` and `evaluation` (a shifted environment, more episodes).
+      overrides: of `env` and `evaluation` (a shifted environment, more episodes), and of `diagnostics`.
 
     Raises:
       CheckpointError: nothing there, or damaged.
@@ -157,16 +170,17 @@ def restore(path: Path, stage: str, overrides: list[tuple[str, str]]) -> Restore
     directory, name = find_stage(path, (stage,) if stage else tuple(reversed(STAGES)))
     _, meta = read_meta(directory)
     config: Any = apply_overrides(from_plain(meta["config"]), overrides)
-    setup = setup_lib.build(config, tuple(meta["dims"]))
-    if [setup.obs_dim, setup.action_dim] != meta["dims"]:
+    trained = (ObsSpec.from_json(meta["obs"]), int(meta["action_dim"]))
+    setup = setup_lib.build(config, trained)
+    sizes, ours = [[obs.size, action] for obs, action in (trained, (setup.obs, setup.action_dim))]
+    if sizes != ours or trained[0].images != setup.obs.images:
         raise CheckpointError(
             f"checkpoint {directory} was trained on env.name = {meta['config']['env']['name']!r}, with an "
-            f"observation and an action of size {meta['dims']}; {config.env.name!r} has "
-            f"{[setup.obs_dim, setup.action_dim]}"
+            f"observation and an action of size {sizes}; {config.env.name!r} has {ours}"
         )
     state, runs = restore_stage(setup, name, directory)
-    seeds = len({seed for _, seed in runs})
-    grid = parse_grid(config.sweep.grid, seeds, min(seed for _, seed in runs))
-    return Restored(
-        setup, stages_lib.make_stage(setup, name, ("bc",)), state, runs, grid, directory.parents[1]
+    seeds = [seed for _, seed in runs]
+    grid = dataclasses.replace(
+        config_grid(config), seeds=tuple(range(min(seeds), min(seeds) + len(set(seeds))))
     )
+    return Restored(setup, stage_of(setup, name, meta), state, runs, grid, directory.parents[1])

@@ -13,21 +13,18 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mmbc_jax.core import registry
+from mmbc_jax.core.config import at
 from mmbc_jax.core.errors import ConfigError
-from mmbc_jax.core.learning import Discriminator
-from mmbc_jax.core.protocols import Env, HasExpert, Policy
+from mmbc_jax.core.learning import Parts, Reward
+from mmbc_jax.core.observations import ObsSpec, with_history
+from mmbc_jax.core.options import Options
+from mmbc_jax.core.protocols import Env, Policy
 from mmbc_jax.core.types import EnvSpec, PolicySpec
 from mmbc_jax.data import load
 from mmbc_jax.data.collect import record
 from mmbc_jax.data.episodes import Episodes
-from mmbc_jax.envs import wrappers
-from mmbc_jax.learners._collect import Collector
-from mmbc_jax.nn.critic import Critic
-from mmbc_jax.runs import defaults
 from mmbc_jax.policies.wrappers.coordinates import in_coordinates
-from mmbc_jax.learners.dagger import Relabeller
-from mmbc_jax.evaluation.evaluator import Act, Evaluator, act_with_actor, act_with_policy
-from mmbc_jax.learners.ppo import Learner
+from mmbc_jax.runs.sections import CLONING, check_config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,14 +34,14 @@ class Setup:
     Attributes:
       config: resolved and checked.
       env: the bare environment; None where `env.name` is empty (cloning without a simulator).
-      obs_dim: D.
+      obs: one observation of it, or of the demonstrations, without history.
       action_dim: A.
       episodes: demonstrations that had to be read to learn the sizes; None where an environment says them.
     """
 
     config: ConfigDict
     env: Env | None
-    obs_dim: int
+    obs: ObsSpec
     action_dim: int
     episodes: Episodes | None = None
 
@@ -55,23 +52,33 @@ class Setup:
         Raises:
           ConfigError: there is no environment.
         """
+        return self.bare_env.spec
+
+    @property
+    def bare_env(self) -> Any:
+        """The environment without wrappers.
+
+        Raises:
+          ConfigError: there is none.
+        """
         if self.env is None:
             raise ConfigError("env.name", "", "an environment: this stage plays episodes")
-        return self.env.spec
+        return self.env
 
     @property
     def policy_spec(self) -> PolicySpec:
-        """Sizes of the policy."""
-        return PolicySpec(self.obs_dim, self.action_dim, self.config.chunk.predict)
+        """Sizes of the policy, and what a decision sees."""
+        obs = with_history(self.obs, self.config.chunk.observe)
+        return PolicySpec(obs.size, self.action_dim, self.config.chunk.predict, obs)
 
     @cached_property
     def policy(self) -> Policy:
-        """The policy of stage `bc`."""
+        """The policy of section `policy`."""
         return self.build_policy("policy")
 
     @cached_property
     def baseline(self) -> Policy:
-        """The policy of stage `baseline`."""
+        """The policy of section `baseline`."""
         return self.build_policy("baseline")
 
     def build_policy(self, section: str) -> Policy:
@@ -80,8 +87,9 @@ class Setup:
         prior = functools.partial(registry.build, "prior", config.prior, spec=spec)
         prior(spec.chunk_shape)  # so that its section is checked whether or not the policy has a prior
         sampler = registry.build("sampler", config.sampler)
-        with defaults.naming(section):
-            policy = registry.build("policy", config[section], spec, prior=prior, sampler=sampler)
+        policy = registry.build(
+            "policy", config[section], spec, section=section, prior=prior, sampler=sampler
+        )
         return in_coordinates(policy, config.chunk.coordinates)
 
     @property
@@ -89,74 +97,68 @@ class Setup:
         """Decisions in a full episode."""
         return -(-self.env_spec.episode_length // self.config.chunk.execute)
 
-    def discriminator(self, num_modes: int) -> Discriminator:
-        """q over `num_modes` modes."""
-        return registry.build(
-            "discriminator", self.config.discriminator, self.obs_dim, num_modes, self.horizon
+    def part(self, stage: str, kind: str) -> str:
+        """The path of the section that selects a stage's actor, reward or learner: its own, or the run's."""
+        return f"{stage}.{kind}" if self.config[stage][kind].name else kind
+
+    def cloning_options(self, section: str) -> Options:
+        """The checked options of a section of `CLONING`."""
+        options = registry.find("learner", CLONING[section]).options
+        assert options is not None
+        return options.from_config(self.config[section], section)
+
+    def clone_parts(self, policy: Policy) -> Parts:
+        """What a learner that clones `policy` is built from."""
+        return Parts(
+            self.policy_spec,
+            self.config.chunk.execute,
+            policy=policy,
+            env=self.env,
+            observe=self.config.chunk.observe,
+            cloning=self.cloning_options("bc"),
         )
 
-    def learner(self, num_modes: int) -> Learner:
-        """The fine-tuner with |Z| = `num_modes`."""
-        config = self.config
-        execute = config.chunk.execute
-        env = wrappers.make(self._env, exec_len=execute, gamma=config.ppo.gamma, autoreset="full")
-        actor = registry.build("actor", config.actor, self.policy, num_modes)
-        collector = Collector(
-            env=env,
-            actor=actor,
-            discriminator=self.discriminator(num_modes),
-            num_envs=config.ppo.num_envs,
-            exec_len=execute,
-            length=self.env_spec.episode_length,
-        )
-        return Learner(config.ppo, collector, Critic(tuple(config.ppo.critic_hidden), num_modes))
+    def reward(self, stage: str, num_modes: int) -> Reward:
+        """The intrinsic reward of a stage that is trained by reinforcement."""
+        spec, path = self.policy_spec, self.part(stage, "reward")
+        q = registry.build("discriminator", self.config.discriminator, spec.obs, num_modes, self.horizon)
+        cfg = at(self.config, path)
+        return registry.build("reward", cfg, section=path, discriminator=q, horizon=self.horizon)
 
-    def relabeller(self) -> Relabeller:
-        """What plays and relabels the episodes of stage `dagger`."""
-        return Relabeller(self._env, self.policy, self.config.dagger.episodes, self.config.chunk.execute)
-
-    def evaluator(self, num_modes: int | None = None, policy: Policy | None = None) -> Evaluator:
-        """The evaluator of a fine-tuned actor with `num_modes`, or of a cloned policy.
+    def tune_parts(self, stage: str, num_modes: int, policy: Policy | None) -> Parts:
+        """What the learner of a stage that is trained by reinforcement is built from.
 
         Args:
-          num_modes: Z of the actor; None for a cloned policy.
-          policy: the cloned policy; None for that of `bc`.
-
-        Returns:
-          The evaluator, with the settings of `evaluation`.
+          stage: its name.
+          num_modes: |Z|.
+          policy: the reference; None where there is no clone.
         """
-        config, spec = self.config, self.env_spec
-        execute = config.chunk.execute
-        act: Act
-        if num_modes is None:
-            act, discriminator = act_with_policy(policy or self.policy), None
-        else:
-            learner = self.learner(num_modes)
-            act, discriminator = act_with_actor(learner.actor), learner.discriminator
-        return Evaluator(
-            env=wrappers.make(self._env, exec_len=execute, gamma=1.0, autoreset=None),
-            act=act,
-            discriminator=discriminator if num_modes and num_modes > 1 else None,
-            num_modes=num_modes or 1,
-            episodes=config.evaluation.episodes,
-            paths=min(config.evaluation.paths, config.evaluation.episodes),
-            exec_len=execute,
-            length=spec.episode_length,
-            position=spec.position or (0, min(1, spec.obs_dim - 1)),
+        path = self.part(stage, "actor")
+        actor = registry.build(
+            "actor",
+            at(self.config, path),
+            section=path,
+            spec=self.policy_spec,
+            policy=policy,
+            num_modes=num_modes,
+        )
+        return Parts(
+            self.policy_spec,
+            self.config.chunk.execute,
+            policy=policy,
+            env=self.bare_env,
+            observe=self.config.chunk.observe,
+            actor=actor,
+            reward=self.reward(stage, num_modes),
         )
 
-    @property
-    def _env(self) -> Any:
-        self.env_spec  # noqa: B018  (raises where there is no environment)
-        return self.env
 
-
-def build(config: ConfigDict, dims: tuple[int, int] | None = None) -> Setup:
+def build(config: ConfigDict, sizes: tuple[ObsSpec, int] | None = None) -> Setup:
     """Checks a configuration and builds what it names.
 
     Args:
       config: resolved.
-      dims: (D, A) where neither an environment nor a data file says them: those of a checkpoint.
+      sizes: (observation, A) where neither an environment nor a data file says them: those of a checkpoint.
 
     Returns:
       The setup; nothing has compiled.
@@ -165,19 +167,17 @@ def build(config: ConfigDict, dims: tuple[int, int] | None = None) -> Setup:
       ConfigError: a field cannot work.
       DataError: there is no environment and the data file cannot be read.
     """
-    defaults.check_config(config)
+    check_config(config)
     episodes = None
     env = registry.build("env", config.env) if config.env.name else None
     if env is not None:
-        dims = (env.spec.obs_dim, env.spec.action_dim)
-    elif dims is None:
+        sizes = (env.spec.obs, env.spec.action_dim)
+    elif sizes is None:
         if not config.data.path:
             raise ConfigError("data.path", "", "a file of demonstrations, since env.name is empty")
         episodes = load.load(config.data.path, config.data.reader)
-        dims = (episodes.obs.shape[1], episodes.action.shape[1])
-    setup = Setup(config, env, *dims, episodes)
-    _check_stages(setup)
-    return setup
+        sizes = (episodes.spec, episodes.action.shape[1])
+    return Setup(config, env, *sizes, episodes)
 
 
 def check_point(setup: Setup, values: Mapping[str, float]) -> None:
@@ -185,47 +185,12 @@ def check_point(setup: Setup, values: Mapping[str, float]) -> None:
     config = ConfigDict(setup.config.to_dict())
     for path, value in values.items():
         section, _, field = path.rpartition(".")
-        config[section][field] = value
+        at(config, section)[field] = value
     point = dataclasses.replace(setup, config=config)
-    defaults.check_config(config)
+    check_config(config)
     for section in ("policy", "baseline"):
         if any(path.startswith(f"{section}.") for path in values):
             point.build_policy(section)
-
-
-def _check_stages(setup: Setup) -> None:
-    config = setup.config
-    setup.policy  # noqa: B018  (builds it, so that its section is checked)
-    if "baseline" in config.stages:
-        setup.baseline  # noqa: B018
-    tuning = [stage for stage in config.stages if stage in ("discover", "finetune", "plain")]
-    playing = [stage for stage in config.stages if stage == "dagger"] + tuning
-    if playing and setup.env is None:
-        raise ConfigError("stages", tuple(config.stages), f"without {', '.join(playing)}: env.name is empty")
-    if "dagger" in config.stages and not (isinstance(setup.env, HasExpert) and setup.env_spec.num_modes):
-        raise ConfigError(
-            "stages", tuple(config.stages), f"without dagger: environment {config.env.name!r} has no expert"
-        )
-    if tuning:
-        setup.learner(config.finetune.num_modes)
-        length = setup.env_spec.episode_length
-        if config.discover.start_horizon > length:
-            raise ConfigError(
-                "discover.start_horizon",
-                config.discover.start_horizon,
-                f"at most the episode length {length}",
-            )
-    scripted = not config.data.path and {"bc", "baseline", "dagger"} & set(config.stages)
-    if scripted and not isinstance(setup.env, HasExpert):
-        raise ConfigError(
-            "data.path", "", f"a file of demonstrations: environment {config.env.name!r} has no expert"
-        )
-    if scripted and config.chunk.predict > setup.env_spec.episode_length:
-        raise ConfigError(
-            "chunk.predict",
-            config.chunk.predict,
-            f"at most the episode length {setup.env_spec.episode_length}",
-        )
 
 
 def load_episodes(setup: Setup) -> Episodes:

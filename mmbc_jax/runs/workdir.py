@@ -17,12 +17,13 @@ from mmbc_jax.core.files import plain, read_json, write_json
 _LEFTOVERS = (".*.tmp", "stages/*/.*.tmp", "figures/.*.tmp", "checkpoints/*/*.orbax-checkpoint-tmp*")
 
 
-def claim_workdir(workdir: Path, config: ConfigDict) -> None:
+def claim_workdir(workdir: Path, config: ConfigDict, clean: bool = True) -> None:
     """Makes the directory this run's, or checks that it already is, and removes half-written files.
 
     Args:
       workdir: created where it does not exist; otherwise empty, or a run with the same configuration.
       config: resolved.
+      clean: remove what a killed process left half-written.
 
     Raises:
       WorkdirError: it holds another run's configuration or files that are no run at all, or it cannot be
@@ -44,7 +45,8 @@ def claim_workdir(workdir: Path, config: ConfigDict) -> None:
             write_json(path, config)
         if not os.access(workdir, os.W_OK):
             raise WorkdirError(f"{workdir} is not writable; give another --workdir")
-        _remove_leftovers(workdir)
+        if clean:
+            _remove_leftovers(workdir)
     except OSError as error:
         raise WorkdirError(f"{workdir} cannot be used ({error.strerror}); give another --workdir") from error
     except json.JSONDecodeError as error:

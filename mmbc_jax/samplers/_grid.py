@@ -1,19 +1,21 @@
-"""What the samplers share: time grids and the loop over their steps."""
+"""What the samplers share: time grids, the loop over their steps, and what they make of it."""
 
 from __future__ import annotations
 
+import abc
+import dataclasses
 from collections.abc import Callable
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
-from mmbc_jax.core.config import check_range
+from mmbc_jax.core.options import Options, option
+from mmbc_jax.core.protocols import Field
 from mmbc_jax.core.types import Array, PyTree
 
-
-def check_steps(steps: int) -> None:
-    """Raises ConfigError unless there is at least one step."""
-    check_range("sampler.steps", steps, 1)
+Step = Callable[[Any, PyTree], Any]
+"""(state, inputs of one step) to the next state."""
 
 
 def uniform_grid(steps: int) -> Array:
@@ -53,16 +55,79 @@ def ancestral_coefficients(
     return ratio * sigma_s**2 * scale, alpha_s * variance * scale, jnp.sqrt(variance * scale) * sigma_s
 
 
-def run_steps(step: Callable[[Array, PyTree], Array], x0: Array, inputs: PyTree, steps: int) -> Array:
-    """x after `step(x, inputs[i])` for i = 0 .. steps-1.
+def run_steps(step: Step, start: PyTree, inputs: PyTree, steps: int) -> Any:
+    """The state after `state = step(state, inputs[i])` for i = 0 .. steps-1.
 
     Args:
       step: one step of the integrator.
-      x0: [..., H, A] start.
+      start: first state, such as x0 [..., H, A].
       inputs: pytree of [steps, ...] arrays.
       steps: number of steps.
 
     Returns:
-      [..., H, A]; reverse-differentiable in `x0` and `inputs`.
+      The last state, a pytree like `start`; reverse-differentiable in `start` and `inputs`.
     """
-    return jax.lax.scan(lambda x, item: (step(x, item), None), x0, inputs, length=steps)[0]
+    return jax.lax.scan(lambda state, item: (step(state, item), None), start, inputs, length=steps)[0]
+
+
+def visit_steps(step: Step, start: PyTree, inputs: PyTree, steps: int) -> Any:
+    """The states that `run_steps` visits, [steps + 1, ...]: the first is `start`, the last its result."""
+    # Each step hands out the state that it was given, so that it computes what it computes in `run_steps`.
+    end, before = jax.lax.scan(lambda state, item: (step(state, item), state), start, inputs, length=steps)
+    return jax.tree.map(lambda many, one: jnp.concatenate([many, one[None]]), before, end)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvenOptions(Options):
+    """Steps of equal length in time."""
+
+    steps: int = option(10, "steps from noise to chunk", low=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class EvenSampler(abc.ABC):
+    """A sampler on an even grid of times; what is left to it are its steps.
+
+    Attributes:
+      options: of the plug-in.
+      plugin: name of the plug-in.
+    """
+
+    options: EvenOptions
+
+    plugin: ClassVar[str]
+
+    @property
+    def name(self) -> str:
+        """Under which it was configured; the plug-in's own where it was built by hand."""
+        return self.options.name or self.plugin
+
+    @property
+    def steps(self) -> int:
+        """Steps from noise to chunk."""
+        return self.options.steps
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether steps add noise."""
+        return False
+
+    def noise_shape(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """(steps, H, A) with noise, of which the last step may add none; (0,) without."""
+        return (self.steps, *event_shape) if self.stochastic else (0,)
+
+    @abc.abstractmethod
+    def recurrence(self, field: Field, x0: Array, noise: Array | None) -> tuple[Step, PyTree, PyTree]:
+        """(step, first state, inputs [steps, ...]) of `run_steps` for the arguments of `integrate`."""
+
+    def point(self, state: Any) -> Array:
+        """x of a state."""
+        return state
+
+    def integrate(self, field: Field, x0: Array, noise: Array | None) -> Array:
+        """Chunk [..., H, A] from x0 [..., H, A] and, where stochastic, noise [..., steps, H, A]."""
+        return self.point(run_steps(*self.recurrence(field, x0, noise), self.steps))
+
+    def trace(self, field: Field, x0: Array, noise: Array | None) -> Array:
+        """[steps + 1, ..., H, A] the points that `integrate` visits: x0 first, the chunk last."""
+        return self.point(visit_steps(*self.recurrence(field, x0, noise), self.steps))

@@ -16,45 +16,39 @@ Source: Song, Meng, Ermon 2021.
 from __future__ import annotations
 
 import dataclasses
+from typing import ClassVar
 
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
-from mmbc_jax.core.config import check_range
+from mmbc_jax.core.options import option
 from mmbc_jax.core.protocols import Field
 from mmbc_jax.core.registry import register
-from mmbc_jax.core.types import Array
-from mmbc_jax.samplers._grid import ancestral_coefficients, check_steps, run_steps, uniform_grid
+from mmbc_jax.core.types import Array, PyTree
+from mmbc_jax.samplers._grid import EvenOptions, EvenSampler, Step, ancestral_coefficients, uniform_grid
 
 
-def default_config() -> ConfigDict:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DDIMOptions(EvenOptions):
     """Ten deterministic steps."""
-    return ConfigDict({"steps": 10, "eta": 0.0})
+
+    eta: float = option(0.0, "noise as a fraction of the ancestral posterior's", low=0.0, high=1.0)
 
 
 @dataclasses.dataclass(frozen=True)
-class DDIM:
-    """DDIM on an even grid.
+class DDIM(EvenSampler):
+    """DDIM; one network evaluation a step."""
 
-    Attributes:
-      steps: network evaluations.
-      eta: noise as a fraction of the ancestral posterior's, in [0, 1].
-    """
+    options: DDIMOptions
 
-    steps: int
-    eta: float = 0.0
+    plugin: ClassVar[str] = "ddim"
 
     @property
     def stochastic(self) -> bool:
         """Whether steps add noise."""
-        return self.eta > 0.0
+        return self.options.eta > 0.0
 
-    def noise_shape(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """(steps, H, A) with noise, of which the last step adds none; (0,) without."""
-        return (self.steps, *event_shape) if self.stochastic else (0,)
-
-    def integrate(self, field: Field, x0: Array, noise: Array | None) -> Array:
-        """Chunk [..., H, A] from x0 [..., H, A] and, where stochastic, noise [..., steps, H, A]."""
+    def recurrence(self, field: Field, x0: Array, noise: Array | None) -> tuple[Step, PyTree, PyTree]:
+        """One step of the method; see `EvenSampler`."""
         t = uniform_grid(self.steps)
 
         def step(x: Array, item: tuple[Array, ...]) -> Array:
@@ -63,21 +57,15 @@ class DDIM:
             alpha, sigma = field.path(after)
             if not self.stochastic:
                 return alpha * data + sigma * start
-            std = self.eta * ancestral_coefficients(field.path(now), (alpha, sigma))[2]
+            std = self.options.eta * ancestral_coefficients(field.path(now), (alpha, sigma))[2]
             kept = jnp.sqrt(jnp.maximum(sigma**2 - std**2, 0.0))
             return alpha * data + kept * start + std * item[2]
 
         path = (jnp.moveaxis(noise, -3, 0),) if noise is not None and self.stochastic else ()
-        return run_steps(step, x0, (t[:-1], t[1:], *path), self.steps)
+        return step, x0, (t[:-1], t[1:], *path)
 
 
-@register("sampler", default_config)
-def build(cfg: ConfigDict) -> DDIM:
-    """DDIM with `cfg.steps` steps.
-
-    Raises:
-      ConfigError: fewer than one step, or eta outside [0, 1].
-    """
-    check_steps(cfg.steps)
-    check_range("sampler.eta", cfg.eta, 0.0, 1.0)
-    return DDIM(cfg.steps, cfg.eta)
+@register("sampler", DDIMOptions)
+def build(options: DDIMOptions) -> DDIM:
+    """DDIM."""
+    return DDIM(options)

@@ -12,42 +12,42 @@ Source: Ho et al. 2020; the floor follows Ren et al. 2024 (DPPO).
 from __future__ import annotations
 
 import dataclasses
+from typing import ClassVar
 
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
-from mmbc_jax.core.config import check_range
+from mmbc_jax.core.options import option
 from mmbc_jax.core.protocols import Field
 from mmbc_jax.core.registry import register
-from mmbc_jax.core.types import Array
-from mmbc_jax.samplers._grid import ancestral_coefficients, check_steps, run_steps, uniform_grid
+from mmbc_jax.core.types import Array, PyTree
+from mmbc_jax.samplers._grid import EvenOptions, EvenSampler, Step, ancestral_coefficients, uniform_grid
 
 
-def default_config() -> ConfigDict:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DDPMOptions(EvenOptions):
     """Twenty steps, the exact posterior."""
-    return ConfigDict({"steps": 20, "min_std": 0.0})
+
+    steps: int = option(20, "steps from noise to chunk", low=1)
+    min_std: float = option(
+        0.0, "least standard deviation of a step, in units of the normalised chunk", low=0.0
+    )
 
 
 @dataclasses.dataclass(frozen=True)
-class DDPM:
-    """Ancestral sampling on an even grid.
+class DDPM(EvenSampler):
+    """Ancestral sampling; one network evaluation a step."""
 
-    Attributes:
-      steps: network evaluations.
-      min_std: floor of the standard deviation of a step, in units of the normalised chunk.
-      stochastic: True.
-    """
+    options: DDPMOptions
 
-    steps: int
-    min_std: float = 0.0
-    stochastic: bool = True
+    plugin: ClassVar[str] = "ddpm"
 
-    def noise_shape(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """(steps, H, A)."""
-        return (self.steps, *event_shape)
+    @property
+    def stochastic(self) -> bool:
+        """True."""
+        return True
 
-    def integrate(self, field: Field, x0: Array, noise: Array | None) -> Array:
-        """Chunk [..., H, A] from x0 [..., H, A] and noise [..., steps, H, A]."""
+    def recurrence(self, field: Field, x0: Array, noise: Array | None) -> tuple[Step, PyTree, PyTree]:
+        """One step of the method; see `EvenSampler`."""
         assert noise is not None, "a stochastic sampler needs its noise path"
         t = uniform_grid(self.steps)
 
@@ -55,18 +55,12 @@ class DDPM:
             now, after, eps = item
             data, _ = field.denoise(x, now)
             keep, pull, std = ancestral_coefficients(field.path(now), field.path(after))
-            return keep * x + pull * data + jnp.maximum(std, self.min_std) * eps
+            return keep * x + pull * data + jnp.maximum(std, self.options.min_std) * eps
 
-        return run_steps(step, x0, (t[:-1], t[1:], jnp.moveaxis(noise, -3, 0)), self.steps)
+        return step, x0, (t[:-1], t[1:], jnp.moveaxis(noise, -3, 0))
 
 
-@register("sampler", default_config)
-def build(cfg: ConfigDict) -> DDPM:
-    """DDPM with `cfg.steps` steps.
-
-    Raises:
-      ConfigError: fewer than one step, or a negative floor.
-    """
-    check_steps(cfg.steps)
-    check_range("sampler.min_std", cfg.min_std, 0.0)
-    return DDPM(cfg.steps, cfg.min_std)
+@register("sampler", DDPMOptions)
+def build(options: DDPMOptions) -> DDPM:
+    """Ancestral sampling."""
+    return DDPM(options)

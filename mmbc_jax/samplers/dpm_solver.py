@@ -20,20 +20,20 @@ Source: Lu et al. 2022, algorithm 2 (DPM-Solver++(2M)).
 from __future__ import annotations
 
 import dataclasses
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
 from mmbc_jax.core.protocols import Field
 from mmbc_jax.core.registry import register
-from mmbc_jax.core.types import Array
-from mmbc_jax.samplers._grid import check_steps, uniform_grid
+from mmbc_jax.core.types import Array, PyTree
+from mmbc_jax.samplers._grid import EvenOptions, EvenSampler, Step, uniform_grid
 
 
-def default_config() -> ConfigDict:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DPMSolverOptions(EvenOptions):
     """Ten steps."""
-    return ConfigDict({"steps": 10})
 
 
 def extrapolation(alpha: Array, sigma: Array) -> Array:
@@ -44,44 +44,33 @@ def extrapolation(alpha: Array, sigma: Array) -> Array:
 
 
 @dataclasses.dataclass(frozen=True)
-class DPMSolver:
-    """DPM-Solver++(2M) on an even grid.
+class DPMSolver(EvenSampler):
+    """DPM-Solver++(2M); one network evaluation a step."""
 
-    Attributes:
-      steps: network evaluations.
-      stochastic: False.
-    """
+    plugin: ClassVar[str] = "dpm_solver"
 
-    steps: int
-    stochastic: bool = False
+    def point(self, state: Any) -> Array:
+        """x of (x, the estimate of the data in the step before)."""
+        return state[0]
 
-    def noise_shape(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """(0,): no noise beyond x0."""
-        return (0,)
-
-    def integrate(self, field: Field, x0: Array, noise: Array | None) -> Array:
-        """Chunk [..., H, A] from x0 [..., H, A]."""
+    def recurrence(self, field: Field, x0: Array, noise: Array | None) -> tuple[Step, PyTree, PyTree]:
+        """One step of the method; see `EvenSampler`."""
         t = uniform_grid(self.steps)
         alpha, sigma = jax.vmap(field.path)(t)
         keep = sigma[1:] / sigma[:-1]
         pull = alpha[1:] - alpha[:-1] * keep
 
-        def step(carry: tuple[Array, Array], item: tuple[Array, ...]) -> tuple[tuple[Array, Array], None]:
-            x, before = carry
+        def step(state: tuple[Array, Array], item: tuple[Array, ...]) -> tuple[Array, Array]:
+            x, before = state
             now, keep, pull, c = item
             data, _ = field.denoise(x, now)
-            return (keep * x + pull * (data + c * (data - before)), data), None
+            return keep * x + pull * (data + c * (data - before)), data
 
         inputs = (t[:-1], keep, pull, extrapolation(alpha, sigma))
-        return jax.lax.scan(step, (x0, jnp.zeros_like(x0)), inputs, length=self.steps)[0][0]
+        return step, (x0, jnp.zeros_like(x0)), inputs
 
 
-@register("sampler", default_config)
-def build(cfg: ConfigDict) -> DPMSolver:
-    """DPM-Solver++(2M) with `cfg.steps` steps.
-
-    Raises:
-      ConfigError: fewer than one step.
-    """
-    check_steps(cfg.steps)
-    return DPMSolver(cfg.steps)
+@register("sampler", DPMSolverOptions)
+def build(options: DPMSolverOptions) -> DPMSolver:
+    """DPM-Solver++(2M)."""
+    return DPMSolver(options)

@@ -3,53 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
-
-from ml_collections import ConfigDict
+from typing import ClassVar
 
 from mmbc_jax.core.protocols import Field
 from mmbc_jax.core.registry import register
-from mmbc_jax.core.types import Array
-from mmbc_jax.samplers._grid import check_steps, run_steps, uniform_grid
+from mmbc_jax.core.types import Array, PyTree
+from mmbc_jax.samplers._grid import EvenOptions, EvenSampler, Step, uniform_grid
 
 
-def default_config() -> ConfigDict:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EulerOptions(EvenOptions):
     """Ten steps, as in the action-flow policies that this package reproduces."""
-    return ConfigDict({"steps": 10})
 
 
 @dataclasses.dataclass(frozen=True)
-class Euler:
-    """Explicit Euler on an even grid.
+class Euler(EvenSampler):
+    """Explicit Euler; one network evaluation a step."""
 
-    Attributes:
-      steps: network evaluations.
-      stochastic: False.
-    """
+    plugin: ClassVar[str] = "euler"
 
-    steps: int
-    stochastic: bool = False
-
-    def noise_shape(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """(0,): no noise beyond x0."""
-        return (0,)
-
-    def integrate(self, field: Field, x0: Array, noise: Array | None) -> Array:
-        """Chunk [..., H, A] from x0 [..., H, A]."""
+    def recurrence(self, field: Field, x0: Array, noise: Array | None) -> tuple[Step, PyTree, PyTree]:
+        """One step of the method; see `EvenSampler`."""
         t = uniform_grid(self.steps)
 
         def step(x: Array, times: tuple[Array, Array]) -> Array:
             now, after = times
             return x + (after - now) * field.velocity(x, now)
 
-        return run_steps(step, x0, (t[:-1], t[1:]), self.steps)
+        return step, x0, (t[:-1], t[1:])
 
 
-@register("sampler", default_config)
-def build(cfg: ConfigDict) -> Euler:
-    """Euler with `cfg.steps` steps.
-
-    Raises:
-      ConfigError: fewer than one step.
-    """
-    check_steps(cfg.steps)
-    return Euler(cfg.steps)
+@register("sampler", EulerOptions)
+def build(options: EulerOptions) -> Euler:
+    """Euler's method."""
+    return Euler(options)

@@ -8,39 +8,32 @@ v(., 1), where a field that predicts the data does not determine the noise.
 from __future__ import annotations
 
 import dataclasses
+from typing import ClassVar
 
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
+from mmbc_jax.core.options import option
 from mmbc_jax.core.protocols import Field
 from mmbc_jax.core.registry import register
-from mmbc_jax.core.types import Array
-from mmbc_jax.samplers._grid import check_steps, run_steps, uniform_grid
+from mmbc_jax.core.types import Array, PyTree
+from mmbc_jax.samplers._grid import EvenOptions, EvenSampler, Step, uniform_grid
 
 
-def default_config() -> ConfigDict:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HeunOptions(EvenOptions):
     """Five steps: as many evaluations as ten of Euler's."""
-    return ConfigDict({"steps": 5})
+
+    steps: int = option(5, "steps of two network evaluations each", low=1)
 
 
 @dataclasses.dataclass(frozen=True)
-class Heun:
-    """Heun on an even grid.
+class Heun(EvenSampler):
+    """Heun's method; two network evaluations a step."""
 
-    Attributes:
-      steps: steps of two network evaluations each.
-      stochastic: False.
-    """
+    plugin: ClassVar[str] = "heun"
 
-    steps: int
-    stochastic: bool = False
-
-    def noise_shape(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """(0,): no noise beyond x0."""
-        return (0,)
-
-    def integrate(self, field: Field, x0: Array, noise: Array | None) -> Array:
-        """Chunk [..., H, A] from x0 [..., H, A]."""
+    def recurrence(self, field: Field, x0: Array, noise: Array | None) -> tuple[Step, PyTree, PyTree]:
+        """One step of the method; see `EvenSampler`."""
         t = uniform_grid(self.steps)
         fraction = jnp.ones(self.steps).at[-1].set(0.5)
 
@@ -52,15 +45,10 @@ class Heun:
             weight = 0.5 / c
             return x + h * ((1.0 - weight) * first + weight * second)
 
-        return run_steps(step, x0, (t[:-1], t[1:], fraction), self.steps)
+        return step, x0, (t[:-1], t[1:], fraction)
 
 
-@register("sampler", default_config)
-def build(cfg: ConfigDict) -> Heun:
-    """Heun with `cfg.steps` steps.
-
-    Raises:
-      ConfigError: fewer than one step.
-    """
-    check_steps(cfg.steps)
-    return Heun(cfg.steps)
+@register("sampler", HeunOptions)
+def build(options: HeunOptions) -> Heun:
+    """Heun's method."""
+    return Heun(options)

@@ -23,45 +23,45 @@ Source: Song et al. 2021; Ma et al. 2024 (SiT) for a free diffusion coefficient,
 from __future__ import annotations
 
 import dataclasses
+from typing import ClassVar
 
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
-from mmbc_jax.core.config import check_range
+from mmbc_jax.core.options import option
 from mmbc_jax.core.protocols import Field
 from mmbc_jax.core.registry import register
-from mmbc_jax.core.types import Array
-from mmbc_jax.samplers._grid import check_steps, run_steps, uniform_grid
+from mmbc_jax.core.types import Array, PyTree
+from mmbc_jax.samplers._grid import EvenOptions, EvenSampler, Step, uniform_grid
 
 
-def default_config() -> ConfigDict:
-    """Twenty steps; `noise` is eta."""
-    return ConfigDict({"steps": 20, "noise": 0.5})
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SDEOptions(EvenOptions):
+    """Twenty steps."""
+
+    steps: int = option(20, "steps from noise to chunk", low=1)
+    noise: float = option(
+        0.5, "eta, the size of g^2; towards 0 the sampler becomes DDIM", low=0.0, open_low=True
+    )
 
 
 @dataclasses.dataclass(frozen=True)
-class SDE:
-    """Euler-Maruyama on an even grid.
+class SDE(EvenSampler):
+    """Euler-Maruyama; one network evaluation a step."""
 
-    Attributes:
-      steps: network evaluations.
-      noise: eta > 0, the size of g^2; towards 0 the sampler becomes DDIM.
-      stochastic: True.
-    """
+    options: SDEOptions
 
-    steps: int
-    noise: float = 0.5
-    stochastic: bool = True
+    plugin: ClassVar[str] = "sde"
 
-    def noise_shape(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """(steps, H, A), of which the last step adds none."""
-        return (self.steps, *event_shape)
+    @property
+    def stochastic(self) -> bool:
+        """True."""
+        return True
 
-    def integrate(self, field: Field, x0: Array, noise: Array | None) -> Array:
-        """Chunk [..., H, A] from x0 [..., H, A] and noise [..., steps, H, A]."""
+    def recurrence(self, field: Field, x0: Array, noise: Array | None) -> tuple[Step, PyTree, PyTree]:
+        """One step of the method; see `EvenSampler`."""
         assert noise is not None, "a stochastic sampler needs its noise path"
         t = uniform_grid(self.steps)
-        eta = jnp.full(self.steps, self.noise).at[-1].set(0.0)
+        eta = jnp.full(self.steps, self.options.noise).at[-1].set(0.0)
 
         def step(x: Array, item: tuple[Array, ...]) -> Array:
             now, after, eta, eps = item
@@ -71,16 +71,10 @@ class SDE:
             mean = alpha * data + (sigma - eta * h) * start
             return mean + jnp.sqrt(2.0 * eta * field.path(now)[1] * h) * eps
 
-        return run_steps(step, x0, (t[:-1], t[1:], eta, jnp.moveaxis(noise, -3, 0)), self.steps)
+        return step, x0, (t[:-1], t[1:], eta, jnp.moveaxis(noise, -3, 0))
 
 
-@register("sampler", default_config)
-def build(cfg: ConfigDict) -> SDE:
-    """The SDE with `cfg.steps` steps.
-
-    Raises:
-      ConfigError: fewer than one step, or noise that is not positive.
-    """
-    check_steps(cfg.steps)
-    check_range("sampler.noise", cfg.noise, 0.0, open_low=True)
-    return SDE(cfg.steps, cfg.noise)
+@register("sampler", SDEOptions)
+def build(options: SDEOptions) -> SDE:
+    """Euler-Maruyama."""
+    return SDE(options)

@@ -13,7 +13,7 @@ from mmbc_jax.diagnostics.instruments.drift import clocked, deviation
 from mmbc_jax.evaluation.results import StageResult, load_result
 from mmbc_jax.ops.intervals import t_interval
 from mmbc_jax.report import style
-from mmbc_jax.report.trajectories import paths_of
+from mmbc_jax.report.figures.trajectories import paths_of
 from mmbc_jax.study.plan import Variant
 
 Draw = Callable[[Mapping[str, Path]], Figure | None]

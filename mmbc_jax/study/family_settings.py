@@ -9,7 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from mmbc_jax.core.config import plugin
-from mmbc_jax.runs.defaults import base_config
+from mmbc_jax.runs.sections import base_config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +93,13 @@ def clone(env: ConfigDict, family: str, *, octaves: int = 2, **policy: Any) -> C
 
 
 def open_loop(
-    task: str, num_modes: int, family: str, *, noise: float | None = None, **policy: Any
+    task: str,
+    num_modes: int,
+    family: str,
+    *,
+    noise: float | None = None,
+    observe: str = "state",
+    **policy: Any,
 ) -> ConfigDict:
     """Paper A's protocol: one chunk of 60 actions from the start, never replanned, 1000 demonstrations.
 
@@ -102,9 +108,10 @@ def open_loop(
       num_modes: K, where the task has a choice.
       family: a key of `FAMILIES`.
       noise: standard deviation of the demonstrated positions; None for the task's.
+      observe: `state`, `image` or `both`.
       **policy: fields of the policy that differ from the family's.
     """
-    chosen, fields = FAMILIES[family], {} if noise is None else {"noise": noise}
+    chosen, fields = FAMILIES[family], {"observe": observe} | ({} if noise is None else {"noise": noise})
     if task in ("radial", "corridor"):
         fields["num_modes"] = num_modes
     if chosen.policy in LATENT:

@@ -15,6 +15,7 @@ from mmbc_jax.nn.chunk_encoder import TransformerEncoder
 from mmbc_jax.nn.chunk_mlp import ChunkMLP
 from mmbc_jax.nn.chunk_transformer import ChunkTransformer
 from mmbc_jax.nn.chunk_unet import ChunkUNet
+from mmbc_jax.nn.obs_encoder import ObsEncoder
 from mmbc_jax.policies._codebook import Codebook, update
 
 torch = pytest.importorskip("torch", reason="the benchmarks' optional dependency")
@@ -25,6 +26,7 @@ torch_transformer = pytest.importorskip("benchmarks.torch_transformer")
 torch_contenders = pytest.importorskip("benchmarks.torch_contenders")
 
 SPEC = PolicySpec(obs_dim=3, action_dim=2, chunk_len=4)
+OBS = ObsEncoder(SPEC.obs)
 BATCH = 5
 SMALL = {
     "flow / mlp": {"hidden": (16, 16)},
@@ -69,10 +71,10 @@ def check(ours, theirs) -> None:
 @pytest.mark.parametrize(
     "network",
     [
-        ChunkMLP(SPEC.chunk_shape, (16, 16, 8), "relu", residual=True, fourier_octaves=0, time_dim=6),
-        ChunkMLP(SPEC.chunk_shape, (8, 16), fourier_octaves=0),
-        ChunkMLP(SPEC.chunk_shape, (16, 8), fourier_octaves=3),
-        ChunkUNet(SPEC.chunk_shape, (8, 16, 24), width=12, fourier_octaves=0, time_dim=6),
+        ChunkMLP(OBS, SPEC.chunk_shape, (16, 16, 8), "relu", residual=True, time_dim=6),
+        ChunkMLP(OBS, SPEC.chunk_shape, (8, 16)),
+        ChunkMLP(ObsEncoder(SPEC.obs, 3), SPEC.chunk_shape, (16, 8)),
+        ChunkUNet(OBS, SPEC.chunk_shape, (8, 16, 24), width=12, time_dim=6),
     ],
 )
 def test_networks_of_noisy_chunks_agree(network) -> None:
@@ -88,7 +90,7 @@ def test_networks_of_noisy_chunks_agree(network) -> None:
 
 def test_transformer_agrees() -> None:
     _, _, obs, z = inputs()
-    network = ChunkTransformer(SPEC.chunk_shape, width=12, depth=2, heads=3, fourier_octaves=0)
+    network = ChunkTransformer(OBS, SPEC.chunk_shape, width=12, depth=2, heads=3)
     params = random_params(network, None, None, obs, z)
     module = torch_subjects.make_network(network, SPEC, extra=2)
     torch_networks.copy_weights(params, module)
@@ -98,7 +100,7 @@ def test_transformer_agrees() -> None:
 
 def test_encoder_agrees() -> None:
     chunk, _, obs, _ = inputs()
-    network = TransformerEncoder(6, width=12, depth=2, heads=3, fourier_octaves=0)
+    network = TransformerEncoder(OBS, 6, width=12, depth=2, heads=3)
     params = random_params(network, chunk, obs)
     module = torch_subjects.make_network(network, SPEC)
     torch_networks.copy_weights(torch_transformer.in_blocks(params), module)
@@ -106,8 +108,9 @@ def test_encoder_agrees() -> None:
 
 
 def test_features_in_front_of_other_networks_are_refused() -> None:
+    network = ChunkUNet(ObsEncoder(SPEC.obs, 1), SPEC.chunk_shape, (8, 16), width=12)
     with pytest.raises(ValueError, match="only the MLP"):
-        torch_subjects.make_network(ChunkUNet(SPEC.chunk_shape, (8, 16), width=12, fourier_octaves=1), SPEC)
+        torch_subjects.make_network(network, SPEC)
 
 
 def test_weights_that_do_not_fit_are_refused() -> None:

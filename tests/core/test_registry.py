@@ -38,7 +38,7 @@ def test_available_lists_the_files_of_the_folders_and_nothing_else(kind):
     for folder in registry.FOLDERS[kind]:
         root = Path(importlib.import_module(folder).__path__[0])
         names = [p.stem for p in root.glob("*.py") if not p.stem.startswith("_")]
-        expected |= {name: f"{folder}.{name}" for name in names}
+        expected |= {name.removesuffix(f"_{kind}"): f"{folder}.{name}" for name in names}
     found = registry.available(kind)
     assert found == expected
     assert list(found) == sorted(found)
@@ -106,16 +106,72 @@ def test_outside_policy_trains_two_steps(outside):
     policy = registry.build("policy", cfg, PolicySpec(1, 1, 2), prior=None, sampler=None)
     integers = jnp.zeros((4,), jnp.int32)
     windows = Windows(jnp.zeros((4, 1)), jnp.zeros((4, 2, 1)), jnp.ones((4, 2)), integers, integers, integers)
-    config = bc.default_config()
-    config.update({"steps": 2, "batch_size": 3, "warmup_steps": 0, "final_lr_fraction": 1.0})
+    options = bc.BCOptions(steps=2, batch_size=3, warmup_steps=0, final_lr_fraction=1.0)
     values = {"learning_rate": 0.1, "weight_decay": 0.0, "ema_decay": 0.5, "clip_norm": 10.0}
     hparams = {f"bc.{name}": jnp.asarray(value) for name, value in values.items()}
     hparams["policy.pull"] = jnp.asarray(1.0)
     normalizer = Normalizer(-jnp.ones(1), jnp.ones(1), -jnp.ones(1), jnp.ones(1))
-    state = bc.init_state(policy, normalizer, jax.random.key(0), windows.batch(jnp.arange(4)), hparams)
-    step = jax.jit(bc.make_train_step(policy, config))
+    learner, shared = bc.CloningLearner(options, policy), (windows, normalizer)
+    state = learner.init(jax.random.key(0), hparams, None, shared)
+    step = jax.jit(learner.train_step)
     for expected in (0.4, 0.3):
-        state, metrics = step(state, windows)
+        state, metrics = step(state, shared)
         np.testing.assert_allclose(state.params["bias"], expected, atol=5e-3)
     assert int(state.step) == 2
     assert metrics["bc/error"] == pytest.approx(0.16, abs=0.01)  # before the second step: .4^2
+
+
+@pytest.mark.parametrize(
+    ("prior", "sampler", "policies"),
+    [
+        ("normal", "euler", {"policy": "mse"}),
+        ("mixture", "euler", {"policy": "flow"}),
+        ("mixture", "heun", {"policy": "flow", "baseline": "mse"}),
+        ("vamp", "euler", {"policy": "mse", "baseline": "cvae"}),
+        ("categorical", "euler", {"policy": "vq"}),
+        ("normal", "heun", {"policy": "mixture_flow"}),
+    ],
+)
+def test_a_base_that_some_policy_uses_is_allowed(prior, sampler, policies):
+    registry.check_base(prior, sampler, policies)
+
+
+@pytest.mark.parametrize(
+    ("prior", "sampler", "policies", "found"),
+    [
+        (
+            "mixture",
+            "euler",
+            {"policy": "mse"},
+            "config.prior.name = 'mixture' .*'normal': .*policy.name = 'mse'",
+        ),
+        ("mixture", "heun", {"policy": "mixture_flow"}, "config.prior.name = 'mixture'"),
+        ("normal", "heun", {"policy": "cvae"}, "config.sampler.name = 'heun' .*'euler': .*flow, .*"),
+        (
+            "normal",
+            "ddim",
+            {"policy": "mean_flow", "baseline": "mse"},
+            "mean_flow' and baseline.name = 'mse'",
+        ),
+        ("normal", "euler", {"baseline": "msee"}, "config.baseline.name = 'msee' .*did you mean 'mse'"),
+    ],
+)
+def test_a_base_that_nothing_uses_is_refused(prior, sampler, policies, found):
+    with pytest.raises(ConfigError, match=found):
+        registry.check_base(prior, sampler, policies)
+
+
+def test_an_outside_policy_that_does_not_say_is_not_checked(outside):
+    assert (registry.find("policy", outside).needs_prior, registry.find("policy", outside).needs_sampler) == (
+        "any",
+        None,
+    )
+    registry.check_base("vamp", "sde", {"policy": outside})
+
+
+def test_every_policy_of_the_package_says_what_it_needs():
+    said = {name: registry.find("policy", name).needs_prior for name in registry.available("policy")}
+    assert "any" not in said.values()
+    assert not [n for n in said if registry.find("policy", n).needs_sampler is None]
+    with pytest.raises(KeyError, match="did you mean 'fixed'"):
+        registry.register("policy", dict, needs_prior="fixd")

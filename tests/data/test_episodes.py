@@ -156,3 +156,63 @@ def test_save_refuses_other_names_and_missing_folders(tmp_path):
         make().save_npz(tmp_path / "demos.zip")
     with pytest.raises(DataError, match="cannot be written"):
         make().save_npz(tmp_path / "nowhere" / "demos.npz")
+
+
+def pictured(lengths=(3, 1, 4)):
+    """Images whose every pixel is the number of its row, beside the numbers themselves."""
+    n = sum(lengths)
+    rows = np.arange(n)
+    image = np.broadcast_to(rows[:, None, None, None], (n, 4, 5, 3)).astype(np.uint8)
+    obs = {"state": np.stack([rows, 10 * rows], 1), "image": image, "goal.at": -rows[:, None]}
+    return Episodes(obs, -rows[:, None], np.cumsum(lengths), np.asarray([0, 1, 1]), "test", 2)
+
+
+def test_entries_are_typed_and_described():
+    episodes = pictured().validate()
+    assert {name: values.dtype for name, values in episodes.obs.items()} == {
+        "state": np.float32, "image": np.uint8, "goal.at": np.float32
+    }  # fmt: skip
+    kinds = {name: (entry.kind, entry.shape) for name, entry in episodes.spec.entries}
+    assert kinds == {"goal.at": ("vector", (1,)), "image": ("image", (4, 5, 3)), "state": ("vector", (2,))}
+    assert not episodes.spec.plain
+    assert make().spec.plain
+    assert make().spec.size == 2
+    chosen = episodes.select(np.asarray([2, 0]))
+    for name, factor in (("state", 1), ("image", 1), ("goal.at", -1)):
+        first = chosen.obs[name].reshape(7, -1)[:, 0]
+        np.testing.assert_array_equal(factor * first, [4, 5, 6, 7, 0, 1, 2])
+
+
+def test_entries_survive_a_file(tmp_path):
+    episodes = pictured()
+    again = load_lib.load(episodes.save_npz(tmp_path / "demos.npz"))
+    assert again.spec == episodes.spec
+    for name, values in episodes.obs.items():
+        assert again.obs[name].dtype == values.dtype
+        np.testing.assert_array_equal(again.obs[name], values)
+    for name in ("action", "ends", "mode", "num_modes"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(episodes, name))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image": np.zeros((7, 4, 5, 3), np.uint8)}, "image has 7 rows and action 8"),
+        (
+            {"image": np.zeros((8, 4, 5, 3))},
+            r"image has shape \(8, 4, 5, 3\) of float64, must be \[steps, size\], or one of image .uint8, 4 axes",
+        ),
+        ({"state": np.full((8, 2), np.nan)}, "state of episode 0, step 0, column 0 is nan"),
+    ],
+)
+def test_validate_names_the_entry(change, message):
+    episodes = pictured()
+    with pytest.raises(DataError, match=message):
+        dataclasses.replace(episodes, obs=episodes.obs | change).validate()
+
+
+def test_an_observation_needs_an_entry_and_an_image_a_name():
+    with pytest.raises(DataError, match="no entries"):
+        changed(obs={}).validate()
+    with pytest.raises(DataError, match=r"obs has shape \(8, 4, 4, 3\), must be \[steps, size\]$"):
+        changed(obs=np.zeros((8, 4, 4, 3), np.uint8)).validate()

@@ -5,6 +5,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from mmbc_jax.core.errors import ConfigError, DataError
+from mmbc_jax.core.observations import ObsEntry, ObsSpec
 from mmbc_jax.core.types import EnvSpec
 from mmbc_jax.data import load as load_lib
 from mmbc_jax.data.episodes import Episodes
@@ -19,10 +20,9 @@ def demos(lengths=(3, 5), mode=(0, 2)):
 
 
 def test_every_reader_in_the_table_exists():
-    import importlib
 
-    for module in load_lib.LOADERS.values():
-        assert callable(importlib.import_module(module).load)
+    for loader in load_lib.loaders().values():
+        assert callable(loader.read)
 
 
 def test_resolve_expands_the_variable(tmp_path, monkeypatch):
@@ -74,7 +74,7 @@ def test_what_fits_passes():
 @pytest.mark.parametrize(
     ("changes", "chunk_len", "message"),
     [
-        ({"obs_dim": 4}, 1, "observations have size 2, environment 'task' has 4"),
+        ({"obs_dim": 4, "obs": None}, 1, "observations have size 2, environment 'task' has 4"),
         ({"action_dim": 2}, 1, "actions have size 1, environment 'task' has 2"),
         ({"num_modes": 2}, 1, "mode of episode 1 is 2, environment 'task' has modes 0 to 1"),
         ({}, 6, "chunk of 6 actions is longer than every episode; the longest, episode 1, has 5 steps"),
@@ -156,3 +156,26 @@ def test_drawn_recordings(shared_data):
     assert len(roads) == 13
     # The first path, the shortest, has 405 points; every fifth of them makes 81 points and 80 steps.
     assert roads.lengths[0] == roads.lengths.min() == 80
+
+
+def test_observations_are_compared_entry_by_entry():
+    entries = {
+        "image": ObsEntry((4, 4, 3), "image"),
+        "state": ObsEntry((2,), low=(0.0, 0.0), high=(1.0, 1.0)),
+    }
+    spec = dataclasses.replace(SPEC, obs=ObsSpec.of(entries))
+    seen = {"image": np.zeros((8, 4, 4, 3), np.uint8), "state": np.zeros((8, 2))}
+    load_lib.check_fits(
+        dataclasses.replace(demos(), obs=seen), spec, 1
+    )  # bounds are no part of the comparison
+    wants = r"environment 'task' has image \[4, 4, 3\], state \[2\]"
+    for obs, has in (
+        (demos().obs, "size 2"),
+        ({"state": seen["state"]}, r"state \[2\]"),
+        (seen | {"image": np.zeros((8, 8, 8, 3), np.uint8)}, r"image \[8, 8, 3\], state \[2\]"),
+        (seen | {"camera": seen["image"]}, r"camera \[4, 4, 3\], image \[4, 4, 3\], state \[2\]"),
+    ):
+        with pytest.raises(DataError, match=f"observations have {has}, {wants}"):
+            load_lib.check_fits(dataclasses.replace(demos(), obs=obs), spec, 1)
+    with pytest.raises(DataError, match=r"observations have image .*, environment 'task' has 2"):
+        load_lib.check_fits(dataclasses.replace(demos(), obs=seen), SPEC, 1)

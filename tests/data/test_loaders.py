@@ -270,3 +270,59 @@ def test_zarr_missing_package(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "zarr", None)
     with pytest.raises(UserError, match="pip install"):
         load_lib.load(tmp_path / "a.zarr")
+
+
+IMAGE = np.arange(7 * 4 * 4 * 3, dtype=np.uint8).reshape(7, 4, 4, 3)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("suffix", [".npz", ".zarr"])
+def test_images_become_entries_and_numbers_one_vector(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".npz":
+        save(path, camera=IMAGE, extra=-OBS)
+    else:
+        write_store(path, 2, **{"data/obs": OBS, "data/camera": IMAGE, "data/extra": -OBS})
+    both = load_lib.load(path, options(obs_keys=("camera", "obs[0:2]", "extra")))
+    assert set(both.obs) == {"camera", "state"}
+    assert both.obs["camera"].dtype == np.uint8
+    np.testing.assert_array_equal(both.obs["camera"], IMAGE)
+    np.testing.assert_array_equal(both.obs["state"], np.concatenate([OBS[:, :2], -OBS], 1))
+    turned = load_lib.load(path, options(obs_keys=("camera", "obs"), angles=(0,)))
+    np.testing.assert_allclose(
+        turned.obs["state"][:, :2], np.stack([np.cos(OBS[:, 0]), np.sin(OBS[:, 0])], 1)
+    )
+    alone = load_lib.load(path, options(obs_keys=("camera",)))
+    assert list(alone.obs) == ["camera"]
+    assert load_lib.load(path).obs.shape == OBS.shape  # by default the numbers alone
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "message"),
+    [
+        ({"obs_keys": ("camera[0:2]",)}, ConfigError, "camera is no vector and read whole"),
+        ({"obs_keys": ("camera",), "angles": (0,)}, ConfigError, "angles .* no vector is observed"),
+        (
+            {"obs_keys": ("camera", "short")},
+            DataError,
+            r"differ in length: camera \(7, 4, 4, 3\), short \(5, 3\)",
+        ),
+        ({"obs_keys": ("floats",)}, DataError, r"floats is float64 with shape \(7, 4, 4, 3\), must be real"),
+    ],
+)
+def test_options_that_do_not_fit_images(tmp_path, fields, error, message):
+    path = save(tmp_path / "a.npz", camera=IMAGE, short=OBS[:5], floats=IMAGE.astype(float))
+    with pytest.raises(error, match=message):
+        load_lib.load(path, options(**fields))
+
+
+def test_angles_need_to_know_whose_columns_they_are(tmp_path):
+    path = save(tmp_path / "a.npz", obs=None, **{"obs.state": OBS, "obs.image": IMAGE})
+    assert set(load_lib.load(path).obs) == {"state", "image"}
+    with pytest.raises(ConfigError, match="angles .* obs_keys that say"):
+        load_lib.load(path, options(angles=(0,)))
+    chosen = load_lib.load(path, options(obs_keys=("obs.image", "obs.state"), angles=(0,)))
+    assert {name: values.shape[1:] for name, values in chosen.obs.items()} == {
+        "image": (4, 4, 3),
+        "state": (4,),
+    }

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -94,3 +96,83 @@ def test_batches_are_pure_and_uniform():
     counts = jnp.abs(obs[:, None] - windows.obs[None]).max(axis=-1).argmin(axis=1)
     counts = np.bincount(np.asarray(counts), minlength=8)
     assert np.abs(counts - 2000).max() < 5 * 41.8
+
+
+def pictured(lengths=(3, 1, 4)):
+    """As `demos`, with images whose every pixel is the number of their row."""
+    episodes = demos(lengths)
+    n = sum(lengths)
+    image = np.broadcast_to(np.arange(n, dtype=np.uint8)[:, None, None, None], (n, 4, 4, 3))
+    return dataclasses.replace(episodes, obs={"state": episodes.obs, "image": image})
+
+
+def windows_with(episodes, which="all", observe=1):
+    return make_windows(episodes, normalisation.fit(episodes.obs, episodes.action), 4, which, observe)
+
+
+def test_images_stay_bytes():
+    windows = windows_with(pictured())
+    assert windows.obs["image"].dtype == jnp.uint8
+    assert windows.past is None
+    batch = jax.jit(sample_batch, static_argnums=2)(jax.random.key(0), windows, 20)
+    assert batch.obs["image"].dtype == jnp.uint8
+    assert batch.obs["image"].shape == (20, 4, 4, 3)
+    plain = windows_with(demos())  # the same windows but for the images, and the same ones are drawn
+    for name in ("chunk", "mask", "mode", "episode", "step"):
+        np.testing.assert_array_equal(getattr(windows, name), getattr(plain, name))
+    np.testing.assert_array_equal(batch.obs["state"], sample_batch(jax.random.key(0), plain, 20).obs)
+    row = batch.obs["image"][:, 0, 0, 0]
+    np.testing.assert_array_equal(windows.obs["state"][row], batch.obs["state"])
+
+
+@pytest.mark.parametrize("which", ["all", "first"])
+@pytest.mark.parametrize("observe", [2, 3, 6])
+def test_history_agrees_with_a_loop(observe, which):
+    episodes = pictured()
+    windows = windows_with(episodes, which, observe)
+    single = windows_with(episodes)
+    batch = jax.jit(lambda w: w.batch(jnp.arange(len(windows))))(windows)
+    assert batch.obs["image"].shape == (len(windows), 4, 4, 3 * observe)
+    assert batch.obs["image"].dtype == jnp.uint8
+    for i in range(len(windows)):
+        start = int(episodes.starts[int(windows.episode[i])])
+        row = start + int(windows.step[i])
+        wanted = [max(row - back, start) for back in reversed(range(observe))]
+        np.testing.assert_array_equal(
+            batch.obs["state"][i], np.concatenate([single.obs["state"][j] for j in wanted])
+        )
+        np.testing.assert_array_equal(batch.obs["image"][i, 1, 2], np.repeat(wanted, 3))
+    assert len(windows.obs["image"]) == (8 if which == "all" else 3)  # every row once, whatever the history
+
+
+def test_vectors_with_history_are_rows_and_their_numbers():
+    windows = windows_with(demos(), observe=2)
+    np.testing.assert_array_equal(windows.past[:5], [[0, 0], [0, 1], [1, 2], [3, 3], [4, 4]])
+    np.testing.assert_array_equal(windows.obs, windows_with(demos()).obs)
+    assert windows.batch(jnp.arange(2)).obs.shape == (2, 6)
+
+
+@pytest.mark.parametrize("observe", [1, 3])
+def test_taking_windows_takes_the_rows_they_need(observe):
+    windows = windows_with(pictured(), observe=observe)
+    index = np.asarray([6, 2, 2])
+    few = windows.take(index)
+    assert len(few) == 3
+    whole, part = windows.batch(jnp.asarray(index)), few.batch(jnp.arange(3))
+    jax.tree.map(np.testing.assert_array_equal, whole, part)
+    np.testing.assert_array_equal(few.step, [2, 2, 2])
+    assert len(few.obs["image"]) == (3 if observe == 1 else 6)  # rows 4 to 6 and 0 to 2
+
+
+@pytest.mark.parametrize("which", ["all", "first"])
+@pytest.mark.parametrize("observe", [1, 3])
+def test_bytes_of_every_kind_are_exact(which, observe):
+    for episodes in (demos(), pictured()):
+        windows = windows_with(episodes, which, observe)
+        held = sum(leaf.nbytes for leaf in jax.tree.leaves(windows))
+        assert window_bytes(episodes, 4, which, observe) == held
+
+
+def test_refuses_a_history_of_nothing():
+    with pytest.raises(ValueError, match="observe >= 1"):
+        windows_with(demos(), observe=0)

@@ -10,6 +10,7 @@ import distrax
 import jax.numpy as jnp
 import numpy as np
 
+from mmbc_jax.core.observations import ObsSpec
 from mmbc_jax.core.types import PolicySpec, Variables
 from mmbc_jax.data.windows import Windows
 from mmbc_jax.diagnostics.case import Case
@@ -24,13 +25,16 @@ class Map:
     size: int = 1
     dim: int = 1
     base: Callable[[Any], Any] | None = None
+    obs: ObsSpec = ObsSpec.vector(1)
 
     @property
     def spec(self):
-        return PolicySpec(1, self.dim, 1)
+        return PolicySpec(self.obs.size, self.dim, 1, self.obs)
 
     def base_distribution(self, variables, obs):
-        return self.base(obs) if self.base else gaussian(jnp.zeros((*obs.shape[:-1], self.size)), 1.0)
+        return (
+            self.base(obs) if self.base else gaussian(jnp.zeros((*self.obs.batch_shape(obs), self.size)), 1.0)
+        )
 
     def transport(self, variables, obs, w):
         return self.f(w)[..., None, :]

@@ -230,7 +230,7 @@ def test_anchors_take_one_window_per_episode_where_most_modes_meet():
     obs = jnp.repeat(jnp.asarray([[0.0], [1.0]]), 64, axis=0)
     demos = demos.replace(obs=obs, episode=jnp.arange(128) // 2 * 2 + jnp.arange(128) % 2)
     policy = _line.Map(lambda w: w)
-    rule = _paths.AnchorRule(num_anchors=2, neighbours=48)
+    rule = _paths.AnchorRule(_paths.AnchorOptions(num_anchors=2, neighbours=48))
     anchors = rule.find(_line.case(policy, demos), jax.random.key(0))
     assert [anchor.obs.item() for anchor in anchors] == [1.0, 1.0]
     assert [anchor.modes.count for anchor in anchors] == [2, 2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import NamedTuple
 
@@ -86,7 +87,7 @@ def rollouts(name):
 
 def mean_paths(name, k, **geometry):
     """[K, T, 2] from the written geometry, one position at a time."""
-    g = dict(case(name).cfg) | geometry
+    g = dataclasses.asdict(case(name).options) | geometry
     points = 100 if name in ("smooth_path", "high_low") else 60
     return np.array([[_point(name, k, g, i, t / (points - 1)) for t in range(points)] for i in range(k)])
 

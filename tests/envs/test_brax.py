@@ -4,10 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from brax.envs.fast import Fast
 
 from mmbc_jax.core import config, registry
 from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.envs import wrappers
+from mmbc_jax.envs.adapters.brax import BraxEnv
 
 
 def build(name, **fields):
@@ -37,6 +39,50 @@ def test_unknown_names_list_the_nearest(name, hint):
 def test_bad_config_is_refused(fields):
     with pytest.raises(ConfigError, match=next(iter(fields))):
         build("brax:fast", **fields)
+
+
+def seen(mode, **fields):
+    return BraxEnv("brax:fast", Fast(obs_mode=mode, **fields), 7)
+
+
+def test_dicts_of_vectors_are_described():
+    env = seen("dict_latent_state", asymmetric_obs=True)
+    sizes = {name: entry.shape for name, entry in env.spec.obs.entries}
+    assert sizes == {
+        "latent_pixels/view_0": (12,), "latent_pixels/view_1": (12,), "privileged_state": (4,), "state": (2,)
+    }  # fmt: skip
+    assert env.spec.obs_dim == 30
+    stack = wrappers.make(env, exec_len=3, autoreset="cached", observe=2)
+    state = stack.reset(jax.random.split(jax.random.key(0), 2))
+    last = jax.jit(
+        lambda s: jax.lax.scan(lambda s, _: (stack.step(s, jnp.ones((2, 3, 1))), 0), s, None, 2)[0]
+    )(state)
+    assert jax.tree.structure(last) == jax.tree.structure(state)
+    # 6 of 7 steps: the point has moved by 0.0004 (1 + ... + t) after t steps, 0.0004 * 15 after 5 and * 21 after 6
+    np.testing.assert_allclose(last.obs["state"][:, ::2], np.tile([0.006, 0.0084], (2, 1)), rtol=1e-5)
+
+
+def test_images_are_refused():
+    with pytest.raises(
+        ConfigError, match=r"vectors, this one gives pixels/view_0 \(4, 4, 3\), pixels/view_1"
+    ):
+        seen("dict_pixels")
+
+
+def test_parts_of_the_reward_add_up():
+    class Parts(Fast):
+        def reset(self, rng):
+            return super().reset(rng).replace(metrics={"reward_run": jnp.zeros(()), "height": jnp.zeros(())})
+
+        def step(self, state, action):
+            moved = super().step(state, action)
+            return moved.replace(metrics={"reward_run": jnp.ones(()), "height": jnp.ones(())})
+
+    env = BraxEnv("brax:parts", Parts(), 7)
+    assert env.spec.summed == ("reward_run",)
+    stack = wrappers.make(env, exec_len=3, autoreset=None)
+    state = stack.step(stack.reset(jax.random.split(jax.random.key(0), 1)), jnp.zeros((1, 3, 1)))
+    assert (float(state.metrics["reward_run"][0]), float(state.metrics["height"][0])) == (3.0, 1.0)
 
 
 @pytest.mark.slow

@@ -15,18 +15,28 @@ from mmbc_jax.envs import wrappers
 
 ARGUMENT = {"brax": "brax:fast"}  # plug-ins that are nothing without an argument
 NAMES = [ARGUMENT.get(name, name) for name in registry.available("env")]
+CASES = [
+    *((name, "") for name in NAMES),
+    *(
+        (name, seen)
+        for name in NAMES
+        if "observe" in config.plugin("env", name)
+        for seen in ("image", "both")
+    ),
+]
 B, H = 3, 4
 
 
 @functools.cache
-def build(name):
-    return registry.build("env", config.plugin("env", name))
+def build(case):
+    name, observe = case
+    return registry.build("env", config.plugin("env", name, **({"observe": observe} if observe else {})))
 
 
 @functools.cache
-def rollout(name, length):
+def rollout(case, length):
     """Random actions for 3 episodes of at most `length` steps, automatic resets in between."""
-    env = wrappers.make(build(name), exec_len=H, gamma=0.99, autoreset="full", length=length)
+    env = wrappers.make(build(case), exec_len=H, gamma=0.99, autoreset="full", length=length)
 
     @jax.jit
     def run(key):
@@ -44,17 +54,23 @@ def rollout(name, length):
     return run
 
 
-@pytest.fixture(params=NAMES)
-def name(request):
+@pytest.fixture(params=CASES, ids=lambda case: " ".join(case).strip())
+def case(request):
     return request.param
 
 
-def test_spec(name):
-    env, spec = build(name), build(name).spec
+def test_spec(case):
+    env, spec = build(case), build(case).spec
     assert isinstance(env, Env)
-    assert spec.name == name
+    assert spec.name == case[0]
     state = jax.eval_shape(env.reset, jax.random.key(0))
-    assert state.obs.shape == (spec.obs_dim,)
+    assert not spec.obs.mismatch(state.obs)
+    dummy = jax.eval_shape(spec.obs.dummy)
+    assert jax.tree.map(lambda x: x.dtype, dummy) == jax.tree.map(lambda x: x.dtype, state.obs)
+    assert spec.obs.size == spec.obs_dim
+    for _, entry in spec.obs.entries:
+        assert len(entry.low) == len(entry.high) == (entry.shape[0] if entry.low else 0)
+    assert set(spec.summed) <= set(state.metrics)
     assert len(spec.action_low) == len(spec.action_high) == spec.action_dim
     assert all(low < high for low, high in zip(spec.action_low, spec.action_high, strict=True))
     assert len(spec.mode_names) == len(set(spec.mode_names)) == spec.num_modes
@@ -62,8 +78,8 @@ def test_spec(name):
     assert spec.episode_length > 0
 
 
-def test_scan_stable_and_finite(name):
-    first, (last, trace) = rollout(name, 40)(jax.random.key(0))
+def test_scan_stable_and_finite(case):
+    first, (last, trace) = rollout(case, 40)(jax.random.key(0))
     assert jax.tree.structure(first) == jax.tree.structure(last)
     for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(last), strict=True):
         assert (a.shape, a.dtype) == (b.shape, b.dtype)
@@ -72,8 +88,8 @@ def test_scan_stable_and_finite(name):
             assert bool(jnp.isfinite(leaf).all())
 
 
-def test_bare_step_keeps_the_tree(name):
-    env = build(name)
+def test_bare_step_keeps_the_tree(case):
+    env = build(case)
     state = jax.eval_shape(env.reset, jax.random.key(0))
     action = jax.ShapeDtypeStruct((env.spec.action_dim,), jnp.float32)
     stepped = jax.eval_shape(env.step, state, action)
@@ -84,8 +100,8 @@ def test_bare_step_keeps_the_tree(name):
     assert set(state.info) >= {"mode", "params"}
 
 
-def test_episodes_end_and_say_how(name):
-    _, (_, trace) = rollout(name, 40)(jax.random.key(0))
+def test_episodes_end_and_say_how(case):
+    _, (_, trace) = rollout(case, 40)(jax.random.key(0))
     done, truncation = np.asarray(trace.done), np.asarray(trace.info["truncation"])
     assert done.any()
     assert ((done == 0) | (done == 1)).all()
@@ -96,24 +112,24 @@ def test_episodes_end_and_say_how(name):
     assert (np.asarray(trace.info["steps"])[done == 1] == 0).all()
 
 
-def test_mode_and_success_in_range(name):
-    _, (_, trace) = rollout(name, 40)(jax.random.key(0))
+def test_mode_and_success_in_range(case):
+    _, (_, trace) = rollout(case, 40)(jax.random.key(0))
     mode, success = np.asarray(trace.info["final_mode"]), np.asarray(trace.metrics["success"])
     assert mode.dtype == np.int32
-    assert ((mode >= -1) & (mode < max(build(name).spec.num_modes, 0))).all()
+    assert ((mode >= -1) & (mode < max(build(case).spec.num_modes, 0))).all()
     assert (mode[success == 0] == -1).all()
     assert np.isin(success, (0, 1)).all()
 
 
-def test_determined_by_the_key(name):
-    run = rollout(name, 40)
+def test_determined_by_the_key(case):
+    run = rollout(case, 40)
     one, two, other = (run(jax.random.key(seed))[1][1].obs for seed in (0, 0, 1))
-    np.testing.assert_array_equal(one, two)
-    assert bool((one != other).any())
+    jax.tree.map(np.testing.assert_array_equal, one, two)
+    assert any(bool(x) for x in jax.tree.leaves(jax.tree.map(lambda a, b: (a != b).any(), one, other)))
 
 
-def test_expert_and_drawing(name):
-    env = build(name)
+def test_expert_and_drawing(case):
+    env = build(case)
     if isinstance(env, HasExpert):
         modes = jnp.arange(env.spec.num_modes)
         state = jax.jit(env.reset)(jax.random.key(0))
@@ -131,8 +147,33 @@ def test_expert_and_drawing(name):
         assert ax.get_aspect() == 1.0
 
 
-def test_unknown_field_is_refused(name):
-    section = config.plugin("env", name)
-    assert section.name == name
+def test_observations_keep_their_bounds(case):
+    _, (_, trace) = rollout(case, 40)(jax.random.key(0))
+    for name, entry in build(case).spec.obs.entries:
+        seen = np.asarray(build(case).spec.obs.named(trace.obs)[name])
+        if entry.low:
+            assert (seen >= np.asarray(entry.low)).all()
+            assert (seen <= np.asarray(entry.high)).all()
+
+
+def test_what_is_plotted_is_a_point(case):
+    env = wrappers.make(build(case), exec_len=2, autoreset=None, path=True)
+    state = jax.eval_shape(env.reset, jax.random.split(jax.random.key(0), B))
+    assert state.info["path"].shape == (B, 2, 2)
+
+
+def test_history_of_two_steps(case):
+    env = wrappers.History(build(case), 2)
+    state = jax.eval_shape(env.reset, jax.random.key(0))
+    assert not env.spec.obs.mismatch(state.obs)
+    stepped = jax.eval_shape(env.step, state, jax.ShapeDtypeStruct((env.spec.action_dim,), jnp.float32))
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), state) == jax.tree.map(
+        lambda x: (x.shape, x.dtype), stepped
+    )
+
+
+def test_unknown_field_is_refused(case):
+    section = config.plugin("env", case[0])
+    assert section.name == case[0]
     with pytest.raises(registry.ConfigError):
-        config.plugin("env", name, no_such_field=1)
+        config.plugin("env", case[0], no_such_field=1)

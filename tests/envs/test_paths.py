@@ -65,7 +65,7 @@ def test_experts_reach_the_mode_they_pursue(name):
 def test_demonstrations_are_the_mean_path_with_independent_noise(name):
     env, trace, n = tools.case(name), tools.rollouts(name), tools.EXPERTS
     mean = tools.mean_paths(name, env.spec.num_modes)[trace.modes[:n]]
-    error = (trace.position[:n, :60] - mean) / env.cfg.noise
+    error = (trace.position[:n, :60] - mean) / env.options.noise
     # where a draw is cut by an obstacle or the border of the world the noise is no longer Gaussian
     cut = {"corridor": np.abs(mean[..., 0] - 0.5) < 0.05, "sequential": np.abs(mean[..., 1] - 0.5) > 0.45}
     whole = ~cut.get(name, np.zeros(mean.shape[:2], bool))
@@ -88,14 +88,14 @@ def test_length_of_the_experts_in_closed_form(name):
     within = np.sqrt(np.mean([lengths[trace.modes[:n] == k].var() for k in range(modes)]) / n)
     excess = float(env.expert_length(env.default_params())) - lengths.mean()
     # The clip at y = 0 and y = 1 takes E max(0, sigma n) = .4 sigma of the first and last step at most.
-    border = 2 * 0.4 * env.cfg.noise if name == "sequential" else 0.0
+    border = 2 * 0.4 * env.options.noise if name == "sequential" else 0.0
     assert -5 * within < excess < border + 5 * within
 
 
 @pytest.mark.parametrize("name", tools.ROLLED)
 def test_metrics_of_the_end(name):
     env, trace = tools.case(name), tools.rollouts(name)
-    k, cfg = env.spec.num_modes, env.cfg
+    k, cfg = env.spec.num_modes, env.options
     paths, position = tools.mean_paths(name, k), trace.position
     points = len(paths[0])
     distance = np.linalg.norm(position[:, None, :points] - paths, axis=-1).mean(-1)
@@ -186,7 +186,7 @@ def test_the_number_of_modes_is_traced(name):
     assert (np.asarray(mode) == 1).all()
     for i, k in enumerate(counts):
         error = path[i] - np.append(tools.mean_paths(name, k)[1], [path[i][-1]], axis=0)[1:]
-        assert np.linalg.norm(error, axis=-1).mean() < 2 * env.cfg.noise
+        assert np.linalg.norm(error, axis=-1).mean() < 2 * env.options.noise
     alone = tools.build(name, num_modes=16)
     assert alone.spec.action_high == env.spec.action_high
     expected, _, radius = jax.jit(lambda: rollout(alone, alone.default_params()))()

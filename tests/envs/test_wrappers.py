@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from mmbc_jax.core.errors import ConfigError
+from mmbc_jax.core.observations import ObsEntry, ObsSpec
 from mmbc_jax.core.types import EnvSpec, State
 from mmbc_jax.envs import wrappers
 
@@ -13,7 +16,7 @@ from mmbc_jax.envs import wrappers
 class Counter:
     """obs = (start + t, last action), reward t+1 at step t; terminates when t reaches params["end"]."""
 
-    spec = EnvSpec("counter", 2, 1, 10, 3, (-1.0,), (1.0,))
+    spec = EnvSpec("counter", 2, 1, 10, 3, (-1.0,), (1.0,), position=(0, 1), summed=("reward_part",))
 
     def default_params(self):
         return {"end": jnp.asarray(100, jnp.int32)}
@@ -26,7 +29,7 @@ class Counter:
             obs=jnp.stack([start, 0.0]),
             reward=jnp.zeros(()),
             done=jnp.zeros(()),
-            metrics={"success": jnp.zeros(()), "reward_part": jnp.zeros(())},
+            metrics={"success": jnp.zeros(()), "reward_part": jnp.zeros(()), "rewarded": jnp.zeros(())},
             info={"mode": jnp.full((), -1, jnp.int32), "params": params},
         )
 
@@ -38,7 +41,7 @@ class Counter:
             obs=jnp.stack([state.data["start"] + t, action[0]]),
             reward=t.astype(jnp.float32),
             done=done.astype(jnp.float32),
-            metrics={"success": done.astype(jnp.float32), "reward_part": 2.0 * t},
+            metrics={"success": done.astype(jnp.float32), "reward_part": 2.0 * t, "rewarded": 3.0 * t},
             info=state.info | {"mode": jnp.where(done, 2, -1).astype(jnp.int32)},
         )
 
@@ -94,7 +97,7 @@ def test_horizon_is_traced():
 
 
 def test_chunk_reward_and_discount():
-    env = wrappers.Chunk(wrappers.Episode(Counter(), 10), exec_len=3, gamma=0.5)
+    env = wrappers.Chunk(wrappers.Episode(Counter(), 10), exec_len=3, gamma=0.5, path=True)
     state = jax.jit(env.step)(env.reset(jax.random.key(0)), jnp.zeros((5, 1)))
     # 1 + 0.5 * 2 + 0.25 * 3 = 2.75; gamma^3 = 0.125
     assert float(state.reward) == 2.75
@@ -103,11 +106,12 @@ def test_chunk_reward_and_discount():
     np.testing.assert_allclose(state.info["path"][:, 0], start + np.array([1, 2, 3]), rtol=1e-6)
     assert float(state.metrics["reward"]) == 6.0  # 1 + 2 + 3
     assert float(state.metrics["reward_part"]) == 12.0  # 2 + 4 + 6
+    assert float(state.metrics["rewarded"]) == 9.0  # the last, 3 * 3: only what the spec names is summed
 
 
 @pytest.mark.parametrize(("end", "length", "truncation", "success"), [(2, 10, 0.0, 1.0), (9, 2, 1.0, 0.0)])
 def test_chunk_stops_at_done(end, length, truncation, success):
-    env = wrappers.Chunk(wrappers.Episode(Counter(), length), exec_len=4, gamma=0.5)
+    env = wrappers.Chunk(wrappers.Episode(Counter(), length), exec_len=4, gamma=0.5, path=True)
     state = env.step(env.reset(jax.random.key(0), params(end)), jnp.zeros((4, 1)))
     # two steps: 1 + 0.5 * 2 = 2; gamma^2 = 0.25
     assert (float(state.reward), float(state.info["discount"])) == (2.0, 0.25)
@@ -120,7 +124,7 @@ def test_chunk_stops_at_done(end, length, truncation, success):
 
 
 def test_chunk_clips_actions_and_refuses_short_chunks():
-    env = wrappers.Chunk(wrappers.Episode(Counter(), 10), exec_len=2, gamma=1.0)
+    env = wrappers.Chunk(wrappers.Episode(Counter(), 10), exec_len=2, gamma=1.0, path=True)
     state = env.step(env.reset(jax.random.key(0)), jnp.array([[3.0], [-7.0]]))
     np.testing.assert_array_equal(state.info["path"][:, 1], [1.0, -1.0])
     with pytest.raises(ValueError, match="cannot fill"):
@@ -152,7 +156,7 @@ def test_without_autoreset_finished_instances_stay_frozen():
 
 @pytest.mark.parametrize("mode", ["full", "cached"])
 def test_autoreset_keeps_the_finished_step_visible(mode):
-    env = wrappers.make(Counter(), exec_len=2, gamma=0.5, autoreset=mode)
+    env = wrappers.make(Counter(), exec_len=2, gamma=0.5, autoreset=mode, path=True)
     first = env.reset(keys(0, 2), {"end": jnp.array([2, 9], jnp.int32)})
     state = env.step(first, zeros(2, 2), jax.random.key(1))
     np.testing.assert_array_equal(state.done, [1, 0])
@@ -229,3 +233,117 @@ def test_wrappers_forward_and_refuse():
         wrappers.make(inner, autoreset="always")
     with pytest.raises(ConfigError, match="exec_len"):
         wrappers.make(inner, exec_len=0)
+
+
+class Pictured(Counter):
+    """As `Counter`, observed as a vector, its negative, and an image [2, 2, 3] with t in every pixel."""
+
+    spec = dataclasses.replace(
+        Counter.spec,
+        obs_dim=3,
+        obs=ObsSpec.of(
+            {"z": ObsEntry((2,)), "back": ObsEntry((1,), angles=(0,)), "image": ObsEntry((2, 2, 3), "image")}
+        ),
+        position=(1, 2),  # the vectors are (-start - t), (start + t, last action)
+    )
+
+    def reset(self, key, params=None):
+        return self._pictured(super().reset(key, params))
+
+    def step(self, state, action):
+        assert state.obs["z"].shape == (2,)  # whatever the wrappers remember
+        return self._pictured(super().step(state, action))
+
+    def _pictured(self, state):
+        image = jnp.broadcast_to(state.data["t"].astype(jnp.uint8), (2, 2, 3))
+        return state.replace(obs={"z": state.obs, "back": -state.obs[:1], "image": image})
+
+
+def test_observations_of_any_shape_go_through_all_wrappers():
+    env = wrappers.make(Pictured(), exec_len=2, gamma=0.5, autoreset="full", length=4, path=True)
+    first = env.reset(keys(0, 2))
+    assert first.obs["image"].shape == (2, 2, 2, 3)
+    state = env.step(env.step(first, zeros(2, 2), jax.random.key(1)), zeros(2, 2), jax.random.key(2))
+    np.testing.assert_array_equal(state.done, [1, 1])
+    np.testing.assert_array_equal(state.info["final_obs"]["image"], np.full((2, 2, 2, 3), 4))
+    np.testing.assert_array_equal(state.obs["image"], np.zeros((2, 2, 2, 3)))
+    assert state.obs["image"].dtype == state.info["final_obs"]["image"].dtype == jnp.uint8
+    np.testing.assert_allclose(state.info["final_obs"]["z"][:, 0], first.obs["z"][:, 0] + 4, rtol=1e-6)
+    np.testing.assert_array_equal(state.info["path"][:, -1], state.info["final_obs"]["z"])
+
+
+def test_the_path_is_kept_on_demand_only():
+    held = {
+        path: set(wrappers.make(Counter(), exec_len=3, path=path).reset(keys(0, 2)).info)
+        for path in (False, True)
+    }
+    assert held[True] - held[False] == {"path"}
+    assert not held[False] - held[True]
+    state = wrappers.make(Counter(), exec_len=3, path=True).reset(keys(0, 2))
+    np.testing.assert_array_equal(state.info["path"], np.repeat(state.obs[:, None], 3, 1))
+
+
+def test_what_is_plotted():
+    class Blind(Pictured):
+        spec = dataclasses.replace(
+            Pictured.spec, obs_dim=0, obs=ObsSpec.of({"image": ObsEntry((2, 2, 3), "image")}), position=()
+        )
+
+    class Telling(Blind):
+        def plotted(self, state):
+            return jnp.stack([state.data["start"], 5.0])
+
+    class Line(Counter):
+        spec = dataclasses.replace(Counter.spec, position=())
+
+    state = Pictured().reset(jax.random.key(0))
+    start = float(state.data["start"])
+    np.testing.assert_array_equal(wrappers.plotted(Pictured(), state), [start, 0.0])
+    assert np.isnan(wrappers.plotted(Blind(), state)).all()
+    np.testing.assert_array_equal(wrappers.plotted(wrappers.Wrapper(Telling()), state), [start, 5.0])
+    np.testing.assert_array_equal(wrappers.plotted(Line(), Line().reset(jax.random.key(0))), [start, 0.0])
+
+
+def test_history_is_described_as_it_is_given():
+    env = wrappers.History(Pictured(), 3)
+    state = jax.eval_shape(env.reset, jax.random.key(0))
+    assert not env.spec.obs.mismatch(state.obs)
+    assert env.spec.obs_dim == 9
+    assert dict(env.spec.obs.entries)["back"].angles == (0, 1, 2)
+    state = env.step(env.reset(jax.random.key(0)), jnp.full(1, 0.5))
+    newest = Pictured().spec.obs.flat(
+        Pictured().step(Pictured().reset(jax.random.key(0)), jnp.full(1, 0.5)).obs
+    )
+    seen = env.spec.obs.flat(state.obs)
+    np.testing.assert_array_equal(seen[jnp.asarray(env.spec.position)], newest[jnp.asarray([1, 2])])
+
+
+@pytest.mark.parametrize("mode", ["full", "cached"])
+def test_history_agrees_with_a_list_and_starts_anew_with_an_episode(mode):
+    """Episodes of 5 steps, 2 per decision: decisions end at t = 2, 4, 5, then 2, 4, 5 of the next episode."""
+    env = wrappers.make(Pictured(), exec_len=2, autoreset=mode, length=5, observe=3)
+    step = jax.jit(env.step)
+    state = env.reset(keys(0, 2))
+    np.testing.assert_array_equal(state.obs["image"], np.zeros((2, 2, 2, 9)))
+    np.testing.assert_array_equal(state.obs["z"], np.tile(state.obs["z"][:, :2], 3))
+    for decision in range(6):
+        start = np.asarray(state.data["start"])
+        state = step(state, jnp.full((2, 2, 1), 0.1 * (decision + 1)), jax.random.key(decision))
+        t = [2, 4, 5][decision % 3]
+        times = np.maximum([t - 2, t - 1, t], 0)
+        final = state.info["final_obs"]
+        np.testing.assert_array_equal(final["image"][0, 1, 1], np.repeat(times, 3))
+        np.testing.assert_allclose(final["z"][:, ::2], start[:, None] + times, rtol=1e-6)
+        np.testing.assert_allclose(final["back"], -start[:, None] - times, rtol=1e-6)
+        now = final if t < 5 else {"image": np.zeros((2, 2, 2, 9))}
+        np.testing.assert_array_equal(state.obs["image"], now["image"])
+        if t == 5:
+            np.testing.assert_array_equal(state.obs["z"], np.tile(state.obs["z"][:, 4:], 3))
+            np.testing.assert_array_equal(state.obs["z"][:, 4], state.data["start"])
+
+
+def test_history_of_one_is_no_wrapper():
+    env = wrappers.make(Counter(), observe=1)
+    assert env.env.env.env.env is env.unwrapped  # below AutoReset, Vectorised, Chunk and Episode
+    with pytest.raises(ConfigError, match="chunk.observe"):
+        wrappers.make(Counter(), observe=0)

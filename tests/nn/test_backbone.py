@@ -8,16 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
 from mmbc_jax.core.errors import ConfigError
+from mmbc_jax.core.types import PolicySpec
 from mmbc_jax.nn.backbone import (
     BACKBONES,
+    NetworkOptions,
     bind,
     init_backbone,
     make_backbone,
     make_chunk_encoder,
-    network_config,
 )
 from mmbc_jax.nn.chunk_transformer import AdaLNBlock
 from mmbc_jax.nn.chunk_unet import Conv1d, FiLMBlock, num_groups, pad_to_multiple
@@ -34,8 +34,11 @@ SMALL = {
 }
 
 
-def config(name: str, **fields) -> ConfigDict:
-    return ConfigDict({**network_config(), **SMALL, "backbone": name, **fields})
+SPEC = PolicySpec(D, A, H)
+
+
+def config(name: str, **fields) -> NetworkOptions:
+    return NetworkOptions(**{**SMALL, "backbone": name, **fields})
 
 
 def filled(shapes, seed: int = 0, size: float = 0.3):
@@ -52,7 +55,7 @@ def draw(*batch: int):
 
 @functools.cache
 def network(name: str):
-    module = make_backbone(config(name), H, OUT)
+    module = make_backbone(config(name), SPEC, OUT)
     data = draw()
     init = functools.partial(
         init_backbone, module, obs=data["obs"], x=data["x"], t=jnp.zeros(()), extra=data["extra"]
@@ -66,7 +69,7 @@ def random_params(name: str, seed: int = 0):
 
 @functools.cache
 def encoder(name: str):
-    module, data = make_chunk_encoder(config(name), OUT), draw()
+    module, data = make_chunk_encoder(config(name), SPEC, OUT), draw()
     return module, functools.partial(module.init, chunk=data["x"], obs=data["obs"])
 
 
@@ -126,7 +129,7 @@ def test_vmap_over_parameters_equals_a_loop(name):
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_without_a_chunk_and_a_time(name):
-    module, obs = make_backbone(config(name), H, OUT), draw(6)["obs"]
+    module, obs = make_backbone(config(name), SPEC, OUT), draw(6)["obs"]
     params = filled(jax.eval_shape(lambda key: init_backbone(module, key, jnp.zeros(D)), jax.random.key(0)))
     out = jax.jit(lambda p, o: bind(module, p, o)())(params, obs)
     assert out.shape == (6, H, OUT)
@@ -138,7 +141,7 @@ def test_without_a_chunk_and_a_time(name):
 
 @pytest.mark.parametrize("length", [1, 2, 7])
 def test_unet_works_for_any_length(length):
-    module = make_backbone(config("unet", channels=(8, 8, 8)), length, OUT)
+    module = make_backbone(config("unet", channels=(8, 8, 8)), PolicySpec(D, A, length), OUT)
     obs = jnp.zeros(D)
     params = jax.eval_shape(
         lambda key: init_backbone(module, key, obs, jnp.zeros((length, A))), jax.random.key(0)
@@ -152,7 +155,7 @@ def count(tree) -> int:
 
 
 def shapes_of(name: str, **fields):
-    module = make_backbone(ConfigDict({**network_config(), "backbone": name, **fields}), H, OUT)
+    module = make_backbone(NetworkOptions(backbone=name, **fields), SPEC, OUT)
     return jax.eval_shape(
         lambda key: init_backbone(module, key, jnp.zeros(D), jnp.zeros((H, A)), jnp.zeros(())),
         jax.random.key(0),
@@ -320,13 +323,15 @@ def test_encoder_shapes_and_dependence(name):
     ],
 )
 def test_impossible_options_are_refused(backbone, field, value, named):
-    cfg = config(backbone)
+    cfg = NetworkOptions.to_config()
+    cfg.update({**SMALL, "backbone": backbone})
     with cfg.ignore_type():
         cfg[field] = value
-    for make in (lambda: make_backbone(cfg, H, OUT), lambda: make_chunk_encoder(cfg, OUT)):
-        with pytest.raises(ConfigError, match=f"policy.{named}"):
-            make()
+    with pytest.raises(ConfigError, match=f"policy.{named}"):
+        NetworkOptions.from_config(cfg, "policy")
 
 
 def test_an_option_of_another_backbone_is_not_checked_against_it():
-    make_backbone(config("unet", width=15), H, OUT)
+    cfg = NetworkOptions.to_config()
+    cfg.update({"backbone": "unet", "width": 15})
+    assert NetworkOptions.from_config(cfg, "policy").width == 15

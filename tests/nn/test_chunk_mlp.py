@@ -5,14 +5,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mmbc_jax.core.observations import ObsSpec
 from mmbc_jax.nn.backbone import bind
 from mmbc_jax.nn.chunk_mlp import ChunkMLP
 from mmbc_jax.nn.embedding import fourier_features, time_embedding
+from mmbc_jax.nn.obs_encoder import ObsEncoder
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["plain", "layer_norm"])
 def net(request):
-    module = ChunkMLP((3, 2), (16, 16), layer_norm=request.param, fourier_octaves=2, time_dim=8)
+    module = ChunkMLP(
+        ObsEncoder(ObsSpec.vector(4), 2), (3, 2), (16, 16), layer_norm=request.param, time_dim=8
+    )
     init = jax.jit(module.init)
     params = init(jax.random.key(0), jnp.zeros((1, 3, 2)), jnp.zeros(()), jnp.zeros((1, 4)))["params"]
     leaves, tree = jax.tree.flatten(params)
@@ -83,7 +87,7 @@ def test_output_depends_on_each_input(net):
 
 
 def test_untrained_field_is_zero():
-    module = ChunkMLP((3, 2), (8,), time_dim=4)
+    module = ChunkMLP(ObsEncoder(ObsSpec.vector(4), 4), (3, 2), (8,), time_dim=4)
     x, obs = draw(2)
     params = jax.jit(module.init)(jax.random.key(0), x, jnp.zeros(()), obs)
     np.testing.assert_array_equal(module.apply(params, x, jnp.array(0.5), obs), 0.0)

@@ -41,9 +41,8 @@ def episode(payment, phi, *, ends_at=None, failed=False, horizon=HORIZON, discou
     if ends_at is not None:
         over[ends_at] = 1.0
     remaining = horizon - 1 - np.arange(n)
-    found = PAYMENTS[payment](
-        phi[:-1], phi[1:], over, over * failed, jnp.asarray(remaining), horizon, discount
-    )
+    paths = map(jnp.asarray, (phi[:-1], phi[1:], over, over * failed, remaining))
+    found = PAYMENTS[payment](*paths, horizon, discount)
     return np.asarray(found)
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.preprocessing import MinMaxScaler
 
+from mmbc_jax.core.observations import ObsEntry, ObsSpec
 from mmbc_jax.ops import normalisation
 from mmbc_jax.ops.normalisation import Normalizer
 
@@ -104,3 +105,64 @@ def test_traced_and_mapped_over_bounds():
 def test_refuses(obs, action, low, high, message):
     with pytest.raises(ValueError, match=message):
         normalisation.fit(obs, action, low, high)
+
+
+def test_dicts_scale_their_vectors_and_leave_images_alone():
+    rng = np.random.default_rng(0)
+    obs = {
+        "image": rng.integers(0, 256, (5, 4, 4, 3), np.uint8),
+        "a": rng.normal(size=(5, 2)),
+        "b": np.arange(5.0),
+    }
+    obs["b"] = np.stack([obs["b"], np.full(5, 7.0)], 1)
+    normalizer = normalisation.fit(obs, np.ones((5, 1)))
+    assert set(normalizer.obs_low) == set(normalizer.obs_high) == {"a", "b"}
+    scaled = normalizer.normalize_obs(obs)
+    assert scaled["image"] is obs["image"]
+    for name in ("a", "b"):  # each entry as it would be alone
+        alone = normalisation.fit(obs[name], np.ones((5, 1)))
+        np.testing.assert_array_equal(scaled[name], alone.normalize_obs(obs[name]))
+    np.testing.assert_array_equal(scaled["b"][:, 1], np.zeros(5))  # constant
+    back = normalizer.denormalize_obs(scaled)
+    assert back["image"] is obs["image"]
+    np.testing.assert_allclose(back["a"], obs["a"], atol=1e-6)
+    with pytest.raises(TypeError, match="both be dicts"):
+        normalizer.normalize_obs(obs["a"])
+
+
+def test_images_alone_have_no_bounds():
+    images = {"image": np.zeros((2, 4, 4, 3), np.uint8)}
+    normalizer = normalisation.fit(images, np.ones((2, 1)))
+    assert normalizer.obs_low == normalizer.obs_high == {}
+    assert normalizer.with_history(3).obs_low == {}
+    assert normalizer.normalize_obs(images)["image"].dtype == np.uint8
+
+
+def test_angles_and_quaternions_keep_their_values():
+    spec = ObsSpec.vector(6, angles=(0,), quaternions=(2,))
+    obs = np.random.default_rng(0).uniform(-3, 3, (20, 6)).astype(np.float32)
+    scaled = normalisation.fit(obs, obs, spec=spec).normalize_obs(obs)
+    np.testing.assert_array_equal(scaled[:, [0, 2, 3, 4, 5]], obs[:, [0, 2, 3, 4, 5]])
+    np.testing.assert_array_equal(scaled[:, 1], normalisation.fit(obs, obs).normalize_obs(obs)[:, 1])
+    named = ObsSpec.of({"pose": ObsEntry((6,), angles=(1,)), "other": ObsEntry((6,))})
+    mixed = normalisation.fit({"pose": obs, "other": obs}, obs, spec=named)
+    np.testing.assert_array_equal(mixed.obs_low["pose"][1], -1.0)
+    np.testing.assert_array_equal(mixed.obs_low["other"], obs.min(0))
+    with pytest.raises(ValueError, match=r"entries \['pose'\], not \['other', 'pose'\]"):
+        normalisation.fit({"pose": obs}, obs, spec=named)
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_history_has_the_same_bounds_at_every_step(named):
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(6, 2)).astype(np.float32)
+    obs = {"state": rows, "image": np.zeros((6, 2, 2, 1), np.uint8)} if named else rows
+    single = normalisation.fit(obs, rows)
+    longer = single.with_history(3)
+    three = np.concatenate([rows[:4], rows[1:5], rows[2:]], 1)  # the oldest first
+    seen = {"state": three, "image": np.zeros((4, 2, 2, 3), np.uint8)} if named else three
+    scaled, parts = longer.normalize_obs(seen), single.normalize_obs(obs)
+    if named:
+        scaled, parts = scaled["state"], parts["state"]
+    np.testing.assert_array_equal(scaled, jnp.concatenate([parts[:4], parts[1:5], parts[2:]], 1))
+    assert single.with_history(1) is single

@@ -99,6 +99,38 @@ def test_two_modes_keep_their_shares():
     assert abs((chunk < 0).mean() - 0.25) < 5 * np.sqrt(0.25 * 0.75 / 2000) + 0.01
 
 
+def test_a_configured_prior_over_codes_takes_the_classifiers_place():
+    policy, data = build("bet", prior="categorical", num_bins=16), batch()
+    v = moved(policy, data)
+    logits = np.asarray(policy.logits(v, data.obs))
+    assert logits.shape == (5, 16)
+    np.testing.assert_allclose(special.logsumexp(logits, -1), np.zeros(5), atol=1e-5)
+    codes = policy.classifier.distribution(v.params["classifier"], data.obs)
+    for k in (0, 7):
+        np.testing.assert_allclose(logits[:, k], codes.log_prob(jnp.full(5, k)), rtol=1e-5)
+    assert np.ptp(logits, 0).max() > 1e-3  # it sees the observation
+    w, chunk = draw(policy, v, data.obs)
+    np.testing.assert_allclose(chunk, policy.decode(v, data.obs, w["bin"]), rtol=1e-4, atol=1e-5)
+    # trained by the focal loss as the classifier is: a quarter and three quarters come out
+    policy = build("bet", POINT, prior="categorical", num_bins=16)
+    v = fit(policy, two_points(), hparams("bet", gamma=0.0), steps=400, learning_rate=1e-2)
+    share = np.exp(np.asarray(policy.logits(v, jnp.zeros(1))))
+    left = np.asarray(v.stats["centres"]).ravel() < 0
+    assert share[left].sum() == pytest.approx(0.25, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("prior", "found"),
+    [
+        ("mixture", "config.prior.name = 'mixture' .*categorical, or normal"),
+        ("categorical", "config.prior.num_codes = 16 .*policy.num_bins = 3"),
+    ],
+)
+def test_a_prior_that_is_none_over_the_bins_is_refused(prior, found):
+    with pytest.raises(ConfigError, match=found):
+        build("bet", prior=prior, num_bins=3)
+
+
 @pytest.mark.parametrize(
     ("field", "fields"),
     [

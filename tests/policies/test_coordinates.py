@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
 import functools
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +11,9 @@ import pytest
 
 from mmbc_jax.core import registry
 from mmbc_jax.core.config import plugin
-from mmbc_jax.core.protocols import HasLogProb, HasPosterior, Policy
+from mmbc_jax.core.protocols import Policy, capabilities
 from mmbc_jax.core.types import Batch, PolicySpec
+from mmbc_jax.policies._common import FieldPolicy
 from mmbc_jax.policies.wrappers.coordinates import in_coordinates, path_map, whitening_map
 
 SPEC = PolicySpec(obs_dim=3, action_dim=2, chunk_len=4)
@@ -44,15 +47,42 @@ def test_actions_leave_the_policy_alone():
     assert in_coordinates(policy, "actions") is policy
 
 
-@pytest.mark.parametrize(
-    ("name", "posterior", "density"), [("flow", 0, 0), ("cvae", 1, 0), ("gaussian", 0, 1)]
-)
-def test_capabilities_are_kept(name, posterior, density):
-    policy = in_coordinates(inner(name), "path")
+@dataclasses.dataclass(frozen=True)
+class Stepping:
+    """Euler's method step by step."""
+
+    steps: int = 3
+    stochastic: bool = False
+
+    def noise_shape(self, event_shape):
+        return (0,)
+
+    def trace(self, field, x0, noise):
+        points = [x0]
+        for i in range(self.steps):
+            points.append(points[-1] + field.velocity(points[-1], jnp.asarray(i / self.steps)) / self.steps)
+        return jnp.stack(points)
+
+    def integrate(self, field, x0, noise):
+        return self.trace(field, x0, noise)[-1]
+
+
+@pytest.mark.parametrize("name", sorted(registry.available("policy")))
+def test_capabilities_are_kept(name):
+    plain = inner(name)
+    if isinstance(plain, FieldPolicy):
+        assert "chain" in capabilities(dataclasses.replace(plain, sampler=Stepping()))
+        bare = dataclasses.replace(plain, sampler=SimpleNamespace(stochastic=False))
+        assert capabilities(bare) == {"field"}  # a sampler from elsewhere may not say where it went
+    policy = in_coordinates(plain, "path")
     assert isinstance(policy, Policy)
-    assert isinstance(policy, HasPosterior) == bool(posterior)
-    assert isinstance(policy, HasLogProb) == bool(density)
+    assert capabilities(policy) == capabilities(plain)
     hash(policy)
+
+
+def test_a_posterior_does_not_hide_a_density():
+    both = SimpleNamespace(posterior=lambda: None, log_prob=lambda: None, spec=SPEC)
+    assert capabilities(in_coordinates(both, "path")) == {"posterior", "log_prob"}
 
 
 def test_path_coordinates_are_scaled_running_sums():
@@ -132,3 +162,55 @@ def test_posterior_is_that_of_the_path():
     np.testing.assert_allclose(
         policy.posterior(v, data.obs, data.chunk).mean(), expected, rtol=1e-4, atol=1e-5
     )
+
+
+def placed(v, x):
+    """Points of the inner policy's coordinates in outer ones, by numpy."""
+    x = np.asarray(x)
+    flat = x.reshape(*x.shape[:-2], -1) @ np.asarray(v.stats["inverse"]) + np.asarray(v.stats["offset"])
+    return flat.reshape(x.shape)
+
+
+@pytest.mark.parametrize(
+    ("name", "sampler"), [("flow", "euler"), ("flow", "heun"), ("flow", "ddim"), ("diffusion", "euler")]
+)
+def test_integrating_the_field_here_is_integrating_it_there(name, sampler):
+    data = batch(40)
+    integrator = registry.build("sampler", plugin("sampler", sampler, steps=3))
+    policy = in_coordinates(dataclasses.replace(inner(name), sampler=integrator), "whitened")
+    v = moved(policy, data)
+    assert np.abs(v.stats["offset"]).max() > 0.01
+    w = policy.base_distribution(v, data.obs).sample(seed=jax.random.key(2))
+    x0 = jnp.asarray(placed(v, w))
+    found = jax.jit(lambda x: integrator.integrate(policy.field(v, data.obs), x, None))(x0)
+    np.testing.assert_allclose(found, jax.jit(policy.transport)(v, data.obs, w), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["flow", "diffusion"])
+def test_estimates_of_the_field_recombine(name):
+    data = batch(40)
+    policy = in_coordinates(inner(name), "whitened")
+    v, t = moved(policy, data), jnp.asarray(0.3)
+    field = policy.field(v, data.obs)
+    (data_end, noise), (alpha, sigma) = field.denoise(data.chunk, t), field.path(t)
+    np.testing.assert_allclose(alpha * data_end + sigma * noise, data.chunk, atol=1e-4)
+    own = policy.inner.field(v.replace(stats=v.stats["inner"]), data.obs)
+    y = (np.asarray(data.chunk).reshape(40, -1) - v.stats["offset"]) @ v.stats["matrix"]
+    expected = placed(v, own.denoise(jnp.asarray(y).reshape(40, 4, 2), t)[0])
+    np.testing.assert_allclose(data_end, expected, rtol=1e-3, atol=1e-3)
+    assert all(np.isfinite(estimate).all() for estimate in field.denoise(data.chunk, jnp.asarray(1.0)))
+
+
+def test_a_chain_goes_from_the_noise_to_the_chunk():
+    data = batch(40)
+    plain = dataclasses.replace(inner("flow"), sampler=Stepping())
+    policy = in_coordinates(plain, "whitened")
+    v = moved(policy, data)
+    w = policy.base_distribution(v, data.obs).sample(seed=jax.random.key(2))
+    chain = jax.jit(policy.chain)(v, data.obs, w)
+    assert chain.shape == (4, 40, 4, 2)
+    np.testing.assert_allclose(chain[0], placed(v, w), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(chain[-1], policy.transport(v, data.obs, w), rtol=1e-3, atol=1e-4)
+    own = plain.chain(v.replace(stats=v.stats["inner"]), data.obs, w)
+    np.testing.assert_array_equal(own[0], w)
+    np.testing.assert_allclose(chain, placed(v, own), rtol=1e-3, atol=1e-3)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mmbc_jax.core.errors import ConfigError
-from mmbc_jax.core.protocols import HasPosterior
+from mmbc_jax.core.protocols import capabilities
 from mmbc_jax.policies._latent import active_units, diagonal_gaussian
 from mmbc_jax.policies.cvae import kl_divergence
 
@@ -121,7 +121,7 @@ def test_zero_latent_ignores_the_base_but_keeps_it():
 
 def test_posterior_is_that_of_the_protocol():
     policy, data = toy.make("cvae", latent_dim=3), toy.random_batch()
-    assert isinstance(policy, HasPosterior)
+    assert capabilities(policy) == {"posterior"}
     q = policy.posterior(toy.moved(policy, data), data.obs, data.chunk)
     assert q.batch_shape == (8,)
     assert q.event_shape == (3,)
@@ -143,5 +143,5 @@ def test_impossible_values_are_refused(field, value):
 
 @pytest.mark.parametrize("name", ["cvae", "wae"])
 def test_a_prior_over_codes_is_refused(name):
-    with pytest.raises(ConfigError, match="prior.name.*vq"):
+    with pytest.raises(ConfigError, match="config.prior.name = 'categorical' .*vq"):
         toy.make(name, "categorical")

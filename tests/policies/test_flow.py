@@ -185,8 +185,10 @@ def test_the_weight_removes_the_bias_of_the_unconditional_coupling():
         ("policy.activation", {"activation": "swish"}),
         ("policy.time_dim", {"time_dim": 3}),
         ("policy.fourier_octaves", {"fourier_octaves": -1}),
-        ("sampler.name", {"prior": "mixture", "sampler": "ddpm"}),
-        ("sampler.name", {"prior": "mixture", "sampler": "ddim", "sampler_fields": {"eta": 0.5}}),
+        ("prior.name = 'vamp'", {"prior": "vamp"}),
+        ("prior.name = 'categorical'", {"prior": "categorical"}),
+        ("sampler.name = 'ddpm'", {"prior": "mixture", "sampler": "ddpm"}),
+        ("sampler.name = 'ddim'", {"prior": "mixture", "sampler": "ddim", "sampler_fields": {"eta": 0.5}}),
     ],
 )
 def test_impossible_values_are_refused(field, fields):

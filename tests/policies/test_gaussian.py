@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from mmbc_jax.core.errors import ConfigError
-from mmbc_jax.core.protocols import HasLogProb
+from mmbc_jax.core.protocols import capabilities
 from mmbc_jax.policies._gaussian import bounded_log_std, raw_of_std
 
 from ._toys import POINT, batch, build, draw, fit, moved, two_points
@@ -28,7 +28,7 @@ def test_loss_is_scipys_likelihood_of_the_recorded_actions():
 def test_density_is_that_of_the_samples():
     # change of variables: log p(transport(w)) = log base(w) - sum log sigma
     policy, data = build("gaussian"), batch()
-    assert isinstance(policy, HasLogProb)
+    assert capabilities(policy) == {"log_prob"}
     v = moved(policy, data)
     w, chunk = draw(policy, v, data.obs)
     _, log_std = policy.mean_and_log_std(v, data.obs)

@@ -10,6 +10,7 @@ from flax import linen as nn
 from scipy import special
 
 from mmbc_jax.core.errors import ConfigError
+from mmbc_jax.nn.backbone import observe
 from mmbc_jax.policies.ibc import BOX, info_nce
 
 from ._toys import POINT, batch, build, draw, fit, hparams, moved, two_points
@@ -18,8 +19,14 @@ from ._toys import POINT, batch, build, draw, fit, hparams, moved, two_points
 class Bowl(nn.Module):
     """E(chunk) = curvature / 2 |chunk - .3|^2."""
 
-    @nn.compact
+    def observe(self, obs):
+        return obs
+
     def __call__(self, chunk, obs):
+        return self.read(chunk, obs)
+
+    @nn.compact
+    def read(self, chunk, features):
         curvature = self.param("curvature", nn.initializers.constant(4.0), ())
         return 0.5 * curvature * jnp.square(chunk - 0.3).sum((-2, -1))[..., None]
 
@@ -41,7 +48,7 @@ def test_loss_against_scipy_on_the_same_candidates():
     policy, data, hp = bowl(refine_steps=2, negatives=6), batch(), hparams("ibc")
     v = jax.jit(policy.init)(jax.random.key(0), data)
     loss = jax.jit(lambda v, key: policy.loss(v, key, data, hp))(v, jax.random.key(1))
-    candidates = np.asarray(policy.candidates(v, jax.random.key(1), data, hp))
+    candidates = np.asarray(policy.candidates(v, data.obs, jax.random.key(1), data, hp))
     energy = 2.0 * np.square(candidates - 0.3).sum((-2, -1))
     expected = -special.log_softmax(-energy, 0)[0]
     expected[1] = 0  # nothing recorded
@@ -52,7 +59,7 @@ def test_candidates():
     policy, data = bowl(refine_steps=0, negatives=400), batch()
     v = jax.jit(policy.init)(jax.random.key(0), data)
     hp = {"min_perturbation": jnp.asarray(0.02), "max_perturbation": jnp.asarray(0.02)}
-    candidates = np.asarray(policy.candidates(v, jax.random.key(2), data, hp))
+    candidates = np.asarray(policy.candidates(v, data.obs, jax.random.key(2), data, hp))
     chunk, recorded = np.asarray(data.chunk), np.asarray(data.mask) == 1
     assert candidates.shape == (401, 5, 4, 2)
     np.testing.assert_array_equal(candidates[0], chunk)
@@ -70,7 +77,7 @@ def test_scales_of_the_perturbation_are_log_uniform():
     data = batch().replace(chunk=jnp.zeros((5, 4, 2)), mask=jnp.ones((5, 4)))
     v = jax.jit(policy.init)(jax.random.key(0), data)
     hp = {"min_perturbation": jnp.asarray(0.001), "max_perturbation": jnp.asarray(0.1)}
-    near = np.asarray(policy.candidates(v, jax.random.key(3), data, hp))[1001:]
+    near = np.asarray(policy.candidates(v, data.obs, jax.random.key(3), data, hp))[1001:]
     # E log |s z|: the mean of the logs of both bounds, plus E log |z| = -(gamma + log 2) / 2; per scale eight
     # z. Variance: log(100)^2 / 12 of the scale plus pi^2 / 8 / 8 of the z, over 5000 scales
     expected = 0.5 * np.log(0.001 * 0.1) - 0.5 * (np.euler_gamma + np.log(2))
@@ -83,13 +90,13 @@ def test_refined_negatives_are_constants_nearer_to_the_well():
     v = jax.jit(policy.init)(jax.random.key(0), data)
 
     def total(v, policy):
-        return policy.candidates(v, jax.random.key(4), data, hp)[33:].sum()
+        return policy.candidates(v, data.obs, jax.random.key(4), data, hp)[33:].sum()
 
     gradient = jax.grad(lambda params: total(v.replace(params=params), policy))(v.params)
     assert gradient["curvature"] == 0.0
-    plain = dataclasses.replace(policy, refine_steps=0)
+    plain = dataclasses.replace(policy, options=policy.options.replace(refine_steps=0))
     moved_on, before = (
-        np.asarray(p.candidates(v, jax.random.key(4), data, hp))[33:, 2:] for p in (policy, plain)
+        np.asarray(p.candidates(v, data.obs, jax.random.key(4), data, hp))[33:, 2:] for p in (policy, plain)
     )
     assert (np.abs(moved_on - 0.3) <= np.abs(before - 0.3) + 1e-6).all()
     assert np.abs(moved_on - 0.3).mean() < 0.8 * np.abs(before - 0.3).mean()
@@ -126,16 +133,19 @@ def test_both_modes_are_sampled():
     near = [(np.abs(chunk - point) < 0.2).mean() for point in (-0.8, 0.8)]
     assert min(near) > 0.3
     assert sum(near) > 0.8
-    energy = policy.energy(v, jnp.zeros((3, 1)), jnp.array([-0.8, 0.0, 0.8])[:, None, None])
+    features = observe(policy.network, v.params, jnp.zeros((3, 1)))
+    energy = policy.energy(v, features, jnp.array([-0.8, 0.0, 0.8])[:, None, None])
     assert energy[1] > max(energy[0], energy[2]) + 1
 
 
 def test_energy_sees_the_observation():
     policy, data = build("ibc"), batch()
     v = moved(policy, data)
-    energy = policy.energy(v, data.obs, data.chunk)
+    energy, other = (
+        policy.energy(v, observe(policy.network, v.params, obs), data.chunk) for obs in (data.obs, -data.obs)
+    )
     assert energy.shape == (5,)
-    assert not np.allclose(energy, policy.energy(v, -data.obs, data.chunk))
+    assert not np.allclose(energy, other)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mmbc_jax.core.errors import ConfigError
-from mmbc_jax.core.protocols import HasPosterior
+from mmbc_jax.core.protocols import capabilities
 
 from . import _latent_toy as toy
 
@@ -44,11 +44,37 @@ def test_detach_keeps_the_flow_from_the_encoder(detach):
 
 
 def test_prior_is_its_own_and_options_reach_it():
-    policy = toy.make("latent_flow", "mixture", flow_steps=3, flow_times=(2.0, 1.0), flow_hidden=(8,))
-    assert (policy.prior.steps, policy.prior.times, policy.prior.hidden) == (3, (2.0, 1.0), (8,))
-    assert isinstance(policy, HasPosterior)
+    policy = toy.make("latent_flow", flow_steps=3, flow_times=(2.0, 1.0), flow_hidden=(8,))
+    own = policy.prior.options
+    assert (own.steps, own.times, own.hidden) == (3, (2.0, 1.0), (8,))
+    assert capabilities(policy) == {"posterior"}
     v = policy.init(jax.random.key(0), None)
     np.testing.assert_allclose(policy.posterior(v, jnp.zeros(2), jnp.zeros((3, 1))).stddev(), [0.075] * 2)
+
+
+@pytest.mark.parametrize("prior", ["conditional", "spline", "vamp", "latent_flow"])
+def test_any_trained_prior_may_take_the_flows_place(prior):
+    policy, data = toy.make("latent_flow", prior), toy.random_batch()
+    v = toy.moved(policy, data)
+
+    @jax.jit
+    def total(params):
+        hp = toy.hparams("latent_flow", flow_weight=1.0)
+        loss = policy.loss(v.replace(params=params), jax.random.key(4), data, hp)
+        return loss.total(), loss.metrics
+
+    gradient, metrics = jax.grad(total, has_aux=True)(v.params)
+    assert max(np.abs(leaf).max() for leaf in jax.tree.leaves(gradient["prior"])) > 0
+    assert np.isfinite(toy.draw(policy, v)).all()
+    assert np.isfinite([float(value) for value in metrics.values()]).all()
+
+
+@pytest.mark.parametrize("prior", ["mixture", "categorical"])
+def test_a_prior_that_cannot_follow_the_latents_is_refused(prior):
+    with pytest.raises(
+        ConfigError, match=f"config.prior.name = '{prior}' .*a trained prior over real vectors, or normal"
+    ):
+        toy.make("latent_flow", prior)
 
 
 def test_deployed_latents_keep_two_modes():

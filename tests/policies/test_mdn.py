@@ -8,7 +8,7 @@ from scipy import special, stats
 from sklearn.cluster import KMeans
 
 from mmbc_jax.core.errors import ConfigError
-from mmbc_jax.core.protocols import HasLogProb
+from mmbc_jax.core.protocols import capabilities
 from mmbc_jax.core.types import PolicySpec
 from mmbc_jax.policies.mdn import balance_kl
 
@@ -42,7 +42,7 @@ def test_loss_is_scipys_likelihood_and_the_regularisers():
 
 def test_density_is_that_of_scipy():
     policy, data = make(), batch()
-    assert isinstance(policy, HasLogProb)
+    assert capabilities(policy) == {"log_prob"}
     v = moved(policy, data)
     log_pi, mean, log_std = as_numpy(policy.mixture(v, data.obs))
     expected = [

@@ -64,7 +64,7 @@ def test_without_intervals_the_loss_is_flow_matching():
     np.testing.assert_array_equal(t, end)
     wide = np.asarray(t)[:, None, None]
     x = wide * np.asarray(data.chunk) + (1 - wide) * x0
-    gap = np.asarray(policy.velocity(v, data.obs, jnp.asarray(x), t, end)) - (np.asarray(data.chunk) - x0)
+    gap = np.asarray(policy.velocity(v, data.obs)(jnp.asarray(x), t, end)) - (np.asarray(data.chunk) - x0)
     expected = []
     for b in range(5):
         rows = np.asarray(data.mask[b]) == 1
@@ -96,10 +96,10 @@ def test_two_steps_are_two_jumps():
     data = batch()
     v = moved(one, data)
     w, chunk = draw(two, v, data.obs)
-    half = w + 0.5 * two.velocity(v, data.obs, w, jnp.array(0.0), jnp.array(0.5))
-    expected = half + 0.5 * two.velocity(v, data.obs, half, jnp.array(0.5), jnp.array(1.0))
+    half = w + 0.5 * two.velocity(v, data.obs)(w, jnp.array(0.0), jnp.array(0.5))
+    expected = half + 0.5 * two.velocity(v, data.obs)(half, jnp.array(0.5), jnp.array(1.0))
     np.testing.assert_allclose(chunk, expected, rtol=1e-4, atol=1e-5)
-    jump = w + one.velocity(v, data.obs, w, jnp.array(0.0), jnp.array(1.0))
+    jump = w + one.velocity(v, data.obs)(w, jnp.array(0.0), jnp.array(1.0))
     np.testing.assert_allclose(draw(one, v, data.obs)[1], jump, rtol=1e-4, atol=1e-5)
 
 

@@ -163,5 +163,5 @@ def test_impossible_values_are_refused(field, value):
 
 
 def test_a_stochastic_sampler_is_refused():
-    with pytest.raises(ConfigError, match="sampler.name"):
+    with pytest.raises(ConfigError, match="config.sampler.name = 'ddpm'"):
         make(sampler="ddpm")

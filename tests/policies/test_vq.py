@@ -161,6 +161,34 @@ def test_the_priors_loss_leaves_encoder_and_decoder_alone():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), *gradients)
 
 
+def test_the_configured_prior_over_codes_is_the_policys_own_with_the_same_numbers():
+    data = toy.random_batch()
+    own = toy.make("vq", num_codes=16, code_prior="learned", prior_hidden=(16,), fourier_octaves=4)
+    named = toy.make("vq", "categorical", num_codes=16, fourier_octaves=4)  # 16 learned codes, hidden (16,)
+    for policy in (own, named):
+        assert (policy.prior.discrete, policy.prior.trainable) == (True, True)
+    mine, theirs = (toy.initialiser(policy)(jax.random.key(0), data) for policy in (own, named))
+    jax.tree.map(np.testing.assert_array_equal, mine, theirs)
+    losses = [
+        policy.loss(mine, jax.random.key(1), data, {"commitment": jnp.asarray(0.25)}).per_example
+        for policy in (own, named)
+    ]
+    np.testing.assert_array_equal(*losses)
+
+
+@pytest.mark.parametrize(
+    ("prior", "found"),
+    [
+        ("mixture", "config.prior.name = 'mixture' .*categorical, or normal"),
+        ("vamp", "config.prior.name = 'vamp' .*categorical, or normal"),
+        ("categorical", "config.prior.num_codes = 16 .*policy.num_codes = 4"),
+    ],
+)
+def test_a_prior_that_is_none_over_these_codes_is_refused(prior, found):
+    with pytest.raises(ConfigError, match=found):
+        toy.make("vq", prior, **SMALL)
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [

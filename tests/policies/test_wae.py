@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mmbc_jax.core.errors import ConfigError
-from mmbc_jax.core.protocols import HasPosterior
+from mmbc_jax.core.protocols import capabilities
 from mmbc_jax.ops.divergences import imq_mmd, joint_points, sinkhorn
 from mmbc_jax.policies._latent import geometry_penalty
 
@@ -61,7 +61,7 @@ def test_weights_are_traced_and_multiply_the_batch_terms():
 
 def test_posterior_is_the_mean_with_the_jitter():
     policy, data = toy.make("wae", jitter=0.2), toy.random_batch()
-    assert isinstance(policy, HasPosterior)
+    assert capabilities(policy) == {"posterior"}
     v = toy.moved(policy, data)
     q = policy.posterior(v, data.obs, data.chunk)
     np.testing.assert_allclose(q.distribution.scale, np.full((8, 2), 0.2))

@@ -48,7 +48,8 @@ def test_probabilities_are_the_product_of_conditionals():
     params, obs = moved(prior), jnp.full((9, 1), 0.4)
     mass = np.exp(np.asarray(prior.distribution(params, obs).log_prob(ALL), np.float64)).reshape(3, 3)
     assert abs(mass.sum() - 1) < 1e-5
-    logits = np.asarray(prior.logits(params, obs, ALL), np.float64).reshape(3, 3, 2, 3)
+    features = prior.features(params, obs)
+    logits = np.asarray(prior.logits(params, features, ALL), np.float64).reshape(3, 3, 2, 3)
     first = np.exp(logits[0, 0, 0]) / np.exp(logits[0, 0, 0]).sum()
     np.testing.assert_allclose(mass.sum(1), first, rtol=1e-4)
     second = np.exp(logits[:, 0, 1]) / np.exp(logits[:, 0, 1]).sum(-1, keepdims=True)
@@ -58,13 +59,14 @@ def test_probabilities_are_the_product_of_conditionals():
 
 def test_a_position_does_not_see_itself_or_what_follows():
     prior = make((3,))
-    params, obs = moved(prior), jnp.zeros(1)
-    plain = np.asarray(prior.logits(params, obs, jnp.array([0, 1, 2])))
-    changed = np.asarray(prior.logits(params, obs, jnp.array([0, 2, 0])))
+    params = moved(prior)
+    features = prior.features(params, jnp.zeros(1))
+    plain = np.asarray(prior.logits(params, features, jnp.array([0, 1, 2])))
+    changed = np.asarray(prior.logits(params, features, jnp.array([0, 2, 0])))
     np.testing.assert_array_equal(plain[:2], changed[:2])
     assert not np.allclose(plain[2], changed[2])
     for i in range(3):
-        one = prior.logits(params, obs, jnp.array([0, 1, 2]), jnp.asarray(i))
+        one = prior.logits(params, features, jnp.array([0, 1, 2]), jnp.asarray(i))
         np.testing.assert_allclose(one, plain[i], rtol=1e-5, atol=1e-6)
 
 
@@ -87,6 +89,22 @@ def test_learns_codes_that_depend_on_each_other_and_on_the_state():
     params = fit(prior, obs, codes, steps=150, rate=3e-2)
     mass = jnp.exp(prior.distribution(params, obs).log_prob(codes))
     np.testing.assert_allclose(mass, [0.5, 0.5, 1.0, 1.0], atol=0.03)
+
+
+def test_one_code_is_an_event_without_axes():
+    # what a policy asks for whose base is a single bin
+    prior = make(())
+    assert prior.num_codes == 3
+    params, obs = moved(prior), jnp.full((4, 1), 0.4)
+    base = prior.distribution(params, obs)
+    codes = base.sample(seed=jax.random.key(1), sample_shape=(5,))
+    assert codes.shape == (5, 4)
+    logits = prior.logits(params, prior.features(params, obs), jnp.zeros((4, 1), jnp.int32))[:, 0]
+    expected = jnp.take_along_axis(
+        jnp.broadcast_to(jax.nn.log_softmax(logits), (5, 4, 3)), codes[..., None], -1
+    )
+    np.testing.assert_allclose(base.log_prob(codes), expected[..., 0], rtol=1e-5)
+    np.testing.assert_allclose(prior.loss(params, None, obs, codes[0]), -expected[0, :, 0], rtol=1e-5)
 
 
 @pytest.mark.parametrize(("field", "value"), [("num_codes", 1), ("hidden", (0,)), ("fourier_octaves", 99)])

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 
+import chex
 import distrax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import linen as nn
 
 from mmbc_jax.core import registry
 from mmbc_jax.core.config import plugin
+from mmbc_jax.core.observations import ObsEntry, ObsSpec
 from mmbc_jax.core.types import PolicySpec
+from mmbc_jax.priors import _conditioned
 
 SPEC = PolicySpec(obs_dim=3, action_dim=2, chunk_len=4)
 NAMES = sorted(registry.available("prior"))
@@ -36,7 +41,9 @@ def toy_posterior(event_shape):
     """A posterior for priors that are made of one: centred on 2 (mean of the chunk) + the first observation."""
 
     def posterior(obs, chunk):
-        centre = 2.0 * chunk.mean((-2, -1)) + obs[..., 0]
+        first = jax.tree.leaves(obs)[0]
+        first = first.reshape(*chunk.shape[:-2], -1)[..., 0]
+        centre = 2.0 * chunk.mean((-2, -1)) + first
         mean = jnp.broadcast_to(
             centre.reshape(*centre.shape, *(1,) * len(event_shape)), (*centre.shape, *event_shape)
         )
@@ -54,6 +61,101 @@ def distribution(prior, params, obs):
 def skip_if_discrete(name: str) -> None:
     if make(name, (1, 1))[0].discrete:
         pytest.skip("a mass function over codes: its probabilities are enumerated in a test of their own")
+
+
+def built(name, spec, event_shape=(2,), **fields):
+    """A small prior for a spec, with the fields that its plug-in has."""
+    cfg = plugin("prior", name)
+    cfg.update({key: value for key, value in ({"hidden": (32, 32)} | fields).items() if key in cfg})
+    return registry.build("prior", cfg, event_shape, spec=spec)
+
+
+def perturbed(prior):
+    rng = np.random.default_rng(0)
+    fresh = jax.jit(prior.init)(jax.random.key(0))
+    return jax.tree.map(lambda p: p + 0.1 * rng.standard_normal(p.shape, np.float32), fresh)
+
+
+def answers(prior, params, obs):
+    """Samples, with more of them in front, their log-probabilities and losses at observations."""
+
+    @jax.jit
+    def of(params, obs):
+        base = distribution(prior, params, obs)
+        w, many = base.sample(seed=jax.random.key(1)), base.sample(seed=jax.random.key(2), sample_shape=(4,))
+        posterior = toy_posterior(prior.event_shape) if prior.needs_posterior else None
+        loss = prior.loss(params, jax.random.key(3), obs, w, posterior)
+        return w, many, base.log_prob(w), loss
+
+    return of(params, obs)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_name_is_the_configured_one(name):
+    prior = built(name, SPEC)
+    assert prior.name == name
+    assert dataclasses.replace(prior, options=prior.options.replace(name="")).name == name
+    assert (
+        dataclasses.replace(prior, options=prior.options.replace(name="out.side:prior")).name
+        == "out.side:prior"
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_entries_are_seen_as_one_vector(name):
+    # without octaves an observation of two entries has the features of the vector of both, one after the other
+    entries = ObsSpec.of({"arm": ObsEntry((1,)), "goal": ObsEntry((2,))})
+    plain = built(name, SPEC, fourier_octaves=0)
+    named = built(name, dataclasses.replace(SPEC, obs=entries), fourier_octaves=0)
+    params = perturbed(plain)
+    chex.assert_trees_all_equal(params, perturbed(named))
+    obs = jax.random.uniform(jax.random.key(4), (2, 5, 3), minval=-1, maxval=1)
+    both = {"arm": obs[..., :1], "goal": obs[..., 1:]}
+    chex.assert_trees_all_equal(answers(plain, params, obs), answers(named, params, both))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_octaves_of_entries_are_looked_at(name):
+    entries = ObsSpec.of({"arm": ObsEntry((1,)), "goal": ObsEntry((2,))})
+    prior = built(name, dataclasses.replace(SPEC, obs=entries))
+    params = perturbed(prior)
+    assert "encoder" not in params
+    obs = {"arm": jnp.full((6, 1), 0.3), "goal": jnp.full((6, 2), -0.2)}
+    w, many, log_prob, loss = answers(prior, params, obs)
+    assert (w.shape, many.shape, log_prob.shape, loss.shape) == ((6, 2), (4, 6, 2), (6,), (6,))
+    moved = answers(prior, params, {**obs, "goal": jnp.full((6, 2), 0.7)})[2]
+    # the posterior of these tests looks at the first entry alone
+    follows = prior.trainable and not prior.needs_posterior
+    assert np.array_equal(log_prob, moved) != follows
+
+
+class Pixels(nn.Module):
+    """An encoder with parameters, of images alone."""
+
+    spec: ObsSpec
+    octaves: int = 0
+
+    @nn.compact
+    def __call__(self, obs):
+        assert obs["camera"].dtype == jnp.uint8
+        scaled = obs["camera"].astype(jnp.float32) / 255.0
+        return nn.Dense(3)(scaled.reshape(*self.spec.batch_shape(obs), -1))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_images_alone(name, monkeypatch):
+    monkeypatch.setattr(_conditioned, "ObsEncoder", Pixels)
+    spec = PolicySpec(0, 2, 4, ObsSpec.of({"camera": ObsEntry((4, 5, 3), "image")}))
+    prior = built(name, spec)
+    params = perturbed(prior)
+    obs = {"camera": jax.random.randint(jax.random.key(5), (6, 4, 5, 3), 0, 256).astype(jnp.uint8)}
+    w, many, log_prob, loss = answers(prior, params, obs)
+    assert (w.shape, many.shape, log_prob.shape, loss.shape) == ((6, 2), (4, 6, 2), (6,), (6,))
+    assert np.isfinite(log_prob).all()
+    if prior.trainable and not prior.needs_posterior:
+        gradient = jax.jit(jax.grad(lambda p: prior.loss(p, jax.random.key(3), obs, w).mean()))(params)
+        encoder = gradient.get("network", gradient)["encoder"]
+        assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(encoder))
 
 
 def on_grid(prior, params, grid):

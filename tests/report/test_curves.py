@@ -6,7 +6,7 @@ from matplotlib import image
 from matplotlib.collections import PolyCollection
 
 from mmbc_jax.report import style
-from mmbc_jax.report.curves import learning_curves, metric_names, series
+from mmbc_jax.report.figures.learning_curves import learning_curves, metric_names, series
 
 
 def row(step, value, seed=0, point=0, stage="bmd", name="eval/success_rate"):

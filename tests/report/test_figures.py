@@ -4,7 +4,8 @@ from matplotlib import image
 
 from mmbc_jax.diagnostics.modes import aggregate, mode_metrics
 from mmbc_jax.report import style
-from mmbc_jax.report.figures import mode_shares, z_mode_heatmap
+from mmbc_jax.report.figures.mode_shares import mode_shares
+from mmbc_jax.report.figures.z_modes import z_mode_heatmap
 from mmbc_jax.report.summary import build_summary
 
 TABLE = [[0, 30, 0, 0, 10], [60, 0, 0, 0, 0], [0, 0, 0, 0, 5]]  # Z = 3, K = 4

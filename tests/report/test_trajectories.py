@@ -6,7 +6,7 @@ from matplotlib.colors import to_rgba
 
 from mmbc_jax.diagnostics.modes import aggregate, mode_metrics
 from mmbc_jax.report import style
-from mmbc_jax.report.trajectories import paths_of, trajectories
+from mmbc_jax.report.figures.trajectories import paths_of, trajectories
 
 
 def collections(ax):

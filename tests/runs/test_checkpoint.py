@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from mmbc_jax.core.errors import CheckpointError
+from mmbc_jax.core.state import TrainState
 from mmbc_jax.runs import checkpoint as checkpoint_lib
 from mmbc_jax.runs.checkpoint import StageCheckpoints, checkpoint_steps, find_stage, read_meta
-from mmbc_jax.core.state import TrainState
 
 
 def make_state(scale: float = 1.0) -> TrainState:
@@ -179,7 +179,7 @@ def test_another_format_is_refused(folder, monkeypatch):
     monkeypatch.setattr(checkpoint_lib, "FORMAT", 99)
     save(folder, 5)
     monkeypatch.undo()
-    with pytest.raises(CheckpointError, match="has format 99; this version reads 2"):
+    with pytest.raises(CheckpointError, match="has format 99; this version reads 3"):
         read_meta(folder)
 
 
@@ -203,4 +203,4 @@ def test_reading_changes_nothing(folder):
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     restore(folder, 5)
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
-    assert json.loads((folder / "5" / "meta" / "metadata").read_text())["format"] == 2
+    assert json.loads((folder / "5" / "meta" / "metadata").read_text())["format"] == 3

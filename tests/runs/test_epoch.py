@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -15,15 +11,8 @@ import pytest
 
 from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.runs.checkpoint import StageCheckpoints
-from mmbc_jax.runs.epoch import (
-    check_runs,
-    compile_program,
-    make_epoch,
-    over_runs,
-    stack_runs,
-    take_runs,
-)
-
+from mmbc_jax.runs.epoch import compile_program, make_epoch, stack_runs, take_runs
+from mmbc_jax.runs.mesh import make_mesh
 from tests.toys import cloning as _toy
 
 FORBIDDEN = ("callback", "infeed", "outfeed", "debug_print")
@@ -62,17 +51,15 @@ def test_metrics_are_runs_by_rows_and_averaged_within_a_row():
     """x = 0 1 2 3 .. at rate 1; rows average two steps: 1.5, 3.5. At rate 2: 1 3 7 15 -> 2, 11."""
     state = {"x": jnp.zeros(2), "rate": jnp.array([1.0, 2.0])}
     for mode in ("vmap", "map", "shard"):
-        final, metrics = jax.jit(make_epoch(counting_step, 2, 2, mode))(state, jnp.ones(()))
+        final, metrics = jax.jit(make_epoch(counting_step, 2, 2, make_mesh(mode), {}))(state, jnp.ones(()))
         assert metrics["x"].shape == (2, 2)
         np.testing.assert_allclose(metrics["x"], [[1.5, 3.5], [2, 11]])
         np.testing.assert_allclose(final["x"], [4, 15])
 
 
-def test_unknown_mode_and_runs_that_do_not_divide():
+def test_unknown_mode():
     with pytest.raises(ConfigError, match="did you mean 'vmap'"):
-        over_runs(counting_step, "vmapp")
-    check_runs("shard", 3 * jax.device_count())
-    check_runs("vmap", 7)
+        make_mesh("vmapp")
 
 
 def test_stack_and_take_runs():
@@ -119,11 +106,11 @@ def test_programs_compile_each_stage_once_and_share_fine_tuning():
     assert programs.epoch(_toy.stage("finetune"), state, shared) is program
     trained = [name for name, what, _ in programs.compiled if what == "train" and name != "bc"]
     assert trained == ["discover"]
-    assert programs.facts("discover")["train_compilations"] == 1
-    assert programs.facts("finetune")["train_compilations"] == 0
+    assert programs.facts(_toy.stage("discover"), 8)["train_compilations"] == 1
+    assert programs.facts(_toy.stage("finetune"), 8)["train_compilations"] == 0
     after, metrics = _toy.epoch("finetune")(state, shared)
     assert all(value.shape == (8, 1) for value in metrics.values())
-    np.testing.assert_allclose(after.hparams["phase.mi_coef"], [0.1] * 4 + [0.3] * 4)
+    np.testing.assert_allclose(after.hparams["stage.mi_coef"], [0.1] * 4 + [0.3] * 4)
     # same seed, other lambda: the same experience, and other updates once q has learned to tell modes
     reward = np.asarray(metrics["rollout/env_reward"])[:, 0]
     np.testing.assert_allclose(reward[:4], reward[4:], rtol=1e-5)
@@ -220,40 +207,3 @@ def test_resume_is_bit_identical(name, tmp_path):
     assert jax.tree.structure(resumed) == jax.tree.structure(straight)
     for a, b in zip(_toy.arrays((straight, metrics)), _toy.arrays((resumed, again)), strict=True):
         np.testing.assert_array_equal(a, b)
-
-
-STEPS = 10
-
-
-def trained(name, mode):
-    """Parameters after one step and after ten, as lists of arrays."""
-    state, shared = _toy.start(name)
-    epoch, kept = _toy.epoch(name, mode), []
-    for i in range(STEPS):
-        state, _ = epoch(state, shared)
-        if i in (0, STEPS - 1):
-            kept.append(_toy.arrays(state.params))
-    return kept
-
-
-@pytest.mark.parametrize("name", SLOW_TUNING)
-def test_eight_devices_agree_with_one(name, tmp_path):
-    """Sharded over 8 forced host devices in another process, against vmap on one device here."""
-    path = tmp_path / "sharded.npz"
-    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-    command = [sys.executable, "-m", "tests.runs._sharded", name, str(path)]
-    done = subprocess.run(
-        command,
-        cwd=Path(__file__).parents[2],
-        env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    with np.load(path, allow_pickle=False) as file:
-        assert int(file["devices"]) == 8
-        assert int(file["shards"]) == 8
-        for when, (leaves, rtol) in enumerate(zip(trained(name, "vmap"), (1e-5, 1e-3), strict=True)):
-            close([file[f"{when}_{i}"] for i in range(len(leaves))], leaves, rtol)

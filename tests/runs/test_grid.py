@@ -72,8 +72,10 @@ def test_hparams_put_the_grid_over_the_config():
     config = ConfigDict({"bc": {"learning_rate": 9.0, "ema_decay": 0.5}, "finetune": {"mi_coef": 7.0}})
     grid = parse_grid(TEXT, 1, 0)
     traced = ("finetune.mi_coef", "bc.learning_rate", "bc.ema_decay")
-    found = hparams(config, grid, stage_runs(grid, traced), traced)
-    np.testing.assert_allclose(found["finetune.mi_coef"], [0, 0, 0, 0.5, 0.5, 0.5])
+    scalars = {"stage.mi_coef": "finetune.mi_coef"} | {path: path for path in traced[1:]}
+    found = hparams(config, grid, stage_runs(grid, traced), scalars, {"stage.env_coef": 1})
+    assert found["stage.env_coef"].tolist() == [1.0] * 6
+    np.testing.assert_allclose(found["stage.mi_coef"], [0, 0, 0, 0.5, 0.5, 0.5])
     np.testing.assert_allclose(found["bc.learning_rate"], [1e-3, 3e-4, 1e-4] * 2)
     np.testing.assert_allclose(found["bc.ema_decay"], 0.5)
     assert all(value.dtype == np.float32 for value in found.values())

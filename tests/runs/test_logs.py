@@ -7,7 +7,6 @@ import time
 import pytest
 
 from mmbc_jax.runs.logs import MetricLog, read_rows
-
 from tests.toys.landscape import events
 
 

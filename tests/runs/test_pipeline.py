@@ -17,7 +17,6 @@ from mmbc_jax.policies import mse
 from mmbc_jax.runs import checkpoint as checkpoint_lib
 from mmbc_jax.runs.restored import restore
 from mmbc_jax.runs.workdir import changed_fields
-
 from tests.toys.landscape import events, finished_run, rows, toy_config, toy_pipeline, toy_run, unchecked
 
 GRID = "finetune.mi_coef=0,0.3"

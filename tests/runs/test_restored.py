@@ -6,7 +6,6 @@ import pytest
 
 from mmbc_jax.core.errors import CheckpointError, ConfigError, UserError
 from mmbc_jax.runs.restored import restore
-
 from tests.toys.landscape import finished_run, results_json, unchecked
 
 

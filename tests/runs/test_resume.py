@@ -17,8 +17,16 @@ from mmbc_jax.core.errors import WorkdirError
 from mmbc_jax.runs.checkpoint import checkpoint_steps
 from mmbc_jax.runs.loop import Interrupted, StageLoop
 from mmbc_jax.runs.workdir import claim_workdir
-
-from tests.toys.landscape import events, finished_run, results_json, rows, toy_config, toy_pipeline, toy_run, unchecked
+from tests.toys.landscape import (
+    events,
+    finished_run,
+    results_json,
+    rows,
+    toy_config,
+    toy_pipeline,
+    toy_run,
+    unchecked,
+)
 
 ROOT = Path(__file__).parents[2]
 

@@ -5,10 +5,11 @@ import pytest
 
 from mmbc_jax.core.config import plugin
 from mmbc_jax.core.errors import ConfigError, DataError
+from mmbc_jax.core.observations import ObsSpec
 from mmbc_jax.data.episodes import Episodes
-from mmbc_jax.runs import defaults
+from mmbc_jax.runs import sections as defaults
 from mmbc_jax.runs import setup as setup_lib
-
+from mmbc_jax.runs.stages import make_stages
 from tests.toys.landscape import toy_config
 
 
@@ -26,22 +27,22 @@ def clone_only(path, **overrides):
 
 def test_sizes_come_from_the_environment():
     setup = setup_lib.build(toy_config())
-    assert (setup.obs_dim, setup.action_dim, setup.horizon) == (2, 2, 4)
+    assert (setup.obs.size, setup.action_dim, setup.horizon) == (2, 2, 4)
     assert setup.policy_spec.chunk_shape == (4, 2)
     assert setup_lib.build(toy_config(chunk__execute=3)).horizon == 6  # ceil(16 / 3)
 
 
 def test_sizes_come_from_the_file_without_one(demos):
     setup = setup_lib.build(clone_only(demos))
-    assert (setup.obs_dim, setup.action_dim) == (3, 2)
+    assert (setup.obs.size, setup.action_dim) == (3, 2)
     assert setup_lib.load_episodes(setup) is setup.episodes  # read once
     with pytest.raises(ConfigError, match=r"config.env.name = ''"):
         setup.env_spec  # noqa: B018
 
 
 def test_sizes_come_from_a_checkpoint_without_either(demos):
-    setup = setup_lib.build(clone_only("/no/longer/there.npz"), (3, 2))
-    assert (setup.obs_dim, setup.action_dim) == (3, 2)
+    setup = setup_lib.build(clone_only("/no/longer/there.npz"), (ObsSpec.vector(3), 2))
+    assert (setup.obs.size, setup.action_dim) == (3, 2)
 
 
 def test_a_chunk_longer_than_every_episode(demos):
@@ -72,21 +73,29 @@ def test_held_out_episodes(demos, holdout, held):
 def test_points_of_a_sweep_are_checked_one_by_one():
     setup = setup_lib.build(toy_config())
     setup_lib.check_point(setup, {"finetune.mi_coef": 0.0, "bc.learning_rate": 1e-3})
-    with pytest.raises(ConfigError, match=r"config.ppo.clip = 0.0"):
-        setup_lib.check_point(setup, {"ppo.clip": 0.0})
-    assert setup.config.ppo.clip == 0.2
+    with pytest.raises(ConfigError, match=r"config.learner.clip = 0.0"):
+        setup_lib.check_point(setup, {"learner.clip": 0.0})
+    assert setup.config.learner.clip == 0.2
+
+
+def checked(config):
+    """Builds everything that the stages of a configuration are made of."""
+    setup = setup_lib.build(config)
+    for stage in make_stages(setup, config.stages).values():
+        stage.check()
+    return setup
 
 
 def test_errors_name_the_section_of_the_plugin():
     with pytest.raises(ConfigError, match=r"config.baseline.hidden = \(\)"):
-        setup_lib.build(toy_config(stages="bc,baseline", baseline__hidden="()"))
+        checked(toy_config(stages="bc,baseline", baseline__hidden="()"))
     with pytest.raises(ConfigError, match=r"config.policy.hidden = \(\)"):
-        setup_lib.build(toy_config(policy__hidden="()"))
+        checked(toy_config(policy__hidden="()"))
     with pytest.raises(ConfigError, match=r"config.baseline.name = 'msee'"):
         defaults.check_config(with_baseline("msee"))
     # what is not the plug-in's own keeps its name
     with pytest.raises(ConfigError, match=r"config.sampler.name = 'ddpm'"):
-        setup_lib.build(toy_config(stages="bc,baseline", policy__name="mse", baseline__name="flow",
+        checked(toy_config(stages="bc,baseline", policy__name="mse", baseline__name="flow",
                                    sampler__name="ddpm", prior__name="mixture"))  # fmt: skip
 
 
@@ -114,3 +123,19 @@ def test_fields_that_a_config_file_made_up():
 
 def test_every_default_passes():
     defaults.check_config(defaults.base_config())
+
+
+def test_a_stage_names_parts_of_its_own():
+    config = toy_config(plain__learner__name="sac", plain__learner__batch_size=16)
+    setup = setup_lib.build(config)
+    assert setup.part("plain", "learner") == "plain.learner"
+    assert setup.part("finetune", "learner") == "learner"
+    with pytest.raises(ConfigError, match=r"config.plain.learner.batch_size = 0"):
+        checked(toy_config(plain__learner__name="sac", plain__learner__batch_size=0))
+
+
+def test_short_paths_of_a_plugin():
+    assert toy_config(ppo__clip=0.1).learner.clip == 0.1
+    assert toy_config(ppo__mi_payment="potential").reward.payment == "potential"
+    with pytest.raises(ConfigError, match=r"config.sac .*no such field"):
+        toy_config(sac__tau=0.1)  # the learner is ppo

@@ -8,10 +8,10 @@ import pytest
 
 from mmbc_jax.runs import setup as setup_lib
 from mmbc_jax.runs import stages as stages_lib
-from mmbc_jax.runs.grid import parse_grid
-from mmbc_jax.runs.restored import restore
-
+from mmbc_jax.runs.grid import config_grid
+from mmbc_jax.runs.restored import dummy_shared, restore
 from tests.toys.landscape import finished_run, toy_config
+
 from .test_checkpoint import raw
 
 ALL = ("bc", "baseline", "discover", "finetune", "plain")
@@ -23,18 +23,22 @@ def setup():
 
 
 def make(name, available=ALL):
-    return stages_lib.make_stage(setup(), name, available)
+    return stages_lib.make_stages(setup(), available)[name]
+
+
+def grid_of(text, seeds):
+    return config_grid(toy_config(sweep__grid=text, seeds=seeds, first_seed=0))
 
 
 def test_parents():
-    assert {name: make(name).parent for name in ALL} == {
-        "bc": None,
-        "baseline": None,
+    assert {name: getattr(make(name).parent, "name", "") for name in ALL} == {
+        "bc": "",
+        "baseline": "",
         "discover": "bc",
         "finetune": "discover",
         "plain": "bc",
     }
-    assert make("finetune", ("bc", "finetune")).parent == "bc"
+    assert make("finetune", ("bc", "finetune")).parent.name == "bc"
 
 
 def test_what_a_stage_is_worth():
@@ -53,8 +57,10 @@ def test_what_a_stage_is_worth():
 
 
 def test_stages_of_one_shape_name_one_program():
-    assert make("discover").program == make("finetune").program == "tune2"
-    assert make("plain").program == "tune1"
+    assert make("discover").program == make("finetune").program != make("plain").program
+    config = toy_config(stages=",".join(ALL), finetune__reward__name="none")
+    own = stages_lib.make_stages(setup_lib.build(config), ALL)
+    assert own["discover"].program != own["finetune"].program  # another reward is another program
     assert make("bc").program != make("baseline").program
 
 
@@ -69,16 +75,16 @@ def test_stages_of_one_shape_name_one_program():
     ],
 )  # fmt: skip
 def test_distinct_runs(grid, distinct):
-    points = parse_grid(grid, 2, 0)
+    points = grid_of(grid, 2)
     assert {name: len(make(name).runs(points).runs) for name in ALL} == distinct
 
 
 def test_mi_coefficient_of_each_stage():
-    points = parse_grid("finetune.mi_coef=0,0.3", 1, 0)
+    points = grid_of("finetune.mi_coef=0,0.3", 1)
     found = {}
     for name in ("discover", "finetune", "plain"):
         hp = make(name).make_hparams(points, make(name).runs(points))
-        found[name] = (hp["phase.mi_coef"].tolist(), hp["phase.env_coef"].tolist())
+        found[name] = (hp["stage.mi_coef"].tolist(), hp["stage.env_coef"].tolist())
     assert found["discover"] == ([1.0], [0.0])
     np.testing.assert_allclose(found["finetune"][0], [0.0, 0.3], rtol=1e-6)
     assert found["finetune"][1] == [1.0, 1.0]
@@ -86,13 +92,13 @@ def test_mi_coefficient_of_each_stage():
 
 
 def test_the_template_has_the_shapes_of_the_state():
-    points = parse_grid("", 2, 0)
-    shared = stages_lib.dummy_shared(setup())
-    parent = {}
+    points = grid_of("", 2)
+    shared = dummy_shared(setup())
+    parent = None
     for name in ("bc", "discover", "finetune"):
         stage = make(name)
         hp = stage.make_hparams(points, stage.runs(points))
-        parent = stages_lib.template(stage, hp, parent, shared)
+        parent = stage.template(hp, parent, shared)
         assert all(leaf.shape[0] == 2 for leaf in jax.tree.leaves(parent))
         assert set(parent.hparams) == set(hp)
 
@@ -101,7 +107,7 @@ def test_finetuning_starts_where_discovery_ended():
     discovered = restore(finished_run(), "discover", [])
     one = jax.tree.map(lambda leaf: leaf[0], discovered.state)
     stage = make("finetune")
-    points = parse_grid("", 1, 0)
+    points = grid_of("", 1)
     hp = jax.tree.map(lambda leaf: leaf[0], stage.make_hparams(points, stage.runs(points)))
     state = stage.init(jax.random.key(0), hp, one, ())
     assert raw(state.params) == raw(one.params)
@@ -113,6 +119,6 @@ def test_finetuning_starts_where_discovery_ended():
 
 def test_the_clone_is_played_with_its_averaged_weights():
     restored = restore(finished_run(), "bc", [])
-    subject = stages_lib.subject(restored.stage, restored.state, jax.random.key(0))
+    subject = restored.stage.subject(restored.state, jax.random.key(0))
     assert raw(subject.reference.params) == raw(restored.state.ema)
     assert raw(subject.reference.params) != raw(restored.state.params)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -120,6 +122,46 @@ def test_no_field_is_asked_for_the_data_end(name):
     assert len(seen) >= 4
     assert min(seen) == 0.0
     assert max(seen) < 1.0
+
+
+class BentField(GaussianField):
+    """Not linear in x, so that a compiler has something to rearrange."""
+
+    def denoise(self, x, t):
+        data, noise = super().denoise(x, t)
+        return data + 0.3 * jnp.sin(3.0 * x + t), noise
+
+
+@pytest.mark.parametrize("jitted", [True, False])
+@pytest.mark.parametrize("kind", ["linear", "cosine"])
+@pytest.mark.parametrize(("name", "fields"), [*((n, {}) for n in NAMES), ("ddim", {"eta": 0.7})])
+def test_trace_goes_from_the_noise_to_the_chunk(name, fields, kind, jitted):
+    sampler, field = registry.build("sampler", plugin("sampler", name, steps=6, **fields)), BentField(kind)
+    x0 = jax.random.normal(jax.random.key(4), (5, 3, 2))
+    noise = path_for(sampler, (5,))
+    do = jax.jit if jitted else lambda f: f
+    points = do(lambda x, e: sampler.trace(field, x, e))(x0, noise)
+    assert points.shape == (7, 5, 3, 2)
+    np.testing.assert_array_equal(points[0], x0)
+    np.testing.assert_array_equal(points[-1], do(lambda x, e: sampler.integrate(field, x, e))(x0, noise))
+    assert (np.abs(np.diff(points, axis=0)).max((1, 2, 3)) > 1e-3).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_trace_is_differentiable(name):
+    sampler, field = make(name, 3), BentField()
+    x0, noise = jax.random.normal(jax.random.key(5), (3, 2)), path_for(sampler)
+    of_trace = jax.grad(lambda x: sampler.trace(field, x, noise)[-1].sum())(x0)
+    of_chunk = jax.grad(lambda x: sampler.integrate(field, x, noise).sum())(x0)
+    np.testing.assert_allclose(of_trace, of_chunk, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_name_is_the_configured_one(name):
+    sampler = make(name, 2)
+    assert sampler.name == name
+    assert dataclasses.replace(sampler, options=sampler.options.replace(name="")).name == name
+    assert dataclasses.replace(sampler, options=sampler.options.replace(name="a.b:c")).name == "a.b:c"
 
 
 @pytest.mark.parametrize("name", NAMES)

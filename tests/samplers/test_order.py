@@ -12,7 +12,7 @@ import pytest
 from mmbc_jax.core import registry
 from mmbc_jax.core.config import plugin
 from mmbc_jax.core.errors import ConfigError
-from mmbc_jax.samplers._grid import ancestral_coefficients, run_steps, uniform_grid
+from mmbc_jax.samplers._grid import ancestral_coefficients, run_steps, uniform_grid, visit_steps
 from mmbc_jax.samplers.dpm_solver import extrapolation
 
 from ._fields import GaussianField
@@ -50,6 +50,18 @@ def test_order_on_a_linear_ode(name, order):
 def test_euler_golden():
     # (1 + k/3)^3 with k = .8: 1.2666667^3 = 2.0322963
     np.testing.assert_allclose(integrate("euler", Exponential(), steps=3), X0 * 2.0322963, rtol=1e-6)
+
+
+def test_trace_golden():
+    # Euler, (1 + k/3)^i with k = .8: 1, 1.2666667, 1.6044444, 2.0322963
+    sampler = registry.build("sampler", plugin("sampler", "euler", steps=3))
+    points = sampler.trace(Exponential(), X0, None)
+    expected = np.array([1.0, 1.2666667, 1.6044444, 2.0322963])[:, None, None] * X0
+    np.testing.assert_allclose(points, expected, rtol=1e-6)
+    # DPM-Solver: the points x(1/3) = 1.2666667, x(2/3) = 1.64 and 2.0773333 that are worked out below
+    sampler = registry.build("sampler", plugin("sampler", "dpm_solver", steps=3))
+    expected = np.array([1.0, 1.2666667, 1.64, 2.0773333])[:, None, None] * X0
+    np.testing.assert_allclose(sampler.trace(Exponential(), X0, None), expected, rtol=1e-6)
 
 
 def test_heun_golden():
@@ -186,10 +198,9 @@ def test_sde_with_vanishing_noise_is_ddim(kind):
 def test_grid_and_loop():
     np.testing.assert_allclose(uniform_grid(4), [0, 0.25, 0.5, 0.75, 1.0])
     # ((2*1+1)*1+2)... : x <- x * b + a over (a, b) = (1, 2), (2, 1), (3, 3): 1 -> 3 -> 5 -> 18
-    result = run_steps(
-        lambda x, ab: x * ab[1] + ab[0], jnp.ones(()), (jnp.array([1.0, 2, 3]), jnp.array([2.0, 1, 3])), 3
-    )
-    assert result == 18.0
+    args = lambda x, ab: x * ab[1] + ab[0], jnp.ones(()), (jnp.array([1.0, 2, 3]), jnp.array([2.0, 1, 3])), 3
+    assert run_steps(*args) == 18.0
+    assert visit_steps(*args).tolist() == [1.0, 3.0, 5.0, 18.0]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ FILE = """
 from mmbc_jax.core.config import plugin
 from mmbc_jax.study.claims import bound
 from mmbc_jax.study.plan import Study, Variant
-from mmbc_jax.runs.defaults import base_config
+from mmbc_jax.runs.sections import base_config
 
 def get_studies(scale):
     found = []

@@ -14,10 +14,11 @@ from mmbc_jax.data.windows import Windows
 from mmbc_jax.ops.normalisation import Normalizer
 from mmbc_jax.runs import setup as setup_lib
 from mmbc_jax.runs import stages
-from mmbc_jax.runs.defaults import base_config
 from mmbc_jax.runs.epoch import make_epoch
-from mmbc_jax.runs.grid import parse_grid, run_keys
+from mmbc_jax.runs.grid import Grid, config_grid, run_keys
+from mmbc_jax.runs.mesh import make_mesh
 from mmbc_jax.runs.programs import Programs
+from mmbc_jax.runs.sections import base_config
 
 
 def config(env: str = "landscape") -> ConfigDict:
@@ -33,7 +34,7 @@ def config(env: str = "landscape") -> ConfigDict:
     result.bc.update({"steps": 8, "batch_size": 16, "steps_per_row": 1, "steps_per_epoch": 1})
     result.bc.warmup_steps = 0
     ppo = {"num_envs": 8, "decisions": 4, "epochs": 2, "minibatches": 2, "critic_hidden": (8,)}
-    result.ppo.update({**ppo, "iterations_per_epoch": 1})
+    result.learner.update({**ppo, "iterations_per_epoch": 1})
     result.discover.update({"iterations": 4, "start_horizon": 8})
     result.finetune.update({"iterations": 4, "num_modes": 4})
     result.evaluation.update({"episodes": 16, "samples": 2})
@@ -58,9 +59,16 @@ def setup(env: str = "landscape") -> setup_lib.Setup:
 
 
 @functools.cache
-def stage(name: str, env: str = "landscape") -> stages.Stage:
+def stage(name: str, env: str = "landscape") -> stages.BaseStage:
     """Stage `bc`, `discover` or `finetune`."""
-    return stages.make_stage(setup(env), name, ("bc", "discover", "finetune"))
+    return stages.make_stages(setup(env), ("bc", "discover", "finetune"))[name]
+
+
+def grid_of(text: str, seeds: int) -> Grid:
+    """The grid of `sweep.grid = text`."""
+    swept = config()
+    swept.sweep.grid, swept.seeds = text, seeds
+    return config_grid(swept)
 
 
 @functools.cache
@@ -78,7 +86,7 @@ def _init(of: str, env: str):
 
 
 def _arguments(name: str, grid: str, seeds: int, env: str) -> tuple:
-    points, own = parse_grid(grid, seeds, 0), stage(name, env)
+    points, own = grid_of(grid, seeds), stage(name, env)
     runs = own.runs(points)
     seeds_of = [points.seeds[seed] for _, seed in runs.runs]
     keys = run_keys("bc", seeds_of), run_keys("tune", seeds_of)
@@ -100,7 +108,8 @@ def shapes(name: str, env: str = "landscape"):
 
 def epoch_fn(name: str, mode: str = "vmap", env: str = "landscape"):
     """The epoch of one step of a stage, not compiled."""
-    return make_epoch(stage(name, env).train_step, 1, 1, mode)
+    own = stage(name, env)
+    return make_epoch(own.train_step, 1, 1, make_mesh(mode), own.learner.logs)
 
 
 @functools.cache
@@ -108,7 +117,7 @@ def programs(mode: str) -> Programs:
     """What compiles the epochs of every test in this process."""
     cfg = config()
     cfg.sweep.mode = mode
-    return Programs(setup_lib.build(cfg))
+    return Programs(setup_lib.build(cfg), make_mesh(mode))
 
 
 def epoch(name: str, mode: str = "vmap"):

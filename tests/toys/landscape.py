@@ -22,8 +22,8 @@ from tensorboardX.proto.event_pb2 import Event
 from mmbc_jax import cli, train
 from mmbc_jax.core.config import apply_overrides, plugin
 from mmbc_jax.evaluation.results import StageResult
-from mmbc_jax.runs.defaults import base_config
 from mmbc_jax.runs.pipeline import Pipeline, make_pipeline
+from mmbc_jax.runs.sections import base_config
 
 # The same few programs are compiled again and again: once per machine is enough, here and in subprocesses.
 os.environ.setdefault(
@@ -53,8 +53,8 @@ def toy_config(**overrides: object) -> ConfigDict:
     config.bc.update(
         {"steps": 16, "batch_size": 16, "steps_per_epoch": 4, "steps_per_row": 2, "warmup_steps": 2}
     )
-    config.ppo.update({"num_envs": 8, "decisions": 4, "minibatches": 2, "epochs": 1})
-    config.ppo.update({"iterations_per_epoch": 1, "critic_hidden": (8,)})
+    config.learner.update({"num_envs": 8, "decisions": 4, "minibatches": 2, "epochs": 1})
+    config.learner.update({"iterations_per_epoch": 1, "critic_hidden": (8,)})
     config.discover.update({"iterations": 2, "start_horizon": 8})
     config.finetune.update({"iterations": 4, "num_modes": 2})
     config.evaluation.update({"episodes": 8, "paths": 4, "samples": 2, "every_epochs": 2})
@@ -65,7 +65,7 @@ def toy_config(**overrides: object) -> ConfigDict:
 def unchecked() -> AbstractContextManager:
     """Key-reuse checking off: under vmap it takes the keys that a scan runs over for used ones.
 
-    The same programs are checked where they are not vmapped (`study.__main__.mode = map`, and single runs).
+    The same programs are checked where they are not vmapped (`sweep.mode = map`, and single runs).
     """
     return jax.debug_key_reuse(False)
 

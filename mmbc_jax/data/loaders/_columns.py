@@ -2,64 +2,135 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mmbc_jax.core.errors import ConfigError, DataError, nearest
-from mmbc_jax.data.episodes import Episodes
+from mmbc_jax.core.options import Options, option
+from mmbc_jax.data.episodes import PREFIX, Episodes, kind_beyond_vectors
 
 _SELECTION = re.compile(r"(?P<key>[^\[\]]+)(?:\[(?P<start>\d*):(?P<stop>\d*)\])?")
+VECTOR = "state"  # the entry that all observed numbers make where images are observed, too
+
+
+@dataclasses.dataclass(frozen=True)
+class Loader:
+    """A loader plug-in as built.
+
+    Attributes:
+      suffixes: of the files that it reads, with their dot.
+      read: (existing file or folder, options of all readers) to checked episodes in physical units.
+    """
+
+    suffixes: tuple[str, ...]
+    read: Callable[[Path, ReaderOptions], Episodes]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReaderOptions(Options):
+    """Options of all readers.
+
+    Push-T, for example, has `obs_keys` of `("state",)` with `angles` of `(4,)`, or `("keypoint", "state[0:2]")`. The
+    LAIR set's drawing `two_roads_2` is 48 points of a path that `two_roads_3` carries on from, so it is left out
+    unless asked for.
+    """
+
+    obs_keys: tuple[str, ...] = option(
+        (),
+        "observed arrays, each key or key[start:stop]: images as they are, numbers in one vector; empty: by name",
+    )
+    action_key: str = option("action", "the action array")
+    angles: tuple[int, ...] = option((), "observed columns in radians, replaced by cosine and sine")
+    shapes: tuple[str, ...] = option((), "drawings: which shapes to read; empty for all")
+    drop: tuple[str, ...] = option(("two_roads_2",), "drawings: paths to leave out")
+    stride: int = option(1, "drawings: keep every stride-th point", low=1)
 
 
 def select_obs(
     read: Callable[[str], np.ndarray],
     known: Iterable[str],
-    obs_keys: tuple[str, ...],
+    options: ReaderOptions,
     defaults: tuple[str, ...],
-    angles: tuple[int, ...],
     source: str,
-) -> np.ndarray:
-    """Concatenates the arrays that make up the observation.
+) -> Any:
+    """The arrays that make up the observation: one vector, or a dict where there are images.
+
+    Images, uint8 [n, height, width, channels], and other kinds become entries of their own, under their keys. The
+    columns of all others are concatenated in order, into the entry "state" where there are images. Without `obs_keys`
+    the arrays `obs.<entry>` that `Episodes.save_npz` writes are read as they are, else the first of `defaults` that
+    exists.
 
     Args:
       read: returns the array under a key.
       known: the keys that exist.
-      obs_keys: arrays to concatenate in order, each `key` or `key[start:stop]` for a range of columns;
-        empty for the first of `defaults` that exists.
+      options: `angles` count the columns of the concatenated vector; each is replaced in place by cosine and
+        sine, since an angle that wraps makes near states look far apart.
       defaults: names under which a single observation array is looked for.
-      angles: columns of the concatenated observation that hold an angle in radians; each is replaced in
-        place by its cosine and sine, since an angle that wraps makes near states look far apart.
       source: for messages.
 
     Returns:
-      [n, D] float32.
+      [n, D] float32, or {entry: [n, ...]}.
 
     Raises:
-      ConfigError: a malformed key or a column that does not exist.
-      DataError: a missing array or one that is not [n, size].
+      ConfigError: a malformed key, a column that does not exist, or columns of an image.
+      DataError: a missing array or one that is neither [n, size] nor an image.
     """
-    known = list(known)
-    if not obs_keys:
+    known, keys = list(known), options.obs_keys
+    if not keys and any(key.startswith(PREFIX) for key in known):
+        if options.angles:
+            raise ConfigError(
+                "data.reader.angles", options.angles, "obs_keys that say whose columns these are"
+            )
+        return {
+            key.removeprefix(PREFIX): _entry(read(key), key, source)
+            for key in known
+            if key.startswith(PREFIX)
+        }
+    if not keys:
         found = [key for key in defaults if key in known]
         if not found:
             raise DataError(f"{source}: no observations under {', '.join(defaults)}; {nearest('obs', known)}")
-        obs_keys = (found[0],)
-    columns = []
-    for text in obs_keys:
-        match = _SELECTION.fullmatch(text)
-        if match is None:
-            raise ConfigError("data.reader.obs_keys", text, "needs key or key[start:stop]")
-        values = two_dimensional(_require(read, known, match["key"], source), match["key"], source)
-        start, stop = int(match["start"] or 0), int(match["stop"] or values.shape[1])
-        if not start < stop <= values.shape[1]:
-            raise ConfigError("data.reader.obs_keys", text, f"{match['key']} has columns 0:{values.shape[1]}")
-        columns.append(values[:, start:stop])
-    if len({len(values) for values in columns}) > 1:
-        shapes = ", ".join(f"{key} {values.shape}" for key, values in zip(obs_keys, columns, strict=True))
+        keys = (found[0],)
+    chosen = [_select(read, known, text, source) for text in keys]
+    if len({len(values) for _, values in chosen}) > 1:
+        shapes = ", ".join(f"{key} {values.shape}" for key, (_, values) in zip(keys, chosen, strict=True))
         raise DataError(f"{source}: observation arrays differ in length: {shapes}")
-    return _unwrap(np.concatenate(columns, axis=1), angles)
+    others = {name: values for name, values in chosen if kind_beyond_vectors(values)}
+    vectors = [values for _, values in chosen if not kind_beyond_vectors(values)]
+    if not vectors:
+        if options.angles:
+            raise ConfigError("data.reader.angles", options.angles, "(): no vector is observed")
+        return others
+    state = _unwrap(np.concatenate(vectors, axis=1), options.angles)
+    return {**others, VECTOR: state} if others else state
+
+
+def _entry(values: np.ndarray, key: str, source: str) -> np.ndarray:
+    return values if kind_beyond_vectors(values) else two_dimensional(values, key, source)
+
+
+def _select(
+    read: Callable[[str], np.ndarray], known: list[str], text: str, source: str
+) -> tuple[str, np.ndarray]:
+    """(name of the entry, array) of one of `obs_keys`."""
+    match = _SELECTION.fullmatch(text)
+    if match is None:
+        raise ConfigError("data.reader.obs_keys", text, "needs key or key[start:stop]")
+    key = match["key"]
+    values = _entry(_require(read, known, key, source), key, source)
+    if kind_beyond_vectors(values):
+        if text != key:
+            raise ConfigError("data.reader.obs_keys", text, f"{key} is no vector and read whole")
+        return key.removeprefix(PREFIX), values
+    start, stop = int(match["start"] or 0), int(match["stop"] or values.shape[1])
+    if not start < stop <= values.shape[1]:
+        raise ConfigError("data.reader.obs_keys", text, f"{key} has columns 0:{values.shape[1]}")
+    return VECTOR, values[:, start:stop]
 
 
 def _unwrap(obs: np.ndarray, angles: tuple[int, ...]) -> np.ndarray:
@@ -110,7 +181,7 @@ def integers(values: np.ndarray, key: str, source: str) -> np.ndarray:
 def assemble(
     read: Callable[[str], np.ndarray],
     known: Iterable[str],
-    obs: np.ndarray,
+    obs: Any,
     action_key: str,
     ends: np.ndarray,
     source: str,
@@ -120,7 +191,7 @@ def assemble(
     Args:
       read: returns the array under a key.
       known: the keys that exist.
-      obs: [n, D].
+      obs: as `select_obs` returns it.
       action_key: name of the action array [n, A].
       ends: [E] cumulative episode ends.
       source: for messages.

@@ -2,7 +2,8 @@
 
 Four layouts are told apart by the keys they hold:
   - episodes: `obs` or `state` [n, D], `action` [n, A], `episode_ends` [E] cumulative; optional `mode` [E]
-    and `num_modes` []. Further arrays (`final_obs`, `keypoint`, ...) are read where `obs_keys` names them.
+    and `num_modes` []. Further arrays (`image` [n, height, width, channels] uint8, `keypoint`, ...) are read where
+    `obs_keys` names them, and `obs.<entry>` are the entries of a dict of observations.
   - trajectories: `observation` [n, D], `action` [n, A], `step_type` [n] with 0 first, 1 middle, 2 last, as
     TF-Agents writes D4RL sets. The row of the last step is kept: D4RL records an action there too.
   - drawings: one array `<shape>_<i>` [T, 2] per path and nothing else, as in the LAIR set.
@@ -18,23 +19,25 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from mmbc_jax.core.errors import ConfigError, DataError, nearest
+from mmbc_jax.core.options import Options
+from mmbc_jax.core.registry import register
 from mmbc_jax.data.episodes import Episodes
 from mmbc_jax.data.loaders import _columns
+from mmbc_jax.data.loaders._columns import Loader, ReaderOptions
 
 OBS_KEYS = ("obs", "state", "observation")
 _LAST = 2  # dm_env.StepType.LAST
 _DRAWING = re.compile(r"(?P<shape>.+)_(?P<index>\d+)")
 
 
-def load(path: Path, cfg: ConfigDict) -> Episodes:
+def load(path: Path, options: ReaderOptions) -> Episodes:
     """Reads an archive.
 
     Args:
       path: an existing file.
-      cfg: `mmbc_jax.data.load.default_config()`.
+      options: of the reader.
 
     Returns:
       Checked episodes in physical units.
@@ -46,7 +49,7 @@ def load(path: Path, cfg: ConfigDict) -> Episodes:
     arrays = _read(path)
     source = str(path)
     if arrays and all(_DRAWING.fullmatch(key) and values.shape[1:] == (2,) for key, values in arrays.items()):
-        return _drawings(arrays, cfg, source)
+        return _drawings(arrays, options, source)
     if "episode_ends" in arrays:
         ends = _columns.integers(arrays["episode_ends"], "episode_ends", source)
     elif "step_type" in arrays:
@@ -57,8 +60,8 @@ def load(path: Path, cfg: ConfigDict) -> Episodes:
             f"{source}: no episode_ends (nor step_type, nor paths <shape>_<i> [T, 2] alone); "
             f"found {', '.join(sorted(arrays)) or 'nothing'}"
         )
-    obs = _columns.select_obs(arrays.__getitem__, arrays, cfg.obs_keys, OBS_KEYS, cfg.angles, source)
-    return _columns.assemble(arrays.__getitem__, arrays, obs, cfg.action_key, ends, source)
+    obs = _columns.select_obs(arrays.__getitem__, arrays, options, OBS_KEYS, source)
+    return _columns.assemble(arrays.__getitem__, arrays, obs, options.action_key, ends, source)
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
@@ -80,7 +83,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         ) from error
 
 
-def _drawings(arrays: dict[str, np.ndarray], cfg: ConfigDict, source: str) -> Episodes:
+def _drawings(arrays: dict[str, np.ndarray], options: ReaderOptions, source: str) -> Episodes:
     """Paths as episodes: obs = position, action = displacement to the position `stride` points later.
 
     The last point of a path has no displacement and is not a step. A path keeps every `stride`-th
@@ -91,22 +94,28 @@ def _drawings(arrays: dict[str, np.ndarray], cfg: ConfigDict, source: str) -> Ep
         match = _DRAWING.fullmatch(key)
         assert match is not None
         shapes.setdefault(match["shape"], []).append((int(match["index"]), key))
-    for name in cfg.shapes:
+    for name in options.shapes:
         if name not in shapes:
             raise ConfigError("data.reader.shapes", name, nearest(name, shapes))
-    if cfg.stride < 1:
-        raise ConfigError("data.reader.stride", cfg.stride, "needs 1 <= value")
     obs, action, ends = [], [], []
-    for name in cfg.shapes or sorted(shapes):
+    for name in options.shapes or sorted(shapes):
         for _, key in sorted(shapes[name]):
-            if key in cfg.drop:
+            if key in options.drop:
                 continue
-            points = _columns.two_dimensional(arrays[key], key, source)[:: cfg.stride].astype(np.float32)
+            points = _columns.two_dimensional(arrays[key], key, source)[:: options.stride].astype(np.float32)
             if len(points) < 2:
-                raise DataError(f"{source}: {key} has {len(points)} points at stride {cfg.stride}, needs 2")
+                raise DataError(
+                    f"{source}: {key} has {len(points)} points at stride {options.stride}, needs 2"
+                )
             obs.append(points[:-1])
             action.append(np.diff(points, axis=0))
             ends.append(len(points) - 1)
     if not ends:
-        raise DataError(f"{source}: every path of {', '.join(cfg.shapes or shapes)} is dropped")
+        raise DataError(f"{source}: every path of {', '.join(options.shapes or shapes)} is dropped")
     return Episodes(np.concatenate(obs), np.concatenate(action), np.cumsum(ends), None, source).validate()
+
+
+@register("loader", Options)
+def build(options: Options) -> Loader:
+    """The loader of these files."""
+    return Loader((".npz",), load)

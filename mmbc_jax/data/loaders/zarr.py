@@ -1,6 +1,7 @@
 """Zarr stores in the layout of Diffusion Policy's replay buffers, as a folder or zipped.
 
-    data/<name>          [n, ...] one array per recorded quantity: `obs` or `state`, `action`, ...
+    data/<name>          [n, ...] one array per recorded quantity: `obs` or `state`, `action`, ...; uint8 arrays
+                         [n, height, width, channels] are images
     meta/episode_ends    [E] cumulative
     meta/mode            [E] optional mode labels, an addition of ours
 
@@ -18,11 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from mmbc_jax.core.errors import DataError, UserError
+from mmbc_jax.core.options import Options
+from mmbc_jax.core.registry import register
 from mmbc_jax.data.episodes import Episodes
 from mmbc_jax.data.loaders import _columns
+from mmbc_jax.data.loaders._columns import Loader, ReaderOptions
 
 OBS_KEYS = ("obs", "state", "keypoint")
 # Format 2 stores may name any codec of numcodecs, `pickle` among them; these only move bytes about.
@@ -32,12 +35,12 @@ CODECS = frozenset(
 )
 
 
-def load(path: Path, cfg: ConfigDict) -> Episodes:
+def load(path: Path, options: ReaderOptions) -> Episodes:
     """Reads a store.
 
     Args:
       path: an existing folder or zip file.
-      cfg: `mmbc_jax.data.load.default_config()`.
+      options: of the reader.
 
     Returns:
       Checked episodes in physical units.
@@ -58,8 +61,8 @@ def load(path: Path, cfg: ConfigDict) -> Episodes:
             return _decode(root[names[key]], names[key], source)
 
         ends = _columns.integers(read("episode_ends"), "meta/episode_ends", source)
-        obs = _columns.select_obs(read, names, cfg.obs_keys, OBS_KEYS, cfg.angles, source)
-        return _columns.assemble(read, names, obs, cfg.action_key, ends, source)
+        obs = _columns.select_obs(read, names, options, OBS_KEYS, source)
+        return _columns.assemble(read, names, obs, options.action_key, ends, source)
 
 
 @contextlib.contextmanager
@@ -124,3 +127,9 @@ def _codec_names(array: Any) -> set[str]:
     metadata = json.loads(json.dumps(array.metadata.to_dict(), default=str))
     walk([metadata.get(key) for key in ("codecs", "filters", "compressor")])
     return found
+
+
+@register("loader", Options)
+def build(options: Options) -> Loader:
+    """The loader of these files."""
+    return Loader((".zarr", ".zip"), load)

@@ -28,21 +28,18 @@ from __future__ import annotations
 
 import dataclasses
 
-import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 from scipy.spatial.distance import cdist
 
-from mmbc_jax.core.config import check_range
+from mmbc_jax.core.options import option
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Key
 from mmbc_jax.diagnostics._path_metric import (
     OFF,
     TUBE_QUANTILE,
     Anchor,
+    AnchorOptions,
     AnchorRule,
-    anchor_config,
-    anchor_rule,
     average,
     draw,
     shares,
@@ -54,9 +51,12 @@ REACHED = 0.1
 _LEAST = 5  # samples for a mean of base norms
 
 
-def default_config() -> ConfigDict:
-    """Anchors, and the walks: `walks` pairs of samples at each, `steps` on the way."""
-    return anchor_config(walks=16, steps=64)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BridgesOptions(AnchorOptions):
+    """Anchors, and the walks."""
+
+    walks: int = option(16, "pairs of base samples that are walked between at each anchor", low=1)
+    steps: int = option(64, "S, steps of a walk", low=2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,21 +64,17 @@ class BridgesInstrument:
     """See the module docstring.
 
     Attributes:
-      rule: of the anchors.
-      walks: pairs of base samples per anchor.
-      steps: S.
+      options: of the plug-in.
     """
 
-    rule: AnchorRule
-    walks: int
-    steps: int
+    options: BridgesOptions
 
     def measure(self, case: Case, key: Key) -> dict[str, float]:
         """The figures of the module docstring; empty where no observation has enough demonstrations."""
-        return average(self.rule.visit(self._at, case, key))
+        return average(AnchorRule(self.options).visit(self._at, case, key))
 
     def _at(self, case: Case, anchor: Anchor, key: Key) -> dict[str, float]:
-        w, drawn = draw(case, key, jnp.asarray(anchor.obs), self.rule.samples)
+        w, drawn = draw(case, key, anchor.obs, self.options.samples)
         points, modes = np.asarray(drawn, np.float64), anchor.modes
         if modes is None:
             label, known = _near(anchor.points, points), _near(anchor.points)
@@ -104,7 +100,7 @@ class BridgesInstrument:
         discrete, normal = base_kind(case, anchor.obs, w)
         if discrete or not flat.shape[1]:
             return found
-        walks = walk_between(case, anchor, w, label, self.walks, self.steps, normal)
+        walks = walk_between(case, anchor, w, label, self.options.walks, self.options.steps, normal)
         if walks is None:
             return found
         on_the_way = modes.assign(walks.points.reshape(-1, walks.points.shape[-1]))
@@ -136,13 +132,7 @@ def _ratio(value: float, reference: float) -> float:
     return value / reference if reference > 0 else float("nan")
 
 
-@register("diagnostic", default_config)
-def build(cfg: ConfigDict) -> BridgesInstrument:
-    """The instrument.
-
-    Raises:
-      ConfigError: a field that cannot work.
-    """
-    check_range("diagnostic.walks", cfg.walks, 1)
-    check_range("diagnostic.steps", cfg.steps, 2)
-    return BridgesInstrument(anchor_rule(cfg), cfg.walks, cfg.steps)
+@register("diagnostic", BridgesOptions)
+def build(options: BridgesOptions) -> BridgesInstrument:
+    """The instrument."""
+    return BridgesInstrument(options)

@@ -32,21 +32,21 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
-from mmbc_jax.core.config import check_range
+from mmbc_jax.core.observations import Obs
+from mmbc_jax.core.options import option
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Key, PyTree
 from mmbc_jax.diagnostics._path_metric import (
     OFF,
     Anchor,
+    AnchorOptions,
     AnchorRule,
     LocalModes,
-    anchor_config,
-    anchor_rule,
     average,
     draw,
     path_points,
+    repeated,
     shares,
 )
 from mmbc_jax.diagnostics._walks import base_kind, flat_leaves, walk_between
@@ -58,9 +58,15 @@ _ITERATIONS = 10
 _WALKS, _STEPS = 16, 64
 
 
-def default_config() -> ConfigDict:
-    """Anchors; `points`: base samples at which local norms are taken; `tau`, `bridges`: see the module."""
-    return anchor_config(points=64, tau=0.01, bridges=0.05)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CapacityOptions(AnchorOptions):
+    """Anchors, and what counts as a mode."""
+
+    points: int = option(64, "base samples at which local norms are taken", low=1)
+    tau: float = option(0.01, "mass that makes a mode", low=0.0, high=1.0, open_low=True)
+    bridges: float = option(
+        0.05, "mass between the modes that `needed_lipschitz` tolerates", low=0.0, high=0.5, open_low=True
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,26 +74,20 @@ class CapacityInstrument:
     """See the module docstring.
 
     Attributes:
-      rule: of the anchors.
-      points: base samples for local norms.
-      tau: mass that makes a mode.
-      bridges: mass between the modes that `needed_lipschitz` tolerates.
+      options: of the plug-in.
     """
 
-    rule: AnchorRule
-    points: int
-    tau: float
-    bridges: float
+    options: CapacityOptions
 
     def measure(self, case: Case, key: Key) -> dict[str, float]:
         """The figures of the module docstring; empty for an empty base or without labels."""
-        entries = self.rule.visit(self._at, case, key, parts=2, labelled=True)
+        entries = AnchorRule(self.options).visit(self._at, case, key, parts=2, labelled=True)
         found = average(entries)
         slopes = [entry["capacity/lipschitz"] for entry in entries if "capacity/lipschitz" in entry]
         return found | ({"capacity/lipschitz_global": max(slopes)} if slopes else {})
 
     def _at(self, case: Case, anchor: Anchor, key_draw: Key, key_slope: Key) -> dict[str, float]:
-        w, drawn = draw(case, key_draw, jnp.asarray(anchor.obs), self.rule.samples)
+        w, drawn = draw(case, key_draw, anchor.obs, self.options.samples)
         modes, points = anchor.modes, np.asarray(drawn, np.float64)
         assert modes is not None
         discrete, normal = base_kind(case, anchor.obs, w)
@@ -100,14 +100,14 @@ class CapacityInstrument:
             "capacity/delta": modes.set_distance,
             "capacity/centre_delta": modes.centre_distance,
             "capacity/mass": masses.sum(),
-            "capacity/modes": float((masses >= self.tau).sum()),
+            "capacity/modes": float((masses >= self.options.tau).sum()),
         }
         if discrete:
             found |= _components(w, label)
         if flat_leaves(w).shape[1] == 0:
             return found
-        few = jax.tree.map(lambda x: x[: self.points], w)
-        local = np.asarray(_local(case, key_slope, jnp.asarray(anchor.obs), few))
+        few = jax.tree.map(lambda x: x[: self.options.points], w)
+        local = np.asarray(_local(case, key_slope, anchor.obs, few))
         slope = float(local.max())
         if not discrete:
             slope = max(slope, _secants(np.asarray(flat_leaves(w)), points))
@@ -125,23 +125,23 @@ class CapacityInstrument:
         outside = intervals.wilson((1.0 - masses.sum()) * n, n)[1]
         reduced = masses * (1.0 - outside) / max(masses.sum(), 1e-12)
         return {
-            "capacity/bound": float(capacity.mode_bound(slope, delta, self.tau)),
-            "capacity/bound_printed": float(capacity.printed_mode_bound(slope, delta, self.tau)),
+            "capacity/bound": float(capacity.mode_bound(slope, delta, self.options.tau)),
+            "capacity/bound_printed": float(capacity.printed_mode_bound(slope, delta, self.options.tau)),
             "capacity/required_lipschitz": float(capacity.required_lipschitz(reduced, delta)),
             "capacity/needed_lipschitz": float(
-                capacity.required_lipschitz((1.0 - self.bridges) * modes.share, delta)
+                capacity.required_lipschitz((1.0 - self.options.bridges) * modes.share, delta)
             ),
             "capacity/bridge_bound": float(capacity.bridge_mass_bound(masses, slope, delta)),
         }
 
 
 @jax.jit
-def _local(case: Case, key: Key, obs: Array, w: PyTree) -> Array:
-    """[n] spectral norms of the transport from the float leaves of w [n, ...] to points, at obs [D]."""
+def _local(case: Case, key: Key, obs: Obs, w: PyTree) -> Array:
+    """[n] spectral norms of the transport from the float leaves of w [n, ...] to points, at one observation."""
 
     def to_points(one: PyTree) -> Array:
         batch = jax.tree.map(lambda x: x[None], one)
-        return path_points(case.normalizer, case.policy.transport(case.variables, obs[None], batch))
+        return path_points(case.normalizer, case.policy.transport(case.variables, repeated(obs, 1), batch))
 
     return lipschitz.local_lipschitz(to_points, w, key, _ITERATIONS)
 
@@ -165,14 +165,7 @@ def _components(w: PyTree, label: np.ndarray) -> dict[str, float]:
     }
 
 
-@register("diagnostic", default_config)
-def build(cfg: ConfigDict) -> CapacityInstrument:
-    """The instrument.
-
-    Raises:
-      ConfigError: a field that cannot work.
-    """
-    check_range("diagnostic.points", cfg.points, 1)
-    check_range("diagnostic.tau", cfg.tau, 0.0, 1.0, open_low=True)
-    check_range("diagnostic.bridges", cfg.bridges, 0.0, 0.5, open_low=True)
-    return CapacityInstrument(anchor_rule(cfg), cfg.points, cfg.tau, cfg.bridges)
+@register("diagnostic", CapacityOptions)
+def build(options: CapacityOptions) -> CapacityInstrument:
+    """The instrument."""
+    return CapacityInstrument(options)

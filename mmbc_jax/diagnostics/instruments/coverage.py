@@ -14,8 +14,8 @@ With U_k the latents that decode into the tube of mode k (see `diagnostics._path
   coverage/threshold             the `alpha` quantile of the latter
   coverage/above                 share of the posterior modes whose log-density is above that threshold
 
-Hypotheses: a posterior q(z|a, s) in the space of the base (HasPosterior), labels; densities need a base that
-knows its own. Histograms of n draws carry a sampling TV of up to sqrt(K / (2 pi n)) each, .1 for 16 modes
+Hypotheses: a posterior q(z|a, s) in the space of the base (capability `posterior`), labels; densities need a base
+that knows its own. Histograms of n draws carry a sampling TV of up to sqrt(K / (2 pi n)) each, .1 for 16 modes
 and the default samples: smaller gaps are noise. High `above` alone does not mean that modes are
 reached in proportion, nor low `above` that they are not: a decoder may send the prior's bulk to a mode as well.
 Prior coverage and its gap: arXiv 2605.22493.
@@ -28,17 +28,16 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
-from mmbc_jax.core.config import check_range
-from mmbc_jax.core.protocols import HasPosterior
+from mmbc_jax.core.observations import Obs
+from mmbc_jax.core.options import option
+from mmbc_jax.core.protocols import capabilities
 from mmbc_jax.core.registry import register
-from mmbc_jax.core.types import Array, Key, PyTree
+from mmbc_jax.core.types import Key, PyTree
 from mmbc_jax.diagnostics._path_metric import (
     Anchor,
+    AnchorOptions,
     AnchorRule,
-    anchor_config,
-    anchor_rule,
     average,
     decode,
     draw,
@@ -51,9 +50,17 @@ from mmbc_jax.diagnostics.case import Case
 MISSED = 0.1
 
 
-def default_config() -> ConfigDict:
-    """Anchors, and `alpha`: the quantile of the prior's own log-density below which a latent is unlikely."""
-    return anchor_config(alpha=0.01)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CoverageOptions(AnchorOptions):
+    """Anchors, and when a latent is unlikely."""
+
+    alpha: float = option(
+        0.01,
+        "quantile of the prior's own log-density below which a latent is unlikely",
+        low=0.0,
+        high=1.0,
+        open_low=True,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,22 +68,20 @@ class CoverageInstrument:
     """See the module docstring.
 
     Attributes:
-      rule: of the anchors.
-      alpha: quantile of the threshold.
+      options: of the plug-in.
     """
 
-    rule: AnchorRule
-    alpha: float
+    options: CoverageOptions
 
     def measure(self, case: Case, key: Key) -> dict[str, float]:
         """The figures of the module docstring; empty without a posterior."""
-        if not isinstance(case.policy, HasPosterior):
+        if "posterior" not in capabilities(case.policy):
             return {}
-        return average(self.rule.visit(self._at, case, key, parts=2))
+        return average(AnchorRule(self.options).visit(self._at, case, key, parts=2))
 
     def _at(self, case: Case, anchor: Anchor, key_prior: Key, key_posterior: Key) -> dict[str, float]:
-        obs = jnp.asarray(anchor.obs)
-        w, drawn = draw(case, key_prior, obs, self.rule.samples)
+        obs = anchor.obs
+        w, drawn = draw(case, key_prior, obs, self.options.samples)
         z, points = latents(case, key_posterior, obs, jnp.asarray(anchor.chunk), 1)
         found = self._densities(case, obs, w, points)
         modes = anchor.modes
@@ -93,12 +98,12 @@ class CoverageInstrument:
             "coverage/posterior_off": aggregate[-1],
         }
 
-    def _densities(self, case: Case, obs: Array, w: PyTree, points: PyTree) -> dict[str, float]:
+    def _densities(self, case: Case, obs: Obs, w: PyTree, points: PyTree) -> dict[str, float]:
         densities = base_log_prob(case, obs, w), base_log_prob(case, obs, points)
         if densities[0] is None:
             return {}
         own, at = map(np.asarray, densities)
-        threshold = np.quantile(own, self.alpha)
+        threshold = np.quantile(own, self.options.alpha)
         return {
             "coverage/log_density": float(np.mean(at)),
             "coverage/log_density_prior": float(np.mean(own)),
@@ -107,12 +112,7 @@ class CoverageInstrument:
         }
 
 
-@register("diagnostic", default_config)
-def build(cfg: ConfigDict) -> CoverageInstrument:
-    """The instrument.
-
-    Raises:
-      ConfigError: a field that cannot work.
-    """
-    check_range("diagnostic.alpha", cfg.alpha, 0.0, 1.0, open_low=True)
-    return CoverageInstrument(anchor_rule(cfg), cfg.alpha)
+@register("diagnostic", CoverageOptions)
+def build(options: CoverageOptions) -> CoverageInstrument:
+    """The instrument."""
+    return CoverageInstrument(options)

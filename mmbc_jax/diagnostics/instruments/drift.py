@@ -25,9 +25,8 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from ml_collections import ConfigDict
 
-from mmbc_jax.core.config import check_range
+from mmbc_jax.core.options import Options, option
 from mmbc_jax.core.protocols import HasMeanPaths
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Key
@@ -36,9 +35,11 @@ from mmbc_jax.diagnostics.case import Case
 _LEAST = 1e-9  # of a deviation that growth is measured against, in units of path length
 
 
-def default_config() -> ConfigDict:
-    """`hysteresis`: lead that decides a step, in units of Delta."""
-    return ConfigDict({"hysteresis": 0.25})
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DriftOptions(Options):
+    """What decides a step."""
+
+    hysteresis: float = option(0.25, "lead that decides a step, in units of Delta", low=0.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,10 +47,10 @@ class DriftInstrument:
     """See the module docstring.
 
     Attributes:
-      hysteresis: lead that decides a step.
+      options: of the plug-in.
     """
 
-    hysteresis: float
+    options: DriftOptions
 
     def measure(self, case: Case, key: Key) -> dict[str, float]:
         """The figures of the module docstring; empty without episodes or mean paths."""
@@ -73,7 +74,7 @@ class DriftInstrument:
         nearest, second = order[:, 0], order[:, 1]
         ranked = np.sort(distance, axis=1)
         lead = ranked[:, 1] - ranked[:, 0]
-        decided = mask & (lead > self.hysteresis * apart)
+        decided = mask & (lead > self.options.hysteresis * apart)
         switches = [
             np.count_nonzero(np.diff(row[chosen])) for row, chosen in zip(nearest, decided, strict=True)
         ]
@@ -115,12 +116,7 @@ def _deviations(distance: np.ndarray, mask: np.ndarray, length: float) -> dict[s
     return found
 
 
-@register("diagnostic", default_config)
-def build(cfg: ConfigDict) -> DriftInstrument:
-    """The instrument.
-
-    Raises:
-      ConfigError: a hysteresis below 0.
-    """
-    check_range("diagnostic.hysteresis", cfg.hysteresis, 0.0)
-    return DriftInstrument(cfg.hysteresis)
+@register("diagnostic", DriftOptions)
+def build(options: DriftOptions) -> DriftInstrument:
+    """The instrument."""
+    return DriftInstrument(options)

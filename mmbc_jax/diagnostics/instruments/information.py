@@ -34,24 +34,24 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 from scipy.special import logsumexp
 
-from mmbc_jax.core.config import check_range
-from mmbc_jax.core.protocols import HasPosterior
+from mmbc_jax.core.observations import Obs
+from mmbc_jax.core.options import option
+from mmbc_jax.core.protocols import capabilities
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Key, PyTree
 from mmbc_jax.diagnostics._classifier import held_out_log_probs
 from mmbc_jax.diagnostics._path_metric import (
     Anchor,
+    AnchorOptions,
     AnchorRule,
     LocalModes,
-    anchor_config,
-    anchor_rule,
     average,
     decode,
     draw,
     latents,
+    repeated,
 )
 from mmbc_jax.diagnostics._walks import flat_leaves, log_prob
 from mmbc_jax.diagnostics.case import Case
@@ -62,9 +62,11 @@ _CLASSES = 8  # their number is rounded up to a multiple, to compile once for mo
 _CODES = 1024  # most values of an integer leaf that the classifier can tell apart
 
 
-def default_config() -> ConfigDict:
-    """Anchors, and `latents`: samples of the posterior per demonstration."""
-    return anchor_config(latents=4)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InformationOptions(AnchorOptions):
+    """Anchors, and samples of the posterior."""
+
+    latents: int = option(4, "samples of the posterior per demonstration", low=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,22 +74,20 @@ class InformationInstrument:
     """See the module docstring.
 
     Attributes:
-      rule: of the anchors.
-      latents: samples per posterior.
+      options: of the plug-in.
     """
 
-    rule: AnchorRule
-    latents: int
+    options: InformationOptions
 
     def measure(self, case: Case, key: Key) -> dict[str, float]:
         """The figures of the module docstring; empty without a posterior."""
-        if not isinstance(case.policy, HasPosterior):
+        if "posterior" not in capabilities(case.policy):
             return {}
-        return average(self.rule.visit(self._at, case, key, parts=3))
+        return average(AnchorRule(self.options).visit(self._at, case, key, parts=3))
 
     def _at(self, case: Case, anchor: Anchor, key_z: Key, key_prior: Key, key_fit: Key) -> dict[str, float]:
-        obs, chunk = jnp.asarray(anchor.obs), jnp.asarray(anchor.chunk)
-        z, mode = latents(case, key_z, obs, chunk, self.latents)
+        obs, chunk = anchor.obs, jnp.asarray(anchor.chunk)
+        z, mode = latents(case, key_z, obs, chunk, self.options.latents)
         first = jax.tree.map(lambda x: x[0], z)
         found = _densities(case, obs, chunk, z) | _errors(case, key_prior, anchor, first)
         flat = np.asarray(flat_leaves(mode))
@@ -103,7 +103,7 @@ class InformationInstrument:
         known = anchor.modes.label >= 0
         if anchor.modes.count > 1:
             features = np.stack(
-                [_features(jax.tree.map(lambda x, i=i: x[i], z)) for i in range(self.latents)]
+                [_features(jax.tree.map(lambda x, i=i: x[i], z)) for i in range(self.options.latents)]
             )
             scores, labels = held_out_log_probs(
                 key_fit,
@@ -117,10 +117,10 @@ class InformationInstrument:
 
 @jax.jit
 def _log_densities(
-    case: Case, obs: Array, chunk: Array, z: PyTree
+    case: Case, obs: Obs, chunk: Array, z: PyTree
 ) -> tuple[Array | None, Array | None, Array | None]:
     """(log q(z|own) [count, n], log p(z) [count, n], log q(z_i|a_j) [n, n] of the first samples)."""
-    many = jnp.broadcast_to(obs, (len(chunk), len(obs)))
+    many = repeated(obs, len(chunk))
     q = case.policy.posterior(case.variables, many, chunk)  # type: ignore[attr-defined]
     p = case.policy.base_distribution(case.variables, many)
     own, prior = log_prob(q, z), log_prob(p, z)
@@ -133,7 +133,7 @@ def _log_densities(
     return own, prior, jax.lax.map(row, jax.tree.map(lambda x: x[0], z))
 
 
-def _densities(case: Case, obs: Array, chunk: Array, z: PyTree) -> dict[str, float]:
+def _densities(case: Case, obs: Obs, chunk: Array, z: PyTree) -> dict[str, float]:
     """Rate, mutual information and their difference; empty where a density is missing or degenerate."""
     own, prior, cross = _log_densities(case, obs, chunk, z)
     if own is None or prior is None or cross is None:
@@ -153,7 +153,7 @@ def _densities(case: Case, obs: Array, chunk: Array, z: PyTree) -> dict[str, flo
 
 def _errors(case: Case, key: Key, anchor: Anchor, z: PyTree) -> dict[str, float]:
     """Mean absolute errors of chunks decoded from the posterior, from 0 and from the prior."""
-    obs = jnp.asarray(anchor.obs)
+    obs = anchor.obs
 
     def error(latent: PyTree) -> float:
         return float(np.abs(np.asarray(decode(case, obs, latent)[0]) - anchor.chunk).mean())
@@ -206,12 +206,7 @@ def _features(z: PyTree) -> np.ndarray:
     return np.concatenate(columns, axis=1)
 
 
-@register("diagnostic", default_config)
-def build(cfg: ConfigDict) -> InformationInstrument:
-    """The instrument.
-
-    Raises:
-      ConfigError: a field that cannot work.
-    """
-    check_range("diagnostic.latents", cfg.latents, 1)
-    return InformationInstrument(anchor_rule(cfg), cfg.latents)
+@register("diagnostic", InformationOptions)
+def build(options: InformationOptions) -> InformationInstrument:
+    """The instrument."""
+    return InformationInstrument(options)

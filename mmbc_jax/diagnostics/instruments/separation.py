@@ -1,9 +1,11 @@
 r"""Instrument: how far apart the demonstrated modes lie.
 
 `separation/<name>`: everything of `diagnostics.data_separation.separation`, on raw chunks and in normalised units,
-labelled and by clustering. `separation/path_*`: the same question in the metric of the other instruments,
+labelled and by clustering; where only images are observed, of chunks whatever their observation, so that modes of
+different places count together. `separation/path_*`: the same question in the metric of the other instruments,
 paths in physical units, at the anchors where most modes meet: `path_modes`, `path_delta` between centres,
-`path_set_delta` between the sets that hold 95 % of each mode, `path_radius` of these sets.
+`path_set_delta` between the sets that hold 95 % of each mode, `path_radius` of these sets; absent where only
+images are observed.
 
 Hypotheses: those of `diagnostics.data_separation` and `diagnostics._path_metric`. A deterministic regression can
 succeed where nothing is separated, so these figures belong next to every success rate.
@@ -15,20 +17,23 @@ import dataclasses
 from typing import ClassVar
 
 import jax
-from ml_collections import ConfigDict
 
-from mmbc_jax.core.config import check_range
 from mmbc_jax.core.errors import DataError
+from mmbc_jax.core.options import option
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Key
-from mmbc_jax.diagnostics._path_metric import AnchorRule, anchor_config, anchor_rule, average
+from mmbc_jax.diagnostics._path_metric import AnchorOptions, AnchorRule, average
 from mmbc_jax.diagnostics.case import Case
 from mmbc_jax.diagnostics.data_separation import separation
 
 
-def default_config() -> ConfigDict:
-    """Anchors of the paths; `chunk_anchors`, `chunk_neighbours`, `max_modes` of the chunks."""
-    return anchor_config(chunk_anchors=64, chunk_neighbours=64, max_modes=8)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SeparationOptions(AnchorOptions):
+    """Anchors of the paths, and groups of the chunks."""
+
+    chunk_anchors: int = option(64, "observations at which raw chunks are grouped", low=1)
+    chunk_neighbours: int = option(64, "most demonstrations at each", low=1)
+    max_modes: int = option(8, "largest number of groups tried", low=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,18 +41,12 @@ class SeparationInstrument:
     """See the module docstring.
 
     Attributes:
-      rule: of the anchors.
-      chunk_anchors: observations at which raw chunks are grouped.
-      chunk_neighbours: most demonstrations at each.
-      max_modes: largest number of groups tried.
+      options: of the plug-in.
       of_data: it asks the demonstrations alone, so that one measurement serves all runs.
     """
 
     of_data: ClassVar[bool] = True
-    rule: AnchorRule
-    chunk_anchors: int
-    chunk_neighbours: int
-    max_modes: int
+    options: SeparationOptions
 
     def measure(self, case: Case, key: Key) -> dict[str, float]:
         """The figures of the module docstring; empty where no window is fully recorded."""
@@ -55,16 +54,17 @@ class SeparationInstrument:
         try:
             chunks = separation(
                 case.windows,
-                self.chunk_anchors,
-                self.chunk_neighbours,
+                self.options.chunk_anchors,
+                self.options.chunk_neighbours,
                 int(jax.random.randint(key_seed, (), 0, 2**31 - 1)),
-                radius=self.rule.radius,
-                max_modes=self.max_modes,
+                radius=self.options.radius,
+                max_modes=self.options.max_modes,
+                spec=case.policy.spec.obs,
             )
         except DataError:
             return {}
         entries = []
-        for anchor in self.rule.find(case, key_anchors):
+        for anchor in AnchorRule(self.options).find(case, key_anchors):
             if anchor.modes is not None:
                 entries.append(
                     {
@@ -77,13 +77,7 @@ class SeparationInstrument:
         return average([chunks]) | average(entries)
 
 
-@register("diagnostic", default_config)
-def build(cfg: ConfigDict) -> SeparationInstrument:
-    """The instrument.
-
-    Raises:
-      ConfigError: a count below 1 or a radius that is not positive.
-    """
-    for field in ("chunk_anchors", "chunk_neighbours", "max_modes"):
-        check_range(f"diagnostic.{field}", cfg[field], 1)
-    return SeparationInstrument(anchor_rule(cfg), cfg.chunk_anchors, cfg.chunk_neighbours, cfg.max_modes)
+@register("diagnostic", SeparationOptions)
+def build(options: SeparationOptions) -> SeparationInstrument:
+    """The instrument."""
+    return SeparationInstrument(options)

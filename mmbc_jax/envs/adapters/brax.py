@@ -1,30 +1,37 @@
 """Environments of brax, named `brax:<name>`, for example `brax:reacher`.
 
 The whole brax state is carried in `State.data`; its own `info` stays there, so it cannot collide with ours.
-brax's metrics are handed on beside `success`, which is 0 throughout: brax defines no success. There are no
-mode labels (`num_modes` 0, mode -1), no expert and no traced parameters.
+An observation is brax's own, one vector or a dict of vectors; images, which brax gives as floats, are refused.
+brax's metrics are handed on beside `success`, which is 0 throughout: brax defines no success. Those whose name
+starts with "reward" are parts of the reward and add up over a chunk. There are no mode labels (`num_modes` 0,
+mode -1), no expert and no traced parameters.
 Actions are in [-1, 1]; brax's environments scale them to their actuators themselves.
 """
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
-from mmbc_jax.core.config import check_choice, check_range
 from mmbc_jax.core.errors import ConfigError, nearest
+from mmbc_jax.core.observations import ObsEntry, ObsSpec
+from mmbc_jax.core.options import Options, option
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, EnvSpec, Key, PyTree, State
 
 BACKENDS = ("generalized", "positional", "spring", "mjx")
 
 
-def default_config() -> ConfigDict:
-    """backend: physics of brax; episode_length: control steps until truncation."""
-    return ConfigDict({"backend": "generalized", "episode_length": 1000})
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BraxOptions(Options):
+    """Options of every environment of brax."""
+
+    backend: str = option("generalized", "physics of brax", choices=BACKENDS)
+    episode_length: int = option(1000, "control steps until truncation", low=1)
 
 
 class BraxEnv:
@@ -36,23 +43,24 @@ class BraxEnv:
       episode_length: control steps until truncation.
 
     Raises:
-      ConfigError: the observation is not one vector.
+      ConfigError: the observation holds something else than vectors.
     """
 
     def __init__(self, name: str, env: Any, episode_length: int):
         self.env = env
-        obs_dim = env.observation_size
-        if not isinstance(obs_dim, int):
-            raise ConfigError("env.name", name, f"needs one observation vector, this one gives {obs_dim}")
+        first = jax.eval_shape(lambda: env.reset(jax.random.key_data(jax.random.key(0))))
+        obs = _described(name, first.obs)
         self.spec = EnvSpec(
             name=name,
-            obs_dim=obs_dim,
+            obs_dim=obs.size,
             action_dim=env.action_size,
             episode_length=episode_length,
             num_modes=0,
             action_low=(-1.0,) * env.action_size,
             action_high=(1.0,) * env.action_size,
             control_dt=float(env.dt) if hasattr(env, "sys") else 0.0,  # `fast` has no physics
+            obs=obs,
+            summed=tuple(sorted(metric for metric in first.metrics if metric.startswith("reward"))),
         )
 
     def default_params(self) -> PyTree:
@@ -74,7 +82,7 @@ class BraxEnv:
         metrics = {k: jnp.asarray(v, jnp.float32) for k, v in inner.metrics.items()}
         return State(
             data=inner,
-            obs=inner.obs,
+            obs=dict(inner.obs) if isinstance(inner.obs, Mapping) else inner.obs,
             reward=jnp.asarray(inner.reward, jnp.float32),
             done=jnp.asarray(inner.done, jnp.float32),
             metrics=metrics | {"success": jnp.zeros(())},
@@ -82,24 +90,34 @@ class BraxEnv:
         )
 
 
-@register("env", default_config)
-def build(cfg: ConfigDict) -> BraxEnv:
-    """Builds the brax environment after the colon of `cfg.name`.
+def _described(name: str, obs: Any) -> ObsSpec:
+    """The observation whose arrays have these shapes."""
+    parts = obs if isinstance(obs, Mapping) else {"": obs}
+    shapes = {key: getattr(part, "shape", part) for key, part in parts.items()}
+    if any(not isinstance(shape, tuple) or len(shape) != 1 for shape in shapes.values()):
+        found = ", ".join(f"{key} {shape}".strip() for key, shape in shapes.items())
+        raise ConfigError("env.name", name, f"needs observations that are vectors, this one gives {found}")
+    if not isinstance(obs, Mapping):
+        return ObsSpec.vector(obs.shape[0])
+    return ObsSpec.of({key: ObsEntry(shape) for key, shape in shapes.items()})
+
+
+@register("env", BraxOptions)
+def build(options: BraxOptions) -> BraxEnv:
+    """Builds the brax environment after the colon of `env.name`.
 
     Raises:
       ConfigError: brax knows no such environment or backend, or cannot build it.
     """
     from brax import envs
 
-    check_choice("env.backend", cfg.backend, BACKENDS)
-    check_range("env.episode_length", cfg.episode_length, 1)
-    _, _, inner = cfg.name.partition(":")
+    _, _, inner = options.name.partition(":")
     known = envs._envs  # brax offers no other list of its names
     if inner not in known:
-        raise ConfigError("env.name", cfg.name, f"brax:<name>, {nearest(inner, known)}")
+        raise ConfigError("env.name", options.name, f"brax:<name>, {nearest(inner, known)}")
     try:
-        env = envs.get_environment(inner, backend=cfg.backend)
-        return BraxEnv(cfg.name, env, cfg.episode_length)
+        env = envs.get_environment(inner, backend=options.backend)
+        return BraxEnv(options.name, env, options.episode_length)
     except (ValueError, TypeError, NotImplementedError, AttributeError) as error:
         what = f"brax cannot build it here ({' '.join(str(error).split())})"
-        raise ConfigError("env.name", cfg.name, what) from error
+        raise ConfigError("env.name", options.name, what) from error

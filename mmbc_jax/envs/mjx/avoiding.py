@@ -1,7 +1,7 @@
 r"""Avoiding: a rod passes three rows of obstacles on one of 24 ways to a finish line (D3IL, Jia et al. 2024).
 
 The scene, rates, action and mode labels are those of D3IL's Avoiding task; the robot arm is replaced by a rod
-that follows its command with the arm's measured lag (`_tracking.py`).
+that follows its command with the arm's measured lag (`_rod.py`).
 
 One control step lasts 35 ms. An action in [-1, 1] moves the commanded position by up to 1 cm per axis; the
 observation is (command x, y, measured x, y) in m. A contact is a gap below 0 to any obstacle at the new
@@ -21,14 +21,15 @@ rules = "dppo": 100 steps without an early end. Reward per step: -0.1 from the f
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
-from mmbc_jax.core.config import check_choice, check_range
+from mmbc_jax.core.observations import ObsSpec
+from mmbc_jax.core.options import Options, option
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, EnvSpec, Key, PyTree, State
 from mmbc_jax.envs.mjx._rod import TrackedRod
@@ -46,52 +47,48 @@ PULL = 100.0
 STOP_Y = 0.43
 
 
-def default_config() -> ConfigDict:
-    """rules: d3il | dppo. The noises are standard deviations; xml_path "" is the packaged scene."""
-    return ConfigDict(
-        {
-            "rules": "d3il",
-            "success_reward": 1.0,
-            "start_noise": 0.0,
-            "action_noise": 0.0,
-            "obs_noise": 0.0,
-            "xml_path": "",
-        }
-    )
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AvoidingOptions(Options):
+    """Options of the task."""
+
+    rules: str = option("d3il", "of the episode's end and the reward", choices=tuple(LENGTH))
+    success_reward: float = option(1.0, "what success pays")
+    start_noise: float = option(0.0, "standard deviation of the start [m]", low=0.0)
+    action_noise: float = option(0.0, "standard deviation of the action, 1 is 1 cm", low=0.0)
+    obs_noise: float = option(0.0, "standard deviation of the measured position [m]", low=0.0)
+    xml_path: str = option("", "MJCF of the scene; empty for the packaged one")
 
 
 class Avoiding:
     """See the module docstring.
 
-    `State.data`: command [2] m, rod (`_tracking.Rod`), rows [3] int32 (slot passed, -1 before), hit and
+    `State.data`: command [2] m, rod (`_rod.Rod`), rows [3] int32 (slot passed, -1 before), hit and
     finished [] bool, step [] int32, noise_key [2] uint32.
     """
 
-    def __init__(self, cfg: ConfigDict):
-        check_choice("env.rules", cfg.rules, LENGTH)
-        for field in ("start_noise", "action_noise", "obs_noise"):
-            check_range(f"env.{field}", cfg[field], 0.0)
-        self.cfg = cfg
+    def __init__(self, options: AvoidingOptions):
+        self.options = options
         packaged = Path(__file__).with_name("avoiding.xml")
-        self.rod = TrackedRod(cfg.xml_path or packaged, solve=cfg.rules == "dppo")
+        self.rod = TrackedRod(options.xml_path or packaged, solve=options.rules == "dppo")
         names = [f"{a}-{b}-{c}" for a in "LR" for b in range(1, 4) for c in range(1, 5)]
         self.spec = EnvSpec(
-            name=cfg.name,
+            name=options.name,
             obs_dim=4,
             action_dim=2,
-            episode_length=LENGTH[cfg.rules],
+            episode_length=LENGTH[options.rules],
             num_modes=len(names),
             action_low=(-MAX_STEP, -MAX_STEP),
             action_high=(MAX_STEP, MAX_STEP),
             mode_names=tuple(names),
             position=(2, 3),
             control_dt=self.rod.dt,
+            obs=ObsSpec.vector(4),  # unbounded: nothing keeps the command in the scene
         )
 
     def default_params(self) -> PyTree:
         """All [] float: success_reward; start_noise [m]; action_noise [1 = 1 cm]; obs_noise [m]."""
         fields = ("success_reward", "start_noise", "action_noise", "obs_noise")
-        return {field: jnp.asarray(self.cfg[field]) for field in fields}
+        return {field: jnp.asarray(getattr(self.options, field)) for field in fields}
 
     def reset(self, key: Key, params: PyTree | None = None) -> State:
         """At rest at the start, moved by N(0, start_noise^2)."""
@@ -136,7 +133,7 @@ class Avoiding:
         hit = data["hit"] | (rod.distance.min() < 0.0)
         finished = data["finished"] | (y > FINISH_Y)
         success = finished & ~hit
-        if self.cfg.rules == "d3il":
+        if self.options.rules == "d3il":
             reward, done = params["success_reward"] * success, finished | hit
         else:
             outside = (x < 0.2) | (x > 0.8)
@@ -186,7 +183,7 @@ class Avoiding:
             lane = lane + (there - here) * u * u * (3.0 - 2.0 * u)
             slope = slope + (there - here) * 6.0 * u * (1.0 - u) / (high - low)
         direction = jnp.stack([slope + PULL * (lane - x), jnp.ones(())])
-        speed = SPEED[self.cfg.rules] / MAX_STEP * (y < STOP_Y)
+        speed = SPEED[self.options.rules] / MAX_STEP * (y < STOP_Y)
         return speed * direction / jnp.abs(direction).max()
 
     def label(self, path: Array) -> Array:
@@ -218,7 +215,7 @@ def _code(rows: Array) -> Array:
     return jnp.where((rows >= 0).all(), 12 * rows[0] + 4 * rows[1] + rows[2], -1)
 
 
-@register("env", default_config)
-def build(cfg: ConfigDict) -> Avoiding:
+@register("env", AvoidingOptions)
+def build(options: AvoidingOptions) -> Avoiding:
     """Builds the task; see the module docstring."""
-    return Avoiding(cfg)
+    return Avoiding(options)

@@ -7,32 +7,38 @@ Source: https://arxiv.org/abs/2605.22493.
 
 from __future__ import annotations
 
-import jax.numpy as jnp
-from ml_collections import ConfigDict
+import dataclasses
 
-from mmbc_jax.core.config import check_range
+import jax.numpy as jnp
+
+from mmbc_jax.core.observations import ObsSpec
+from mmbc_jax.core.options import option
 from mmbc_jax.core.types import Array, PyTree
-from mmbc_jax.envs.synthetic._path_task import NoisyPath
+from mmbc_jax.envs.synthetic._noisy_path import NoisyPath, NoisyPathOptions
+from mmbc_jax.envs.synthetic._path_task import PLANE
 
 NAMES = ("bottom", "top")
 
 
-def circle_config() -> ConfigDict:
-    """noise: standard deviation of the positions; radius: R."""
-    return ConfigDict({"noise": 0.008, "radius": 0.2})
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CircleOptions(NoisyPathOptions):
+    """Options of the circle tasks."""
+
+    noise: float = option(0.008, "standard deviation of the positions", low=0.0)
+    radius: float = option(0.2, "R", low=0.0, high=0.25, open_low=True)
 
 
 class Circles(NoisyPath):
     """See the module docstring; mode 0 is the bottom circle, mode 1 the top one."""
 
-    def __init__(self, cfg: ConfigDict, obs_dim: int = 2):
-        check_range("env.noise", cfg.noise, 0.0)
-        check_range("env.radius", cfg.radius, 0.0, 0.25, open_low=True)
-        super().__init__(cfg, NAMES, self.POINTS, obs_dim=obs_dim)
+    options: CircleOptions
+
+    def __init__(self, options: CircleOptions, vector: ObsSpec = PLANE):
+        super().__init__(options, NAMES, vector=vector)
 
     def default_params(self) -> PyTree:
         """noise [], radius []."""
-        return {"noise": jnp.asarray(self.cfg.noise), "radius": jnp.asarray(self.cfg.radius)}
+        return {"noise": jnp.asarray(self.options.noise), "radius": jnp.asarray(self.options.radius)}
 
     def point(self, params: PyTree, mode: Array, phase: Array) -> Array:
         """Mean path [..., 2] of `mode` [...] at `phase` [...]."""

@@ -27,120 +27,82 @@ https://arxiv.org/abs/2605.22493.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
+from mmbc_jax.core.observations import Obs, ObsSpec
+from mmbc_jax.core.options import Options
 from mmbc_jax.core.types import Array, EnvSpec, Key, PyTree, State
-from mmbc_jax.envs.synthetic._statistics import RAYLEIGH_MEAN, RAYLEIGH_STD, rice_mean
+from mmbc_jax.envs.synthetic._path_geometry import PathGeometry
+from mmbc_jax.envs.synthetic._statistics import RAYLEIGH_MEAN, RAYLEIGH_STD, SIGMAS
 
-MAX_MODES = 64  # of the tasks where K is traced
+PLANE = ObsSpec.vector(2, low=(0.0, 0.0), high=(1.0, 1.0))
 REACH = 0.1
-SIGMAS = 5.0
 
 
-class Spread(NamedTuple):
-    """How the experts scatter around their mean path; isotropic Gaussian errors.
-
-    Attributes:
-      end: [] standard deviation per axis of the last position.
-      step: [T - 1] standard deviation per axis of each displacement.
-      distance: [] a bound that an expert's mean distance D from its own mean path keeps.
-    """
-
-    end: Array
-    step: Array
-    distance: Array
-
-
-class PathTask:
+class PathTask(PathGeometry):
     """A task from a geometry; see the module docstring.
 
     `State.data` is {"step": [] int32, "position": [2], "distances": [M] sum over time of the distance to each
     mean path, "length": [], "collision": [], and the constants of the episode "tube", "reach" and
     "least_length": []}. M is `MAX_MODES` where K is a traced parameter, else K.
 
-    Subclasses give `default_params`, `point`, `boxes` (and `collides` where there is a shorter way), `spread`,
-    `start` and `expert`.
+    Subclasses give the geometry, `expert`, and `vector` where more than the position is observed.
 
     Args:
-      cfg: section of the config, with `name`.
+      options: of the task.
       mode_names: K labels.
       points: T.
       rows: M.
-      obs_dim: D.
+      obs: what is observed.
     """
 
-    shifts: tuple[int, ...] = (1,)  # some closest pair of modes is (k, k + shift mod K)
-
     def __init__(
-        self, cfg: ConfigDict, mode_names: tuple[str, ...], points: int, rows: int = 0, obs_dim: int = 2
+        self, options: Options, mode_names: tuple[str, ...], points: int, rows: int = 0, obs: ObsSpec = PLANE
     ):
-        self.cfg, self.points = cfg, points
-        self.rows = rows or len(mode_names)
+        super().__init__(points, rows or len(mode_names))
+        self.options = options
         bound = self._box()
         self.scale = np.asarray(bound, np.float32)
         self.spec = EnvSpec(
-            name=cfg.name,
-            obs_dim=obs_dim,
+            name=options.name,
+            obs_dim=obs.size,
             action_dim=2,
             episode_length=points,
             num_modes=len(mode_names),
             action_low=tuple(-b for b in bound),
             action_high=bound,
             mode_names=mode_names,
-            position=(0, 1),
+            position=(0, 1) if obs.size else (),
+            obs=obs,
         )
 
-    def default_params(self) -> PyTree:
-        """The traced parameters; "num_modes" among them where K is free."""
-        raise NotImplementedError
+    def vector(self, state: State) -> Array:
+        """[D] the observed numbers, the position first."""
+        return state.data["position"]
 
-    def point(self, params: PyTree, mode: Array, phase: Array) -> Array:
-        """Mean path [..., 2] of `mode` [...] int32 at `phase` [...] = t / (T - 1)."""
-        raise NotImplementedError
+    def observe(self, state: State) -> Obs:
+        """The observation of a state."""
+        return self.vector(state)
 
-    def boxes(self, params: PyTree) -> tuple[Array, Array]:
-        """Obstacles: (centres [n, 2], half sizes [n, 2]); a negative half size is no obstacle."""
-        raise NotImplementedError
-
-    def spread(self, params: PyTree) -> Spread:
-        """How the experts scatter."""
-        raise NotImplementedError
-
-    def start(self, params: PyTree, key: Key) -> Array:
-        """Draws the first position [2]."""
-        raise NotImplementedError
-
-    def collides(self, params: PyTree, position: Array) -> Array:
-        """[...] bool: `position` [..., 2] lies in an obstacle, border included."""
-        centres, halves = self.boxes(params)
-        return (jnp.abs(position[..., None, :] - centres) <= halves).all(-1).any(-1)
-
-    def mean_paths(self, params: PyTree) -> Array:
-        """[M, T, 2] mean path of every mode; rows beyond K repeat row 0, so a minimum needs no mask."""
-        phase = jnp.arange(self.points) / (self.points - 1)
-        return self.point(params, self._modes(params)[:, None], phase[None])
-
-    def separation(self, params: PyTree) -> Array:
-        """[] Delta, the smallest mean distance of two mean paths; 0 where K = 1."""
-        paths, modes = self.mean_paths(params), self._modes(params)
-        others = [(modes + shift) % self._count(params) for shift in self.shifts]
-        distances = [jnp.linalg.norm(paths - paths[other], axis=-1).mean(-1) for other in others]
-        return jnp.stack(distances).min()
-
-    def expert_length(self, params: PyTree) -> Array:
-        """[] mean over modes of the experts' expected path length, sum_t E|d_t + s_t n|."""
-        steps = jnp.linalg.norm(jnp.diff(self.mean_paths(params), axis=1), axis=-1)
-        lengths = rice_mean(steps, self.spread(params).step).sum(-1)
-        real = jnp.arange(self.rows) < self._count(params)
-        return jnp.where(real, lengths, 0.0).sum() / real.sum()
+    def plotted(self, state: State) -> Array:
+        """[2] the position."""
+        return state.data["position"]
 
     def reset(self, key: Key, params: PyTree | None = None) -> State:
         """Starts at `start`, with every metric of the end at 0 and `nearest_mode` at -1."""
+        state = self.begin(key, params)
+        return state.replace(obs=self.observe(state))
+
+    def step(self, state: State, action: Array) -> State:
+        """Displaces the point by the clipped action; the T-th step terminates and pays 1 on success."""
+        nstate = self.advance(state, action)
+        return nstate.replace(obs=self.observe(nstate))
+
+    def begin(self, key: Key, params: PyTree | None) -> State:
+        """The first state of an episode, without its observation."""
         params = self.default_params() if params is None else params
         position = self.start(params, key)
         spread, zero = self.spread(params), jnp.zeros(())
@@ -159,15 +121,15 @@ class PathTask:
         ended = {"success": zero, "nearest_mode": zero - 1.0, "bridge": zero, "path_distance": zero}
         return State(
             data=data,
-            obs=position,
+            obs={},
             reward=zero,
             done=zero,
             metrics=ended | {"collision": collision},
             info={"mode": jnp.full((), -1, jnp.int32), "params": params},
         )
 
-    def step(self, state: State, action: Array) -> State:
-        """Displaces the point by the clipped action; the T-th step terminates and pays 1 on success."""
+    def advance(self, state: State, action: Array) -> State:
+        """The state one control step later, without its observation."""
         params, data = state.info["params"], state.data
         displaced = data["position"] + self.scale * jnp.clip(action, -1.0, 1.0)
         position, step = jnp.clip(displaced, 0.0, 1.0), data["step"] + 1
@@ -191,7 +153,7 @@ class PathTask:
         moved = {"step": step, "position": position, "distances": distances, "length": length}
         return state.replace(
             data=data | moved | {"collision": collision},
-            obs=position,
+            obs={},
             reward=metrics["success"],
             done=last.astype(jnp.float32),
             metrics=metrics,
@@ -209,70 +171,9 @@ class PathTask:
             ax.plot(*path.T, color="0.75", linewidth=0.6, zorder=1)
         ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="x", ylabel="y")
 
-    def _count(self, params: PyTree) -> Array:
-        """[] K."""
-        return jnp.asarray(params.get("num_modes", self.rows), jnp.int32)
-
-    def _modes(self, params: PyTree) -> Array:
-        """[M] int32: 0, ..., K - 1, then 0."""
-        row = jnp.arange(self.rows)
-        return jnp.where(row < self._count(params), row, 0)
-
-    def _mean(self, params: PyTree, mode: Array, step: Array) -> Array:
-        """[..., 2] mean path of `mode` [...] at time `step`; the last position from then on."""
-        return self.point(params, mode, jnp.minimum(step, self.points - 1) / (self.points - 1))
-
-    def _distances(self, params: PyTree, position: Array, step: Array) -> Array:
-        """[M] distance of `position` [2] to every mean path at time `step`."""
-        return jnp.linalg.norm(position - self._mean(params, self._modes(params), step), axis=-1)
-
     def _box(self) -> tuple[float, ...]:
         """Largest action per axis: of the mean paths with all rows in use, plus 6 deviations."""
         params = self.default_params()
         widest = params | {"num_modes": self.rows} if "num_modes" in params else params
         steps = np.abs(np.diff(np.asarray(self.mean_paths(widest)), axis=1)).max((0, 1))
         return tuple(float(s) for s in steps + 6.0 * np.asarray(self.spread(params).step).max())
-
-
-class NoisyPath(PathTask):
-    """A path task of T = 60 whose demonstrations carry i.i.d. Gaussian noise on every position.
-
-    p_t = clip(m_k(t) + sigma n_t), n_t resampled until it is free of collisions, at most 50 draws. The noise
-    does not accumulate: the expert's action is (target with fresh noise) - (where it stands), a function of
-    the clock, which also leads a displaced state back.
-    """
-
-    POINTS, TRIES = 60, 50
-
-    def spread(self, params: PyTree) -> Spread:
-        """Independent errors: steps differ by sqrt(2) sigma n; D has the mean of T Rayleigh variables."""
-        sigma = params["noise"]
-        tube = sigma * (RAYLEIGH_MEAN + SIGMAS * RAYLEIGH_STD / self.points**0.5)
-        return Spread(sigma, jnp.broadcast_to(2**0.5 * sigma, (self.points - 1,)), tube)
-
-    def start(self, params: PyTree, key: Key) -> Array:
-        """The common first point of all modes, with noise."""
-        return self._noisy(params, self.point(params, jnp.zeros((), jnp.int32), jnp.zeros(())), key)
-
-    def expert(self, state: State, mode: Array, key: Key) -> Array:
-        """Goes to the next mean position of `mode` plus fresh noise; stands still at the last step.
-
-        Args:
-          state: the current state.
-          mode: [] int32 in [0, K).
-          key: for the noise.
-
-        Returns:
-          [2] action in [-1, 1].
-        """
-        params, step = state.info["params"], state.data["step"]
-        target = self._noisy(params, self._mean(params, mode, step + 1), key)
-        move = jnp.where(step + 1 < self.points, target - state.data["position"], 0.0)
-        return jnp.clip(move / self.scale, -1.0, 1.0)
-
-    def _noisy(self, params: PyTree, mean: Array, key: Key) -> Array:
-        """[2] the first collision-free of 50 draws around `mean` [2], else the last."""
-        noise = params["noise"] * jax.random.normal(key, (self.TRIES, 2))
-        drawn = jnp.clip(mean + noise, 0.0, 1.0)
-        free = ~self.collides(params, drawn)
-        return drawn[jnp.where(free.any(), jnp.argmax(free), self.TRIES - 1)]

@@ -16,6 +16,7 @@ from mmbc_jax.core.types import Array
 
 RAYLEIGH_MEAN = math.sqrt(math.pi / 2)
 RAYLEIGH_STD = math.sqrt(2 - math.pi / 2)
+SIGMAS = 5.0  # standard deviations that count as all of a distribution
 SMALLEST = 1e-7  # stands for s = 0: the Rice mean is then d to rounding
 
 

@@ -8,32 +8,37 @@ e_{t+1} = (1-g) e_t + sigma n from e_0 ~ N(0, s^2 I):
 
 Unlike in the tasks of one chunk, demonstrations show the way back. T = 100. The expert goes by the clock t: with
 `clock` the observation is (x, y, t / (T - 1)) and the expert's action a function of it; without, (x, y), and a policy
-cannot know that it is late. Everything else as in `_paths`.
+cannot know that it is late. Everything else as in `_path_task`.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
 
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
-from mmbc_jax.core.config import check_range
+from mmbc_jax.core.observations import ObsSpec
+from mmbc_jax.core.options import Options, option
 from mmbc_jax.core.types import Array, Key, PyTree, State
-from mmbc_jax.envs.synthetic._path_task import SIGMAS, PathTask, Spread
-from mmbc_jax.envs.synthetic._statistics import RAYLEIGH_MEAN, RAYLEIGH_STD
+from mmbc_jax.envs.synthetic._path_geometry import Spread
+from mmbc_jax.envs.synthetic._path_task import PLANE, PathTask
+from mmbc_jax.envs.synthetic._statistics import RAYLEIGH_MEAN, RAYLEIGH_STD, SIGMAS
 
 POINTS = 100
+TIMED = ObsSpec.vector(3, low=(0.0, 0.0, 0.0), high=(1.0, 1.0, POINTS / (POINTS - 1)))
 
 
-def tracking_config() -> dict[str, Any]:
-    """Settings of every tracked path.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrackedPathOptions(Options):
+    """Options of every tracked path."""
 
-    noise: of the expert's action. start_std: of the first position. gain: g, part of the error closed.
-    clock: whether the time is observed.
-    """
-    return {"noise": 0.0, "start_std": 0.02, "gain": 0.3, "clock": False}
+    noise: float = option(0.0, "standard deviation of the expert's action", low=0.0)
+    start_std: float = option(0.02, "standard deviation of the first position", low=0.0)
+    gain: float = option(
+        0.3, "g, part of the error that is closed per step", low=0.0, high=1.0, open_low=True
+    )
+    clock: bool = option(False, "whether the time is observed")
 
 
 class TrackedPath(PathTask):
@@ -42,15 +47,21 @@ class TrackedPath(PathTask):
     deviation: distance to the mean path at this time, of the mode that is nearest so far.
     """
 
-    def __init__(self, cfg: ConfigDict, mode_names: tuple[str, ...]):
-        check_range("env.noise", cfg.noise, 0.0)
-        check_range("env.start_std", cfg.start_std, 0.0)
-        check_range("env.gain", cfg.gain, 0.0, 1.0, open_low=True)
-        super().__init__(cfg, mode_names, POINTS, obs_dim=3 if cfg.clock else 2)
+    def __init__(self, options: TrackedPathOptions, mode_names: tuple[str, ...]):
+        self.clock = options.clock
+        super().__init__(options, mode_names, POINTS, obs=TIMED if options.clock else PLANE)
 
     def default_params(self) -> PyTree:
-        """Every number of the config as a [] float."""
-        return {name: jnp.asarray(x) for name, x in self.cfg.items() if name not in ("name", "clock")}
+        """Every number of the options as a [] float."""
+        names = [field.name for field, _ in self.options.stated() if field.name != "clock"]
+        return {name: jnp.asarray(getattr(self.options, name)) for name in names}
+
+    def vector(self, state: State) -> Array:
+        """[2] the position, or [3] with the clock."""
+        position = state.data["position"]
+        if not self.clock:
+            return position
+        return jnp.concatenate([position, (state.data["step"] / (self.points - 1.0))[None]])
 
     def spread(self, params: PyTree) -> Spread:
         """Steps differ by -g e_t + sigma n; D is bounded as if all e_t of an episode were one draw."""
@@ -66,13 +77,13 @@ class TrackedPath(PathTask):
         mean = self.point(params, jnp.zeros((), jnp.int32), jnp.zeros(()))
         return jnp.clip(mean + params["start_std"] * jax.random.normal(key, (2,)), 0.0, 1.0)
 
-    def reset(self, key: Key, params: PyTree | None = None) -> State:
+    def begin(self, key: Key, params: PyTree | None) -> State:
         """As every path task, with the deviation of the start."""
-        return self._deviating(super().reset(key, params))
+        return self._deviating(super().begin(key, params))
 
-    def step(self, state: State, action: Array) -> State:
+    def advance(self, state: State, action: Array) -> State:
         """As every path task, with the deviation."""
-        return self._deviating(super().step(state, action))
+        return self._deviating(super().advance(state, action))
 
     def expert(self, state: State, mode: Array, key: Key) -> Array:
         """Feed-forward and feedback; see the module docstring. Stands still at the last step.
@@ -92,11 +103,8 @@ class TrackedPath(PathTask):
         return jnp.clip(jnp.where(step + 1 < self.points, move, 0.0) / self.scale, -1.0, 1.0)
 
     def _deviating(self, state: State) -> State:
-        """`state` with the metric "deviation", and with the clock in its observation."""
+        """`state` with the metric "deviation"."""
         data, params = state.data, state.info["params"]
         distances = self._distances(params, data["position"], data["step"])
         deviation = distances[jnp.argmin(data["distances"])]
-        obs = data["position"]
-        if self.cfg.clock:
-            obs = jnp.concatenate([obs, (data["step"] / (self.points - 1.0))[None]])
-        return state.replace(obs=obs, metrics=state.metrics | {"deviation": deviation})
+        return state.replace(metrics=state.metrics | {"deviation": deviation})

@@ -2,13 +2,11 @@ r"""Two loops, bottom or top: see `_circle`; the observation is the position."""
 
 from __future__ import annotations
 
-from ml_collections import ConfigDict
-
 from mmbc_jax.core.registry import register
-from mmbc_jax.envs.synthetic._circle import Circles, circle_config
+from mmbc_jax.envs.synthetic._circle import CircleOptions, Circles
 
 
-@register("env", circle_config)
-def build(cfg: ConfigDict) -> Circles:
+@register("env", CircleOptions)
+def build(options: CircleOptions) -> Circles:
     """Builds the task; see the module docstring."""
-    return Circles(cfg)
+    return Circles(options)

@@ -8,43 +8,50 @@ Source: https://arxiv.org/abs/2605.22493.
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
-from mmbc_jax.core.config import check_range
-from mmbc_jax.core.errors import ConfigError
+from mmbc_jax.core.options import option
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, PyTree
-from mmbc_jax.envs.synthetic._path_task import MAX_MODES, NoisyPath
+from mmbc_jax.envs.synthetic._noisy_path import NoisyPath, NoisyPathOptions
+from mmbc_jax.envs.synthetic._path_geometry import MAX_MODES
 from mmbc_jax.envs.synthetic._statistics import rice_mean
 
 START, WALL = 0.05, (0.48, 0.52)
 KNOTS, AWAY = (START, *WALL, 1.0 - START), (0.0, 1.0, 1.0, 0.0)  # share of y_i - .5 at these x
 
 
-def default_config() -> ConfigDict:
-    """num_modes: K, even, 2 to 64; noise: standard deviation of the positions; gap: open part of the wall."""
-    return ConfigDict({"num_modes": 8, "noise": 0.005, "gap": 0.5})
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CorridorOptions(NoisyPathOptions):
+    """Options of the task."""
+
+    num_modes: int = option(8, "K, even", low=2, high=MAX_MODES)
+    noise: float = option(0.005, "standard deviation of the positions", low=0.0)
+    gap: float = option(0.5, "open part of the wall", low=0.0, high=1.0, open_low=True)
+
+    def check(self) -> None:
+        """K is even."""
+        if self.num_modes % 2:
+            raise self.error("num_modes", "an even number")
 
 
 class Corridor(NoisyPath):
     """See the module docstring."""
 
-    def __init__(self, cfg: ConfigDict):
-        check_range("env.num_modes", cfg.num_modes, 2, MAX_MODES)
-        if cfg.num_modes % 2:
-            raise ConfigError("env.num_modes", cfg.num_modes, "an even number")
-        check_range("env.noise", cfg.noise, 0.0)
-        check_range("env.gap", cfg.gap, 0.0, 1.0, open_low=True)
-        super().__init__(cfg, tuple(f"gap {i}" for i in range(cfg.num_modes)), self.POINTS, MAX_MODES)
+    options: CorridorOptions
+
+    def __init__(self, options: CorridorOptions):
+        super().__init__(options, tuple(f"gap {i}" for i in range(options.num_modes)), MAX_MODES)
 
     def default_params(self) -> PyTree:
         """num_modes [] int32, noise [], gap []."""
         return {
-            "num_modes": jnp.asarray(self.cfg.num_modes, jnp.int32),
-            "noise": jnp.asarray(self.cfg.noise),
-            "gap": jnp.asarray(self.cfg.gap),
+            "num_modes": jnp.asarray(self.options.num_modes, jnp.int32),
+            "noise": jnp.asarray(self.options.noise),
+            "gap": jnp.asarray(self.options.gap),
         }
 
     def point(self, params: PyTree, mode: Array, phase: Array) -> Array:
@@ -94,7 +101,7 @@ def _away(points: int) -> np.ndarray:
     return np.interp(START + (1.0 - 2.0 * START) * np.arange(points) / (points - 1), KNOTS, AWAY)
 
 
-@register("env", default_config)
-def build(cfg: ConfigDict) -> Corridor:
+@register("env", CorridorOptions)
+def build(options: CorridorOptions) -> Corridor:
     """Builds the task; see the module docstring."""
-    return Corridor(cfg)
+    return Corridor(options)

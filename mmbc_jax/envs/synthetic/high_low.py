@@ -2,26 +2,29 @@ r"""Over or under one obstacle: the smallest closed-loop task where the mean of 
 
 Mode 0 ("low") and 1 ("high") run from (.05, .5) to (.95, .5), x uniform over 100 positions, with
 y = .5 -/+ h sin^2(pi s). The box of half size (.1, .4 h) around (.5, .5) stands between them. Both modes share the
-start, so that a policy of the position has to commit. The expert is described in `_tracking`.
+start, so that a policy of the position has to commit. The expert is described in `_tracking_task`.
 Source: the third and fifth experiment of "Behavioral Cloning Breaks in Predictable Ways".
 """
 
 from __future__ import annotations
 
-import jax.numpy as jnp
-from ml_collections import ConfigDict
+import dataclasses
 
-from mmbc_jax.core.config import check_range
+import jax.numpy as jnp
+
+from mmbc_jax.core.options import option
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Key, PyTree, State
-from mmbc_jax.envs.synthetic._tracking_task import TrackedPath, tracking_config
+from mmbc_jax.envs.synthetic._tracking_task import TrackedPath, TrackedPathOptions
 
 COMMITTED = 0.03
 
 
-def default_config() -> ConfigDict:
-    """As `tracking_config`, and height: h."""
-    return ConfigDict({**tracking_config(), "height": 0.25})
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HighLowOptions(TrackedPathOptions):
+    """Options of the task."""
+
+    height: float = option(0.25, "h", low=0.0, high=0.5, open_low=True)
 
 
 class HighLow(TrackedPath):
@@ -31,9 +34,8 @@ class HighLow(TrackedPath):
     one is.
     """
 
-    def __init__(self, cfg: ConfigDict):
-        check_range("env.height", cfg.height, 0.0, 0.5, open_low=True)
-        super().__init__(cfg, ("low", "high"))
+    def __init__(self, options: HighLowOptions):
+        super().__init__(options, ("low", "high"))
 
     def point(self, params: PyTree, mode: Array, phase: Array) -> Array:
         """Mean path [..., 2] of `mode` [...] at `phase` [...]."""
@@ -44,17 +46,17 @@ class HighLow(TrackedPath):
         """(centres [1, 2], half sizes [1, 2])."""
         return jnp.full((1, 2), 0.5), jnp.stack([jnp.asarray(0.1), 0.4 * params["height"]])[None]
 
-    def reset(self, key: Key, params: PyTree | None = None) -> State:
+    def begin(self, key: Key, params: PyTree | None) -> State:
         """As every tracked path, without a switch."""
-        state = super().reset(key, params)
+        state = super().begin(key, params)
         side = _side(state.data["position"], jnp.zeros(()))
         return state.replace(
             data=state.data | {"side": side}, metrics=state.metrics | {"switches": jnp.zeros(())}
         )
 
-    def step(self, state: State, action: Array) -> State:
+    def advance(self, state: State, action: Array) -> State:
         """As every tracked path, counting switches."""
-        nstate, before = super().step(state, action), state.data["side"]
+        nstate, before = super().advance(state, action), state.data["side"]
         side = _side(nstate.data["position"], before)
         switches = state.metrics["switches"] + (before * side < 0)
         return nstate.replace(
@@ -68,7 +70,7 @@ def _side(position: Array, before: Array) -> Array:
     return jnp.where(jnp.abs(height) > COMMITTED, jnp.sign(height), before)
 
 
-@register("env", default_config)
-def build(cfg: ConfigDict) -> HighLow:
+@register("env", HighLowOptions)
+def build(options: HighLowOptions) -> HighLow:
     """Builds the task; see the module docstring."""
-    return HighLow(cfg)
+    return HighLow(options)

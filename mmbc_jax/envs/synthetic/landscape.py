@@ -15,14 +15,15 @@ turned, so with "rotated" the reward lies outside the support of the demonstrati
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
-from mmbc_jax.core.config import check_choice, check_range
+from mmbc_jax.core.observations import ObsSpec
+from mmbc_jax.core.options import Options, option
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, EnvSpec, Key, PyTree, State
 
@@ -33,23 +34,23 @@ SUCCESS_RADIUS = 0.2
 ANGLES = np.pi / 4 + np.pi / 2 * np.arange(4)
 
 
-def default_config() -> ConfigDict:
-    """reward: balanced | unbalanced | rotated; goal_angle: turn of the peaks [rad] where rotated."""
-    return ConfigDict(
-        {"reward": "balanced", "goal_angle": float(np.deg2rad(20.0)), "start_std": 0.05, "peak_width": 0.2}
-    )
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LandscapeOptions(Options):
+    """Options of the task."""
+
+    reward: str = option("balanced", "heights of the peaks, or whether they turn", choices=tuple(HEIGHTS))
+    goal_angle: float = option(float(np.deg2rad(20.0)), "turn of the peaks [rad] where rotated")
+    start_std: float = option(0.05, "standard deviation of the start", low=0.0)
+    peak_width: float = option(0.2, "standard deviation of a peak", low=0.0, open_low=True)
 
 
 class Landscape:
     """See the module docstring; `State.data` is {"step": [] int32, "position": [2]}."""
 
-    def __init__(self, cfg: ConfigDict):
-        check_choice("env.reward", cfg.reward, HEIGHTS)
-        check_range("env.start_std", cfg.start_std, 0.0)
-        check_range("env.peak_width", cfg.peak_width, 0.0, open_low=True)
-        self.cfg = cfg
+    def __init__(self, options: LandscapeOptions):
+        self.options = options
         self.spec = EnvSpec(
-            name=cfg.name,
+            name=options.name,
             obs_dim=2,
             action_dim=2,
             episode_length=STEPS,
@@ -58,15 +59,16 @@ class Landscape:
             action_high=(MAX_STEP, MAX_STEP),
             mode_names=("NE", "NW", "SW", "SE"),
             position=(0, 1),
+            obs=ObsSpec.vector(2),  # unbounded: the start is Gaussian
         )
 
     def default_params(self) -> PyTree:
         """heights [4], goal_angle [] rad, start_std [], peak_width []: all float."""
         return {
-            "heights": jnp.asarray(HEIGHTS[self.cfg.reward]),
-            "goal_angle": jnp.asarray(self.cfg.goal_angle if self.cfg.reward == "rotated" else 0.0),
-            "start_std": jnp.asarray(self.cfg.start_std),
-            "peak_width": jnp.asarray(self.cfg.peak_width),
+            "heights": jnp.asarray(HEIGHTS[self.options.reward]),
+            "goal_angle": jnp.asarray(self.options.goal_angle if self.options.reward == "rotated" else 0.0),
+            "start_std": jnp.asarray(self.options.start_std),
+            "peak_width": jnp.asarray(self.options.peak_width),
         }
 
     def reset(self, key: Key, params: PyTree | None = None) -> State:
@@ -136,7 +138,7 @@ def _centres(angle: Array | float) -> Array:
     return jnp.stack([jnp.cos(turned), jnp.sin(turned)], axis=-1)
 
 
-@register("env", default_config)
-def build(cfg: ConfigDict) -> Landscape:
+@register("env", LandscapeOptions)
+def build(options: LandscapeOptions) -> Landscape:
     """Builds the task; see the module docstring."""
-    return Landscape(cfg)
+    return Landscape(options)

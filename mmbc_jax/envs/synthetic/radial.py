@@ -8,37 +8,42 @@ R sin(pi / K) apart in the mean. Source: https://arxiv.org/abs/2605.22493.
 
 from __future__ import annotations
 
-import jax.numpy as jnp
-from ml_collections import ConfigDict
+import dataclasses
 
-from mmbc_jax.core.config import check_range
+import jax.numpy as jnp
+
+from mmbc_jax.core.options import option
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, PyTree
-from mmbc_jax.envs.synthetic._path_task import MAX_MODES, NoisyPath
+from mmbc_jax.envs.synthetic._noisy_path import NoisyPath, NoisyPathOptions
+from mmbc_jax.envs.synthetic._path_geometry import MAX_MODES
 from mmbc_jax.envs.synthetic._statistics import rice_mean
 
 
-def default_config() -> ConfigDict:
-    """num_modes: K, 1 to 64; noise: standard deviation of the positions; radius: R."""
-    return ConfigDict({"num_modes": 8, "noise": 0.006, "radius": 0.4})
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RadialOptions(NoisyPathOptions):
+    """Options of the task."""
+
+    num_modes: int = option(8, "K", low=1, high=MAX_MODES)
+    noise: float = option(0.006, "standard deviation of the positions", low=0.0)
+    radius: float = option(0.4, "R", low=0.0, high=0.5, open_low=True)
 
 
 class Radial(NoisyPath):
     """See the module docstring."""
 
-    def __init__(self, cfg: ConfigDict):
-        check_range("env.num_modes", cfg.num_modes, 1, MAX_MODES)
-        check_range("env.noise", cfg.noise, 0.0)
-        check_range("env.radius", cfg.radius, 0.0, 0.5, open_low=True)
-        names = tuple(f"{360 * i / cfg.num_modes:.5g} deg" for i in range(cfg.num_modes))
-        super().__init__(cfg, names, self.POINTS, MAX_MODES)
+    options: RadialOptions
+
+    def __init__(self, options: RadialOptions):
+        names = tuple(f"{360 * i / options.num_modes:.5g} deg" for i in range(options.num_modes))
+        super().__init__(options, names, MAX_MODES)
 
     def default_params(self) -> PyTree:
         """num_modes [] int32, noise [], radius []."""
         return {
-            "num_modes": jnp.asarray(self.cfg.num_modes, jnp.int32),
-            "noise": jnp.asarray(self.cfg.noise),
-            "radius": jnp.asarray(self.cfg.radius),
+            "num_modes": jnp.asarray(self.options.num_modes, jnp.int32),
+            "noise": jnp.asarray(self.options.noise),
+            "radius": jnp.asarray(self.options.radius),
         }
 
     def point(self, params: PyTree, mode: Array, phase: Array) -> Array:
@@ -89,7 +94,7 @@ def _half_size(params: PyTree) -> Array:
     return (room - 3.0 * params["noise"]) / 2**0.5
 
 
-@register("env", default_config)
-def build(cfg: ConfigDict) -> Radial:
+@register("env", RadialOptions)
+def build(options: RadialOptions) -> Radial:
     """Builds the task; see the module docstring."""
-    return Radial(cfg)
+    return Radial(options)

@@ -7,21 +7,31 @@ From (.5, 0) upwards to y = 1, the 60 positions uniform in y. Between y = .4 and
 
 from __future__ import annotations
 
-import jax.numpy as jnp
-from ml_collections import ConfigDict
+import dataclasses
 
-from mmbc_jax.core.config import check_range
+import jax.numpy as jnp
+
+from mmbc_jax.core.options import option
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, PyTree
-from mmbc_jax.envs.synthetic._path_task import NoisyPath
+from mmbc_jax.envs.synthetic._noisy_path import NoisyPath, NoisyPathOptions
 
 FORKS, TRANSITION = (0.4, 0.7), 0.05
 HALF_SIZE = (0.06, 0.05)
 
 
-def default_config() -> ConfigDict:
-    """noise: standard deviation of the positions; first_shift, second_shift: sideways, at the two forks."""
-    return ConfigDict({"noise": 0.012, "first_shift": 0.25, "second_shift": 0.15})
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SequentialOptions(NoisyPathOptions):
+    """Options of the task."""
+
+    noise: float = option(0.012, "standard deviation of the positions", low=0.0)
+    first_shift: float = option(0.25, "sideways, at the first fork", low=0.0, high=0.5, open_low=True)
+    second_shift: float = option(0.15, "sideways, at the second fork", low=0.0, open_low=True)
+
+    def check(self) -> None:
+        """The paths stay in the world."""
+        if self.second_shift > 0.5 - self.first_shift:
+            raise self.error("second_shift", f"at most 0.5 - first_shift = {0.5 - self.first_shift:g}")
 
 
 class Sequential(NoisyPath):
@@ -29,15 +39,13 @@ class Sequential(NoisyPath):
 
     shifts = (1, 2)
 
-    def __init__(self, cfg: ConfigDict):
-        check_range("env.noise", cfg.noise, 0.0)
-        check_range("env.first_shift", cfg.first_shift, 0.0, 0.5, open_low=True)
-        check_range("env.second_shift", cfg.second_shift, 0.0, 0.5 - cfg.first_shift, open_low=True)
-        super().__init__(cfg, ("LL", "LR", "RL", "RR"), self.POINTS)
+    def __init__(self, options: SequentialOptions):
+        super().__init__(options, ("LL", "LR", "RL", "RR"))
 
     def default_params(self) -> PyTree:
         """noise [], first_shift [], second_shift []."""
-        return {name: jnp.asarray(self.cfg[name]) for name in default_config()}
+        names = ("noise", "first_shift", "second_shift")
+        return {name: jnp.asarray(getattr(self.options, name)) for name in names}
 
     def point(self, params: PyTree, mode: Array, phase: Array) -> Array:
         """Mean path [..., 2] of `mode` [...] at `phase` [...]."""
@@ -53,7 +61,7 @@ class Sequential(NoisyPath):
         return centres, jnp.broadcast_to(jnp.array(HALF_SIZE), centres.shape)
 
 
-@register("env", default_config)
-def build(cfg: ConfigDict) -> Sequential:
+@register("env", SequentialOptions)
+def build(options: SequentialOptions) -> Sequential:
     """Builds the task; see the module docstring."""
-    return Sequential(cfg)
+    return Sequential(options)

@@ -2,32 +2,34 @@ r"""One smooth path to track: what a clone's small errors grow into when nothing
 
 The path is x = .05 + .9 s, y = .5 + A (sin 2 pi s + 1/2 sin 6 pi s), s = t / 99: one mode, no obstacle. It never
 crosses itself, so that a policy of the position alone can follow it. Success says no more than that the end was
-reached; look at the metric "deviation" over time. The expert is described in `_tracking`.
+reached; look at the metric "deviation" over time. The expert is described in `_tracking_task`.
 Source: the first, second and fourth experiment of "Behavioral Cloning Breaks in Predictable Ways".
 """
 
 from __future__ import annotations
 
-import jax.numpy as jnp
-from ml_collections import ConfigDict
+import dataclasses
 
-from mmbc_jax.core.config import check_range
+import jax.numpy as jnp
+
+from mmbc_jax.core.options import option
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, PyTree
-from mmbc_jax.envs.synthetic._tracking_task import TrackedPath, tracking_config
+from mmbc_jax.envs.synthetic._tracking_task import TrackedPath, TrackedPathOptions
 
 
-def default_config() -> ConfigDict:
-    """As `tracking_config`, and amplitude: A."""
-    return ConfigDict({**tracking_config(), "amplitude": 0.2})
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SmoothPathOptions(TrackedPathOptions):
+    """Options of the task."""
+
+    amplitude: float = option(0.2, "A", low=0.0, high=0.4, open_low=True)
 
 
 class SmoothPath(TrackedPath):
     """See the module docstring."""
 
-    def __init__(self, cfg: ConfigDict):
-        check_range("env.amplitude", cfg.amplitude, 0.0, 0.4, open_low=True)
-        super().__init__(cfg, ("path",))
+    def __init__(self, options: SmoothPathOptions):
+        super().__init__(options, ("path",))
 
     def point(self, params: PyTree, mode: Array, phase: Array) -> Array:
         """Path [..., 2] at `phase` [...]; `mode` [...] is 0."""
@@ -40,7 +42,7 @@ class SmoothPath(TrackedPath):
         return jnp.zeros((0, 2)), jnp.zeros((0, 2))
 
 
-@register("env", default_config)
-def build(cfg: ConfigDict) -> SmoothPath:
+@register("env", SmoothPathOptions)
+def build(options: SmoothPathOptions) -> SmoothPath:
     """Builds the task; see the module docstring."""
-    return SmoothPath(cfg)
+    return SmoothPath(options)

@@ -19,11 +19,13 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from mmbc_jax.core.protocols import HasLogProb, HasPosterior, Policy
+from mmbc_jax.core.observations import Obs
+from mmbc_jax.core.protocols import Field, Policy, capabilities
 from mmbc_jax.core.types import Array, Batch, Key, Loss, PolicySpec, PyTree, Variables
 
 COORDINATES = ("actions", "path", "whitened")
 FLOOR = 0.1
+MIN_SIGMA = 1e-6  # where no noise is left its estimate is without meaning, but finite
 
 
 def path_map(chunks: Array) -> tuple[Array, Array, Array]:
@@ -62,17 +64,22 @@ MAPS = {"path": path_map, "whitened": whitening_map}
 
 @dataclasses.dataclass(frozen=True)
 class AffinePolicy:
-    """Any policy, in other coordinates.
+    """Any policy, in other coordinates; what it can do besides its contract it can do here too.
 
     Attributes:
-      spec: sizes; the same in all coordinates.
+      spec: sizes and observations; the same in all coordinates.
       inner: works on y [..., H, A] where others work on chunks.
       coordinates: a key of `MAPS`.
     """
 
     spec: PolicySpec
-    inner: Policy
+    inner: Any
     coordinates: str
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """Those of the inner policy."""
+        return capabilities(self.inner)
 
     def init(self, key: Key, sample_batch: Batch) -> Variables:
         """Variables of the inner policy, with the fitted map among the statistics."""
@@ -86,55 +93,94 @@ class AffinePolicy:
         loss = self.inner.loss(self._inner(variables), key, self._batch(batch, variables.stats), hp)
         return loss.replace(stats={**variables.stats, "inner": loss.stats})
 
-    def base_distribution(self, variables: Variables, obs: Array) -> Any:
+    def base_distribution(self, variables: Variables, obs: Obs) -> Any:
         """That of the inner policy."""
         return self.inner.base_distribution(self._inner(variables), obs)
 
-    def transport(self, variables: Variables, obs: Array, w: PyTree) -> Array:
+    def transport(self, variables: Variables, obs: Obs, w: PyTree) -> Array:
         """Chunk [..., H, A] of what the inner policy makes of w."""
-        y = self.inner.transport(self._inner(variables), obs, w)
-        flat = _apply(y.reshape(*y.shape[:-2], -1), variables.stats["inverse"]) + variables.stats["offset"]
-        return flat.reshape(y.shape)
+        return _outer(self.inner.transport(self._inner(variables), obs, w), variables.stats)
+
+    def log_prob(self, variables: Variables, obs: Obs, chunk: Array) -> Array:
+        """[...] log p(chunk | obs): the density of y plus log |det M|."""
+        volume = jnp.linalg.slogdet(variables.stats["matrix"])[1]
+        return self.inner.log_prob(self._inner(variables), obs, _map(chunk, variables.stats)) + volume
+
+    def posterior(self, variables: Variables, obs: Obs, chunk: Array) -> Any:
+        """q(z | obs, chunk [..., H, A]) of the inner policy."""
+        return self.inner.posterior(self._inner(variables), obs, _map(chunk, variables.stats))
+
+    def field(self, variables: Variables, obs: Obs) -> Field:
+        """The inner field, moved; see `AffineField`."""
+        return AffineField(self.inner.field(self._inner(variables), obs), variables.stats)
+
+    def chain(self, variables: Variables, obs: Obs, w: PyTree) -> Array:
+        """[N + 1, ..., H, A] the points that the inner policy visits, moved; the last is the chunk of `transport`."""
+        return _outer(self.inner.chain(self._inner(variables), obs, w), variables.stats)
 
     def _inner(self, variables: Variables) -> Variables:
         return Variables(variables.params, variables.stats["inner"])
 
-    def _map(self, chunk: Array, stats: PyTree) -> Array:
-        flat = chunk.reshape(*chunk.shape[:-2], -1) - stats["offset"]
-        return _apply(flat, stats["matrix"]).reshape(chunk.shape)
-
     def _batch(self, batch: Batch, stats: PyTree) -> Batch:
         mask = jnp.ones_like(batch.mask) if self.coordinates == "whitened" else batch.mask
-        return batch.replace(chunk=self._map(batch.chunk, stats), mask=mask)
+        return batch.replace(chunk=_map(batch.chunk, stats), mask=mask)
 
 
 @dataclasses.dataclass(frozen=True)
-class LatentAffinePolicy(AffinePolicy):
-    """With the inner policy's posterior."""
+class AffineField:
+    """A field over y = (x - o) M as one over x = y M^-1 + o, all points of its paths moved by the one map.
 
-    def posterior(self, variables: Variables, obs: Array, chunk: Array) -> Any:
-        """q(z | obs, chunk) for obs [..., D] and chunk [..., H, A]."""
-        inner: Any = self.inner
-        return inner.posterior(self._inner(variables), obs, self._map(chunk, variables.stats))
+    Velocities turn with M^-1. With y = alpha d + sigma n the data estimate becomes d M^-1 + o and the noise
+    n M^-1 + (1 - alpha) / sigma o, so that alpha and sigma recombine them to x. A method that steps along velocities
+    (Euler, Heun) therefore visits here the moved points that it visits in y; one that recombines data and noise at
+    other levels does so where alpha + sigma = 1 or o = 0.
+
+    Attributes:
+      inner: over y.
+      stats: {"matrix", "inverse", "offset"} of the map.
+    """
+
+    inner: Field
+    stats: PyTree
+
+    def velocity(self, x: Array, t: Array) -> Array:
+        """dx/dt at x [..., H, A] and time t []."""
+        return _turned(self.inner.velocity(_map(x, self.stats), t), self.stats)
+
+    def denoise(self, x: Array, t: Array) -> tuple[Array, Array]:
+        """(data, noise) estimates, each [..., H, A]."""
+        data, noise = self.inner.denoise(_map(x, self.stats), t)
+        alpha, sigma = self.inner.path(t)
+        # towards the data 1 - alpha falls at least as fast as sigma, so the share stays bounded
+        share = (1.0 - alpha) / jnp.maximum(sigma, MIN_SIGMA)
+        offset = self.stats["offset"].reshape(x.shape[-2:])
+        return _outer(data, self.stats), _turned(noise, self.stats) + share * offset
+
+    def path(self, t: Array) -> tuple[Array, Array]:
+        """(alpha, sigma), the same in all coordinates."""
+        return self.inner.path(t)
 
 
-@dataclasses.dataclass(frozen=True)
-class DensityAffinePolicy(AffinePolicy):
-    """With the inner policy's density."""
+def _map(chunk: Array, stats: PyTree) -> Array:
+    """y of chunks [..., H, A]."""
+    flat = chunk.reshape(*chunk.shape[:-2], -1) - stats["offset"]
+    return _apply(flat, stats["matrix"]).reshape(chunk.shape)
 
-    def log_prob(self, variables: Variables, obs: Array, chunk: Array) -> Array:
-        """[...] log p(chunk | obs): the density of y plus log |det M|."""
-        inner: Any = self.inner
-        volume = jnp.linalg.slogdet(variables.stats["matrix"])[1]
-        return inner.log_prob(self._inner(variables), obs, self._map(chunk, variables.stats)) + volume
+
+def _turned(y: Array, stats: PyTree) -> Array:
+    """y [..., H, A] through the linear part of the way back."""
+    return _apply(y.reshape(*y.shape[:-2], -1), stats["inverse"]).reshape(y.shape)
+
+
+def _outer(y: Array, stats: PyTree) -> Array:
+    """Chunks of y [..., H, A]."""
+    flat = _apply(y.reshape(*y.shape[:-2], -1), stats["inverse"]) + stats["offset"]
+    return flat.reshape(y.shape)
 
 
 def in_coordinates(policy: Policy, coordinates: str) -> Policy:
     """The policy itself for "actions", else in the coordinates of that name; what it can do is kept."""
     if coordinates == "actions":
         return policy
-    if isinstance(policy, HasPosterior):
-        latent: Any = LatentAffinePolicy
-        return latent(policy.spec, policy, coordinates)
-    kind: Any = DensityAffinePolicy if isinstance(policy, HasLogProb) else AffinePolicy
-    return kind(policy.spec, policy, coordinates)
+    made: Any = AffinePolicy(policy.spec, policy, coordinates)
+    return made

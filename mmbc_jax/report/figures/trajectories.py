@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,12 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from mmbc_jax.core.options import Options
 from mmbc_jax.core.protocols import HasDraw
+from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import EnvSpec, Rollouts
 from mmbc_jax.report import style
+from mmbc_jax.report.finished import Draw, Finished
 
 Color = tuple[float, float, float]
 
@@ -157,3 +160,21 @@ def _legend(
         handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=4,
         fontsize=6.5 if many else 8, frameon=False, handlelength=1.2, columnspacing=1.2, labelspacing=0.35,
     )  # fmt: skip
+
+
+@register("figure", Options)
+def build(options: Options) -> Draw:
+    """A figure of every stage and sweep point whose environment has a plane to plot in."""
+
+    def draw(run: Finished) -> Iterator[tuple[str, Figure]]:
+        env = run.setup.env
+        if env is None or len(env.spec.position) != 2:
+            return
+        for label, result, metrics, rollouts in run.evaluated():
+            if rollouts is not None:
+                drawn = trajectories(
+                    env, env.spec, rollouts, result.num_modes, metrics, stage=label, facts=run.facts
+                )
+                yield f"trajectories_{label}", drawn
+
+    return draw

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmbc_jax.ops import sac
+from mmbc_jax.ops import soft_policy as sac
 
 LOG_2PI = np.log(2 * np.pi)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from mmbc_jax.core.options import Options
+from mmbc_jax.core.registry import register
 from mmbc_jax.report import style
+from mmbc_jax.report.finished import Draw, Finished
 
 Row = Mapping[str, Any]
 KEYS = ("stage", "step", "seed", "point")
@@ -176,3 +179,18 @@ def _over_seeds(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     known = np.isfinite(values)
     mean = np.where(known, values, 0.0).sum(0) / known.sum(0)
     return mean, np.where(known, values, np.inf).min(0), np.where(known, values, -np.inf).max(0)
+
+
+@register("figure", Options)
+def build(options: Options) -> Draw:
+    """A figure of every stage that logged something."""
+
+    def draw(run: Finished) -> Iterator[tuple[str, Figure]]:
+        for name in run.results:
+            own = [row for row in run.rows if row["stage"] == name]
+            if metric_names(own):
+                env = run.found["run"]["env"]
+                figure = learning_curves(own, name, env, point_labels=run.point_labels, facts=run.facts)
+                yield f"curves_{name}", figure
+
+    return draw

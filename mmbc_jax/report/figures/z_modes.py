@@ -1,8 +1,8 @@
-"""Modes at a glance: what each command z leads to, and how the stages share their successes among modes."""
+"""Modes at a glance: what each command z leads to."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
+from mmbc_jax.core.options import Options
+from mmbc_jax.core.registry import register
 from mmbc_jax.diagnostics.modes import KEPT_SHARE, dominant_modes
 from mmbc_jax.report import style
+from mmbc_jax.report.finished import Draw, Finished
 
 BLUES = LinearSegmentedColormap.from_list("share", ["#ffffff", "#9ecae1", "#2171b5", "#08306b"])
 REDS = LinearSegmentedColormap.from_list("failed", ["#ffffff", "#f4a582", "#b2182b"])
@@ -108,66 +111,17 @@ def _cells(ax: Axes, share: np.ndarray, cmap: LinearSegmentedColormap) -> Any:
     return image
 
 
-def mode_shares(
-    stages: Mapping[str, Mapping[str, Any]],
-    env: str,
-    num_modes: int,
-    mode_names: Sequence[str] = (),
-    facts: Mapping[str, Any] | None = None,
-) -> Figure:
-    """The share of each mode among the successful episodes, stage beside stage.
+@register("figure", Options)
+def build(options: Options) -> Draw:
+    """A map of every stage that commands modes."""
 
-    Bars are means over seeds, dots single seeds; the dashed line is the uniform share 1/K, and bars
-    below the dotted line (1 %) do not count as kept.
+    def draw(run: Finished) -> Iterator[tuple[str, Figure]]:
+        if run.setup.env is None or not run.setup.env_spec.num_modes:
+            return
+        spec = run.setup.env_spec
+        for label, result, metrics, _ in run.evaluated():
+            if result.num_modes > 1:
+                figure = z_mode_heatmap(metrics, spec.name, spec.mode_names, stage=label, facts=run.facts)
+                yield f"z_modes_{label}", figure
 
-    Args:
-      stages: stage name to its entry of the summary, in order.
-      env: the environment's name.
-      num_modes: K >= 1.
-      mode_names: K labels; numbers where empty.
-      facts: the run's parameters, for the footer.
-
-    Returns:
-      The figure, one panel per stage: in a row for K <= 8, else below each other.
-
-    Raises:
-      ValueError: no stages, or no modes.
-    """
-    if not stages or num_modes < 1:
-        raise ValueError(f"{len(stages)} stages, {num_modes} modes")
-    names = list(mode_names) or [str(index) for index in range(num_modes)]
-    beside = num_modes <= 8
-    if beside:
-        figure = style.new_figure(max(6.0, 3.0 * len(stages)), 4.2)
-        axes = figure.subplots(1, len(stages), squeeze=False, sharey=True)[0]
-    else:
-        figure = style.new_figure(max(8.5, 0.42 * num_modes), 1.1 + 1.9 * len(stages))
-        axes = figure.subplots(len(stages), 1, squeeze=False, sharex=True, sharey=True)[:, 0]
-    for ax, (name, metrics) in zip(axes, stages.items(), strict=True):
-        _share_panel(ax, metrics, num_modes)
-        title = style.headline("", name, metrics, num_modes)
-        style.dress(ax, title.replace(style.SEPARATOR, "\n") if beside else title, grid="y")
-    rotate = 60 if max(map(len, names)) > 3 and num_modes > 6 else 0
-    for ax in axes if beside else axes[-1:]:
-        ax.set_xticks(range(num_modes), names, rotation=rotate, fontsize=8)
-    axes[0].set_ylim(0.0, 1.0 if axes[0].dataLim.y1 > 0.5 else None)
-    figure.supylabel("share of successful episodes", fontsize=9, color=style.INK)
-    style.add_title(figure, f"{env}  ·  mode shares by stage")
-    style.add_footer(figure, facts or {})
-    return figure
-
-
-def _share_panel(ax: Axes, metrics: Mapping[str, Any], num_modes: int) -> None:
-    """Bars, seeds' dots and the two reference lines of one stage."""
-    known = [share for share in metrics.get("mode_share", {}).get("per_seed", ()) if share is not None]
-    if not known:
-        ax.text(0.5, 0.5, "no success", transform=ax.transAxes, ha="center", color=style.MUTED)
-    else:
-        share = np.asarray(known, np.float64)
-        ax.bar(range(num_modes), share.mean(0), color=style.palette(num_modes), width=0.8)
-        if len(share) > 1:
-            spot = np.tile(np.arange(num_modes), len(share))
-            ax.plot(spot, share.ravel(), ".", color=style.INK, markersize=3, alpha=0.7)
-    ax.axhline(1.0 / num_modes, color=style.MUTED, linewidth=0.8, linestyle="--")
-    ax.axhline(KEPT_SHARE, color=style.MUTED, linewidth=0.8, linestyle=":")
-    ax.set_xlim(-0.6, num_modes - 0.4)
+    return draw

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mmbc_jax.ops import sac
+from mmbc_jax.ops import soft_policy as sac
 
 
 def scipy_log_density(w, mean, std, box):

@@ -1,0 +1,94 @@
+"""How the stages share their successes among modes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mmbc_jax.core.options import Options
+from mmbc_jax.core.registry import register
+from mmbc_jax.diagnostics.modes import KEPT_SHARE
+from mmbc_jax.report import style
+from mmbc_jax.report.finished import Draw, Finished
+
+
+def mode_shares(
+    stages: Mapping[str, Mapping[str, Any]],
+    env: str,
+    num_modes: int,
+    mode_names: Sequence[str] = (),
+    facts: Mapping[str, Any] | None = None,
+) -> Figure:
+    """The share of each mode among the successful episodes, stage beside stage.
+
+    Bars are means over seeds, dots single seeds; the dashed line is the uniform share 1/K, and bars
+    below the dotted line (1 %) do not count as kept.
+
+    Args:
+      stages: stage name to its entry of the summary, in order.
+      env: the environment's name.
+      num_modes: K >= 1.
+      mode_names: K labels; numbers where empty.
+      facts: the run's parameters, for the footer.
+
+    Returns:
+      The figure, one panel per stage: in a row for K <= 8, else below each other.
+
+    Raises:
+      ValueError: no stages, or no modes.
+    """
+    if not stages or num_modes < 1:
+        raise ValueError(f"{len(stages)} stages, {num_modes} modes")
+    names = list(mode_names) or [str(index) for index in range(num_modes)]
+    beside = num_modes <= 8
+    if beside:
+        figure = style.new_figure(max(6.0, 3.0 * len(stages)), 4.2)
+        axes = figure.subplots(1, len(stages), squeeze=False, sharey=True)[0]
+    else:
+        figure = style.new_figure(max(8.5, 0.42 * num_modes), 1.1 + 1.9 * len(stages))
+        axes = figure.subplots(len(stages), 1, squeeze=False, sharex=True, sharey=True)[:, 0]
+    for ax, (name, metrics) in zip(axes, stages.items(), strict=True):
+        _share_panel(ax, metrics, num_modes)
+        title = style.headline("", name, metrics, num_modes)
+        style.dress(ax, title.replace(style.SEPARATOR, "\n") if beside else title, grid="y")
+    rotate = 60 if max(map(len, names)) > 3 and num_modes > 6 else 0
+    for ax in axes if beside else axes[-1:]:
+        ax.set_xticks(range(num_modes), names, rotation=rotate, fontsize=8)
+    axes[0].set_ylim(0.0, 1.0 if axes[0].dataLim.y1 > 0.5 else None)
+    figure.supylabel("share of successful episodes", fontsize=9, color=style.INK)
+    style.add_title(figure, f"{env}  ·  mode shares by stage")
+    style.add_footer(figure, facts or {})
+    return figure
+
+
+def _share_panel(ax: Axes, metrics: Mapping[str, Any], num_modes: int) -> None:
+    """Bars, seeds' dots and the two reference lines of one stage."""
+    known = [share for share in metrics.get("mode_share", {}).get("per_seed", ()) if share is not None]
+    if not known:
+        ax.text(0.5, 0.5, "no success", transform=ax.transAxes, ha="center", color=style.MUTED)
+    else:
+        share = np.asarray(known, np.float64)
+        ax.bar(range(num_modes), share.mean(0), color=style.palette(num_modes), width=0.8)
+        if len(share) > 1:
+            spot = np.tile(np.arange(num_modes), len(share))
+            ax.plot(spot, share.ravel(), ".", color=style.INK, markersize=3, alpha=0.7)
+    ax.axhline(1.0 / num_modes, color=style.MUTED, linewidth=0.8, linestyle="--")
+    ax.axhline(KEPT_SHARE, color=style.MUTED, linewidth=0.8, linestyle=":")
+    ax.set_xlim(-0.6, num_modes - 0.4)
+
+
+@register("figure", Options)
+def build(options: Options) -> Draw:
+    """One figure of all stages."""
+
+    def draw(run: Finished) -> Iterator[tuple[str, Figure]]:
+        if run.setup.env is not None and run.setup.env_spec.num_modes:
+            spec, stages = run.setup.env_spec, run.found["stages"]
+            figure = mode_shares(stages, spec.name, spec.num_modes, spec.mode_names, facts=run.facts)
+            yield "mode_shares", figure
+
+    return draw

@@ -1,0 +1,267 @@
+"""The sections of a configuration, the neutral one that every file in `configs/` starts from, and the checks.
+
+A configuration is a ConfigDict of sections. Those that select a plug-in (`env`, `policy`, `prior`, `sampler`,
+`actor`, `discriminator`, `reward`, `learner`, `baseline`) hold `name` and its options; the others hold the options
+below. A stage names an actor, reward or learner of its own in its section (`plain.actor.name=...`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+
+from ml_collections import ConfigDict
+
+from mmbc_jax.core import registry
+from mmbc_jax.core.config import at, plugin, plugin_kind, plugin_sections, set_field
+from mmbc_jax.core.errors import ConfigError
+from mmbc_jax.core.options import Described, Options, describe, option
+from mmbc_jax.data import load
+from mmbc_jax.data.windows import WINDOWS
+from mmbc_jax.diagnostics import chosen
+from mmbc_jax.policies.wrappers.coordinates import COORDINATES
+from mmbc_jax.runs.mesh import MODES, MeshOptions
+
+STAGES = ("bc", "baseline", "dagger", "discover", "finetune", "plain")
+STAGE_PARTS = ("actor", "reward", "learner")
+_PLUGINS = {
+    "env": "",
+    "policy": "flow",
+    "prior": "normal",
+    "sampler": "euler",
+    "actor": "steer",
+    "discriminator": "categorical",
+    "reward": "mi",
+    "learner": "ppo",
+    "baseline": "mse",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunOptions(Options):
+    """What stands at the top of a configuration."""
+
+    stages: tuple[str, ...] = option(
+        ("bc",),
+        "which stages run, always in this order: bc clones `policy`; baseline clones the policy of that section on "
+        "the same data; dagger trains the clone further on its own states, relabelled by the scripted expert; "
+        "discover finds modes by the intrinsic reward alone; finetune adds the environment's; plain is the "
+        "conventional fine-tuner (lambda = 0, one mode) with as many environment steps as both",
+        choices=STAGES,
+        filled=True,
+    )
+    seeds: int = option(1, "seeds trained side by side", low=1)
+    first_seed: int = option(0, "the first of them; the others count on", low=0)
+    start_from: str = option("", "work directory or checkpoint whose stages stand in for those left out")
+    diagnostics: tuple[str, ...] = option((), "instruments applied to the final clones, by name, or all")
+    figures: tuple[str, ...] = option(("all",), "drawn at the end, by name, or all")
+    nonfinite_limit: int = option(50, "updates skipped in a row after which a run stops", low=1)
+
+    def check(self) -> None:
+        """Raises ConfigError where the seeds pass 32 bits."""
+        if self.first_seed + self.seeds > 2**32:
+            raise self.error("first_seed", f"at most 2^32 - seeds = {2**32 - self.seeds}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ChunkOptions(Options):
+    """Actions predicted at once, and what a decision sees."""
+
+    predict: int = option(8, "actions predicted at once, H", low=1)
+    execute: int = option(8, "actions executed before the next decision, h", low=1)
+    observe: int = option(1, "observations that a decision sees: the present one and those before it", low=1)
+    coordinates: str = option("actions", "in which the policy models a chunk", choices=COORDINATES)
+
+    def check(self) -> None:
+        """Raises ConfigError where more is executed than predicted."""
+        if self.execute > self.predict:
+            raise self.error("execute", f"at most chunk.predict = {self.predict}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataOptions(Options):
+    """Demonstrations."""
+
+    path: str = option("", "file of demonstrations; empty to record the environment's scripted expert")
+    episodes: int = option(1000, "recorded from the expert", low=1)
+    noise: float = option(
+        0.0, "execution noise of the expert, in units of the action range", low=0.0, high=2.0
+    )
+    seed: int = option(0, "of the recording and of the split", low=0, high=2**32 - 1)
+    holdout: float = option(0.1, "share of episodes kept for validation", low=0.0, high=0.9)
+    windows: str = option(
+        "all", "windows start at all steps, or at the first of each episode (open loop)", choices=WINDOWS
+    )
+    stream: int = option(0, "device memory for windows in MB; the rest waits on the host; 0 for all", low=0)
+    reader: load.ReaderOptions = option(load.ReaderOptions(), "of files")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DiscoverOptions(Options):
+    """Stage discover: modes by the intrinsic reward alone."""
+
+    iterations: int = option(20, "training steps", low=1)
+    start_horizon: int = option(32, "control steps of the first episodes; they grow to full length", low=1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FinetuneOptions(Options):
+    """Stage finetune: the environment's reward plus lambda times the intrinsic one."""
+
+    iterations: int = option(100, "training steps", low=1)
+    mi_coef: float = option(0.5, "lambda, the weight of the intrinsic reward", low=0.0, traced=True)
+    num_modes: int = option(8, "|Z|, commanded modes; of discover too", low=1)
+    train_discriminator: bool = option(True, "the intrinsic reward's own parameters go on learning")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PlainOptions(Options):
+    """Stage plain: the conventional fine-tuner; only its parts can be chosen."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluationOptions(Options):
+    """Evaluation of every stage."""
+
+    episodes: int = option(1024, "per evaluation", low=1)
+    every_epochs: int = option(0, "an evaluation during training; 0 for never", low=0)
+    paths: int = option(256, "whose positions are kept for figures", low=1)
+    samples: int = option(16, "chunks per held-out window in the offline metrics", low=1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SweepOptions(Options):
+    """Runs side by side."""
+
+    grid: str = option("", 'swept traced scalars, "section.field=1,2; section.field=3,4" for a full product')
+    mode: str = option(
+        "vmap", "how runs share a device: all at once, or in turn; shard: over devices", choices=MODES
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CheckpointOptions(Options):
+    """Checkpoints."""
+
+    every_epochs: int = option(1, "epochs between two", low=1)
+    buffer_every_epochs: int = option(
+        5, "the same for learners with a replay buffer, whose states are large", low=1
+    )
+    keep: int = option(2, "how many of the newest are kept", low=1)
+
+
+SECTIONS: dict[str, type[Options]] = {
+    "chunk": ChunkOptions,
+    "data": DataOptions,
+    "discover": DiscoverOptions,
+    "finetune": FinetuneOptions,
+    "plain": PlainOptions,
+    "evaluation": EvaluationOptions,
+    "sweep": SweepOptions,
+    "mesh": MeshOptions,
+    "checkpoint": CheckpointOptions,
+}
+TUNING = ("discover", "finetune", "plain")
+CLONING = {"bc": "bc", "dagger": "dagger"}  # sections of learners that are no choice: section -> learner
+
+
+def learner_options(section: str) -> type[Options]:
+    """The options of a learner that is no choice, by its section in `CLONING`."""
+    found = registry.find("learner", CLONING[section]).options
+    assert found is not None
+    return found
+
+
+def base_config() -> ConfigDict:
+    """Every field with its neutral default: no environment, no data, and no task's own numbers."""
+    config = RunOptions.to_config()
+    for section, name in _PLUGINS.items():
+        config[section] = plugin(section, name)
+    for section, options in SECTIONS.items():
+        config[section] = options.to_config()
+    for section in CLONING:
+        config[section] = learner_options(section).to_config()
+    for stage in TUNING:
+        for part in STAGE_PARTS:
+            config[stage][part] = plugin(part, "")
+    config.instruments = chosen.default_config()
+    return config
+
+
+def options_table(config: ConfigDict) -> list[Described]:
+    """Every option of a configuration with the plug-ins that it selects, as rows of a table."""
+    rows = describe(RunOptions, "")
+    for section in plugin_sections(config):
+        kind, name = plugin_kind(section), at(config, section).name
+        stated = registry.find(kind, name, section).options if kind and name else None
+        rows += describe(stated, section) if stated else []
+    for section, options in SECTIONS.items():
+        rows += describe(options, section)
+    for section in CLONING:
+        rows += describe(learner_options(section), section)
+    for name in registry.available("diagnostic"):
+        stated = registry.find("diagnostic", name).options
+        rows += describe(stated, f"instruments.{name}") if stated else []
+    return rows
+
+
+def check_config(config: ConfigDict) -> None:
+    """Raises ConfigError for the first field that cannot work; plug-ins check their own sections."""
+    _check_fields(config, _known_fields(config))
+    run = RunOptions.from_config(config, "")
+    for section, options in SECTIONS.items():
+        options.from_config(config[section], section)
+    for section in CLONING:
+        learner_options(section).from_config(config[section], section)
+    for section in plugin_sections(config):
+        kind, selected = plugin_kind(section), at(config, section)
+        stated = registry.find(kind, selected.name, section).options if kind and selected.name else None
+        if stated:
+            stated.from_config(selected, section)
+    chosen.build_instruments(config)
+    registry.chosen_names("figure", run.figures, "figures")
+    if "discover" in run.stages or "finetune" in run.stages:
+        modes = config.finetune.num_modes
+        if config.evaluation.episodes < modes:
+            raise ConfigError(
+                "evaluation.episodes", config.evaluation.episodes, f"at least finetune.num_modes = {modes}"
+            )
+
+
+def _known_fields(config: ConfigDict) -> ConfigDict:
+    """The neutral configuration with the plug-ins that `config` names."""
+    known = base_config()
+    for section in list(plugin_sections(known)):
+        *parents, leaf = section.split(".")
+        holder = config
+        for parent in parents:
+            holder = holder.get(parent)
+        chosen_one = holder.get(leaf) if isinstance(holder, ConfigDict) else None
+        if not isinstance(chosen_one, ConfigDict) or not isinstance(chosen_one.get("name"), str):
+            raise ConfigError(section, chosen_one, "a section with the name of a plug-in")
+        (at(known, ".".join(parents)) if parents else known)[leaf] = plugin(section, chosen_one.name)
+    return known
+
+
+def _check_fields(config: ConfigDict, known: ConfigDict, prefix: str = "") -> None:
+    """Raises ConfigError for a field that is unknown, missing, of another type, or not finite.
+
+    Overrides are checked when they are applied; this catches what a config file did.
+    """
+    for name, value in config.items():
+        path = f"{prefix}.{name}" if prefix else name
+        if isinstance(value, ConfigDict) and isinstance(known.get(name), ConfigDict):
+            _check_fields(value, known[name], path)
+            continue
+        set_field(known, name, value, prefix)
+        for item in _leaves(value):
+            if isinstance(item, float) and not math.isfinite(item):
+                raise ConfigError(path, value, "finite")
+    for name in known:
+        if name not in config:
+            raise ConfigError(f"{prefix}.{name}" if prefix else name, None, "the field is missing")
+
+
+def _leaves(value: object) -> Iterator[object]:
+    yield from value if isinstance(value, (tuple, list)) else (value,)

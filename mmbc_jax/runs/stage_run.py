@@ -1,0 +1,186 @@
+"""One stage in a work directory: started or resumed, trained, measured."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from mmbc_jax.core.files import plain
+from mmbc_jax.core.state import TrainState
+from mmbc_jax.core.types import Key, PyTree
+from mmbc_jax.evaluation.measure import measure
+from mmbc_jax.evaluation.results import StageResult, load_result, save_result, scalars
+from mmbc_jax.runs.checkpoint import StageCheckpoints, read_meta
+from mmbc_jax.runs.demonstrations import StageData
+from mmbc_jax.runs.epoch import take_runs
+from mmbc_jax.runs.grid import Grid, StageRuns, parent_index, run_keys
+from mmbc_jax.runs.logs import MetricLog
+from mmbc_jax.runs.loop import StageLoop, StopSignal
+from mmbc_jax.runs.measurement import measurement
+from mmbc_jax.runs.programs import Programs
+from mmbc_jax.runs.setup import Setup
+from mmbc_jax.runs.stages import BaseStage
+
+
+@dataclasses.dataclass
+class Done:
+    """A stage's final state with the runs it consists of."""
+
+    state: TrainState
+    runs: StageRuns
+
+
+@dataclasses.dataclass(frozen=True)
+class StageRun:
+    """What a stage of a run is trained with.
+
+    Attributes:
+      setup: of the run.
+      workdir: of the run.
+      console: for progress.
+      grid: of the run.
+      stage: which.
+      programs: of the run.
+      stop: signals.
+      log: metric files.
+      data: the demonstrations; called where they are needed.
+    """
+
+    setup: Setup
+    workdir: Path
+    console: Console
+    grid: Grid
+    stage: BaseStage
+    programs: Programs
+    stop: StopSignal
+    log: MetricLog
+    data: Callable[[], StageData]
+
+    @functools.cached_property
+    def runs(self) -> StageRuns:
+        """The distinct runs of the stage."""
+        return self.stage.runs(self.grid)
+
+    def result(self, parent: Callable[[BaseStage], Done | None], done: Callable[[Done], None]) -> StageResult:
+        """Reads the stage's result, or trains it from wherever its checkpoints are and measures it.
+
+        Args:
+          parent: the final state of the stage that another one starts from; called where it is needed.
+          done: takes the final state, for the stages that start from it.
+
+        Raises:
+          UserError: of any kind.
+          Interrupted: after saving.
+        """
+        stage = self.stage
+        keep = self.setup.config.checkpoint.keep
+        mesh = self.programs.mesh
+        checkpoints = StageCheckpoints(self.workdir / "checkpoints" / stage.name, keep, mesh=mesh)
+        meta = self._meta()
+        try:
+            result = load_result(self.workdir, stage.name)
+            if result is not None and checkpoints.latest() == stage.schedule.epochs:
+                return result
+            state = self._train(parent(stage), checkpoints, meta)
+        finally:
+            checkpoints.close()
+        state = mesh.fetch(state, len(self.runs.runs))
+        done(Done(state, self.runs))
+        return self._measure(state, meta)
+
+    def _meta(self) -> dict[str, Any]:
+        """What every checkpoint says of itself."""
+        stage, seeds = self.stage, self.grid.seeds
+        return {
+            "stage": stage.name,
+            "config": plain(self.setup.config),
+            "obs": self.setup.obs.to_json(),
+            "action_dim": self.setup.action_dim,
+            "runs": [[point, seeds[index]] for point, index in self.runs.runs],
+            "parent": stage.parent.name if stage.parent else "",
+            "cloned": stage.policy() is not None,
+        }
+
+    def _train(self, parent: Done | None, checkpoints: StageCheckpoints, meta: dict[str, Any]) -> TrainState:
+        """The final state of the stage."""
+        stage = self.stage
+        state, first_epoch = self._start(parent, checkpoints, meta)
+        if first_epoch == stage.schedule.epochs:
+            return state
+        with self.console.status(f"{stage.name}: compiling"):
+            runs = len(self.runs.runs)
+            program = self.programs.epoch(stage, state, self._shared(first_epoch), runs)
+        seeds = [(point, seed) for point, seed in meta["runs"]]
+        evaluate = self._evaluate if self.setup.env is not None else None
+        loop = StageLoop(
+            stage.name,
+            stage.schedule,
+            seeds,
+            self.log,
+            checkpoints,
+            meta,
+            self.stop,
+            self.console,
+            evaluate,
+            self.programs.mesh,
+        )
+        return loop.run(program, state, self._shared, first_epoch)
+
+    def _start(
+        self, parent: Done | None, checkpoints: StageCheckpoints, meta: dict[str, Any]
+    ) -> tuple[TrainState, int]:
+        """(the state to go on from, epochs that it has behind it)."""
+        hp = self.stage.make_hparams(self.grid, self.runs)
+        before = None if parent is None else take_runs(parent.state, parent_index(parent.runs, self.runs))
+        shared = self._shared(0)
+        latest = checkpoints.latest()
+        if latest is not None:
+            _, saved = read_meta(checkpoints.directory)
+            meta["seconds"] = saved.get("seconds", 0.0)
+            return checkpoints.restore(latest, self.stage.template(hp, before, shared)), latest
+        return self.programs.start(self.stage, self._keys(self.stage.name), hp, before, shared), 0
+
+    def _keys(self, label: str) -> Key:
+        return run_keys(label, [self.grid.seeds[index] for _, index in self.runs.runs])
+
+    def _shared(self, epoch: int) -> PyTree:
+        """What all runs read in an epoch."""
+        if "demonstrations" not in self.stage.needs:
+            return ()
+        shared = (self.data().training(epoch), self.data().normalizer)
+        return self.programs.mesh.share(shared)
+
+    def _evaluate(self, state: TrainState, epoch: int) -> list[dict[str, float]]:
+        """Metrics of each run during training."""
+        _, metrics = self.programs.evaluate(
+            self.stage, state, self._keys(f"evaluate/{self.stage.name}/{epoch}")
+        )
+        return [{f"eval/{name}": value for name, value in scalars(run).items()} for run in metrics]
+
+    def _measure(self, state: TrainState, meta: dict[str, Any]) -> StageResult:
+        """Measures the final state and writes the stage's result."""
+        stage = self.stage
+        facts = {
+            "train_seconds": meta.get("seconds", 0.0),
+            "env_steps": stage.env_steps,
+            "train_steps": stage.schedule.epochs * stage.schedule.steps_per_epoch,
+        }
+        with self.console.status(f"{stage.name}: evaluating"):
+            result = measure(
+                measurement(self.setup),
+                stage,
+                state,
+                self.runs.index,
+                self._keys,
+                self.programs,
+                self.data,
+                facts,
+            )
+        if self.programs.mesh.is_writer:
+            save_result(self.workdir, result)
+        return result
