@@ -127,18 +127,16 @@ class Discriminator(Protocol):
         """Memory after the decision that led to `obs`."""
         ...
 
-    def features(self, memory: PyTree) -> Float[Array, "*batch F"]:
-        """[..., F] the network's input."""
+    def features(self, memory: PyTree) -> PyTree:
+        """What the network sees of the path, with the memory's leading axes; [..., F] where that is vectors."""
         ...
 
-    def log_prob(
-        self, params: PyTree, key: Key, features: Float[Array, "*batch F"]
-    ) -> Float[Array, "*batch Z"]:
+    def log_prob(self, params: PyTree, key: Key, features: PyTree) -> Float[Array, "*batch Z"]:
         """[..., Z] log q(.|features); `key` draws the input noise."""
         ...
 
     def loss(
-        self, params: PyTree, key: Key, features: Float[Array, "*batch F"], z: Int[Array, "*batch"]
+        self, params: PyTree, key: Key, features: PyTree, z: Int[Array, "*batch"]
     ) -> tuple[Float[Array, "*batch"], Metrics]:
         """([...] cross-entropy with input noise, metrics)."""
         ...

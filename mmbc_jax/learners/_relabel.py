@@ -63,7 +63,7 @@ class Relabeller:
     """Plays episodes with a clone and asks the expert at every decision.
 
     Attributes:
-      env: bare environment with an expert.
+      env: bare environment with an expert, or one that observes its history.
       policy: the clone's.
       episodes: E, played at once.
       exec_len: h.

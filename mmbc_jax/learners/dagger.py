@@ -38,6 +38,7 @@ from mmbc_jax.core.sharding import spread
 from mmbc_jax.core.state import Hparams, TrainState
 from mmbc_jax.core.types import Array, Key, Metrics
 from mmbc_jax.data.windows import Windows
+from mmbc_jax.envs import wrappers
 from mmbc_jax.learners._cloning import BCOptions, clone, update
 from mmbc_jax.learners._optim import SKIPPED, optimizer, warmup_cosine
 from mmbc_jax.learners._relabel import Aggregate, Relabeller
@@ -147,4 +148,5 @@ def build(options: DaggerOptions, parts: Parts) -> DaggerLearner:
     env = require(parts.env, "env.name", "an environment with an expert: dagger plays episodes")
     cloning = require(parts.cloning, "bc", "options of cloning")
     assert isinstance(cloning, BCOptions)
-    return DaggerLearner(options, cloning, Relabeller(env, policy, options.episodes, parts.exec_len))
+    seen = env if parts.observe == 1 else wrappers.History(env, parts.observe)
+    return DaggerLearner(options, cloning, Relabeller(seen, policy, options.episodes, parts.exec_len))

@@ -15,7 +15,7 @@ from scipy import stats
 from mmbc_jax.core import registry
 from mmbc_jax.core.config import plugin
 from mmbc_jax.core.errors import ConfigError
-from mmbc_jax.core.observations import ObsSpec
+from mmbc_jax.core.observations import ObsEntry, ObsSpec
 
 
 def make(horizon=6, obs_dim=1, modes=4, **fields):
@@ -173,3 +173,65 @@ def test_refuses_what_cannot_work(field, value):
         make(**{field: value})
     assert info.value.field == f"discriminator.{field}"
     assert info.value.value == value
+
+
+SEEN = ObsSpec.of({"image": ObsEntry((16, 16, 1), "image"), "low": ObsEntry((2,)), "up": ObsEntry((1,))})
+
+
+def glimpse(seed, *batch):
+    rng = np.random.default_rng(seed)
+    image = jnp.asarray(rng.integers(0, 256, (*batch, 16, 16, 1)), jnp.uint8)
+    low, up = (jnp.asarray(rng.uniform(-1, 1, (*batch, size)), jnp.float32) for size in (2, 1))
+    return {"image": image, "low": low, "up": up}
+
+
+def test_a_dict_of_entries_is_remembered_in_slots():
+    """A history of 2 decisions in 3 slots: vectors one after another by slot, then the time; images as bytes."""
+    cfg = plugin("discriminator", "categorical", input="history", hidden=(8,))
+    q = registry.build("discriminator", cfg, SEEN, 4, 2)
+    first, second = glimpse(0, 5), glimpse(1, 5)
+    features = q.features(q.remember(q.init_memory(first), second))
+    slots = [np.concatenate([o["low"], o["up"]], -1) for o in (first, second, second)]
+    expected = np.concatenate([*slots, np.full((5, 1), 0.5)], -1)
+    np.testing.assert_array_equal(features["vectors"], expected)
+    assert features["images"]["image"].dtype == jnp.uint8
+    for slot, obs in enumerate((first, second, second)):
+        np.testing.assert_array_equal(features["images"]["image"][:, slot], obs["image"])
+
+
+def test_what_q_makes_of_images_and_that_they_get_no_noise():
+    """With the vectors' weights at 0 the noise has no way to the logits; the image has."""
+    cfg = plugin("discriminator", "categorical", input="state", hidden=(), noise=0.5)
+    q = registry.build("discriminator", cfg, SEEN, 3, 2)
+    params = jax.jit(q.init)(jax.random.key(0))
+    kernel = np.array(params["params"]["Dense_0"]["kernel"])
+    kernel[:] = np.random.default_rng(2).normal(size=kernel.shape)
+    kernel[-3:] = 0.0  # the entries come by name: the image's features first
+    params = {**params, "params": {"Dense_0": {**params["params"]["Dense_0"], "kernel": jnp.asarray(kernel)}}}
+    log_prob = jax.jit(q.log_prob)
+    features = q.features(q.init_memory(glimpse(3, 4)))
+    one, other = (log_prob(params, jax.random.key(i), features) for i in (1, 2))
+    np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+    changed = {**features, "images": {"image": 255 - features["images"]["image"]}}
+    assert np.abs(log_prob(params, jax.random.key(3), changed) - one).max() > 1e-3
+    kernel[-3:] = 1.0
+    params["params"]["Dense_0"]["kernel"] = jnp.asarray(kernel)
+    kernel[:, 0] = 0.0
+    params["params"]["Dense_0"]["kernel"] = jnp.asarray(kernel)
+    one, other = (log_prob(params, jax.random.key(i), features) for i in (4, 5))
+    assert np.abs(one - other).max() > 1e-2
+
+
+def test_angles_are_seen_without_their_jump():
+    """One observation, an angle a: a and a + 2 pi are the same to q, a and a + 1 are not."""
+    spec = ObsSpec.vector(2, angles=(1,))
+    cfg = plugin("discriminator", "categorical", input="window", window=2, hidden=(8,), noise=0.0)
+    q = registry.build("discriminator", cfg, spec, 3, 2)
+    rng = np.random.default_rng(4)
+    params = jax.tree.map(
+        lambda p: p + rng.standard_normal(p.shape, np.float32), jax.jit(q.init)(jax.random.key(0))
+    )
+    log_prob = jax.jit(lambda obs: q.log_prob(params, jax.random.key(1), q.features(q.init_memory(obs))))
+    obs = jnp.array([[0.3, 0.7]])
+    np.testing.assert_allclose(log_prob(obs), log_prob(obs + jnp.array([0.0, 2 * np.pi])), atol=1e-5)
+    assert np.abs(log_prob(obs) - log_prob(obs + jnp.array([0.0, 1.0]))).max() > 1e-2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import jax
@@ -25,7 +24,8 @@ IDENTITY = Normalizer(-jnp.ones(3), jnp.ones(3), -jnp.ones(1), jnp.ones(1))
 
 def parts(actor: ConfigDict, q: ConfigDict, env: Any = None, chunk: int = 1, modes: int = MODES) -> Parts:
     """Parts with the MI reward; chunks of `chunk` actions, all of them executed."""
-    spec = dataclasses.replace(SPEC, chunk_len=chunk)
+    env = env or Probe()
+    spec = PolicySpec(env.spec.obs_dim, 1, chunk, env.spec.obs)
     policy = IdentityPolicy(spec)
     horizon = -(-LENGTH // chunk)
     discriminator = registry.build("discriminator", q, spec.obs, modes, horizon)
@@ -33,7 +33,7 @@ def parts(actor: ConfigDict, q: ConfigDict, env: Any = None, chunk: int = 1, mod
         spec,
         chunk,
         policy=policy,
-        env=env or Probe(),
+        env=env,
         actor=registry.build("actor", actor, spec=spec, policy=policy, num_modes=modes),
         reward=registry.build("reward", plugin("reward", "mi"), discriminator=discriminator, horizon=horizon),
     )

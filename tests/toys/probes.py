@@ -18,6 +18,7 @@ import distrax
 import jax
 import jax.numpy as jnp
 
+from mmbc_jax.core.observations import ObsEntry, ObsSpec
 from mmbc_jax.core.types import Array, Batch, EnvSpec, Key, PolicySpec, PyTree, State, Variables
 
 LENGTH = 4
@@ -86,6 +87,27 @@ class Remote(Probe):
         return stepped.replace(obs=500.0 + 1000.0 * stepped.obs)
 
 
+class Pictured(Probe):
+    """The probe as a dict: {"image": [16, 16, 1] uint8, bright on the left where x = -1, "last": (action, phase)}."""
+
+    obs = ObsSpec.of({"image": ObsEntry((16, 16, 1), "image"), "last": ObsEntry((2,))})
+    spec = dataclasses.replace(Probe.spec, obs_dim=2, obs=obs)
+
+    def reset(self, key: Key, params: PyTree | None = None) -> State:
+        return self._seen(super().reset(key, params))
+
+    def step(self, state: State, action: Array) -> State:
+        plain = jnp.concatenate([state.data["x"][None], state.obs["last"]])
+        return self._seen(super().step(state.replace(obs=plain, data={"step": state.data["step"]}), action))
+
+    def _seen(self, state: State) -> State:
+        x, columns = state.obs[0], jnp.arange(16)
+        bright = (columns < 8) == (x < 0)
+        image = jnp.broadcast_to(jnp.where(bright, 255, 0)[None, :, None], (16, 16, 1)).astype(jnp.uint8)
+        obs = {"image": image, "last": state.obs[1:]}
+        return state.replace(obs=obs, data={**state.data, "x": x})
+
+
 @dataclasses.dataclass(frozen=True)
 class IdentityPolicy:
     """The chunk is the noise: w ~ N(0, I), chunk = w."""
@@ -96,7 +118,7 @@ class IdentityPolicy:
         return Variables({})
 
     def base_distribution(self, variables: Variables, obs: Array) -> Any:
-        zeros = jnp.zeros((*obs.shape[:-1], *self.spec.chunk_shape))
+        zeros = jnp.zeros((*self.spec.obs.batch_shape(obs), *self.spec.chunk_shape))
         return distrax.Independent(distrax.Normal(zeros, jnp.ones_like(zeros)), 2)
 
     def transport(self, variables: Variables, obs: Array, w: PyTree) -> Array:
