@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from mmbc_jax.core.learning import ReparameterisedActor, Reward, Transitions
+from mmbc_jax.core.sharding import spread
 from mmbc_jax.core.state import Hparams, TrainState
 from mmbc_jax.core.types import Array, Key, Metrics, PyTree
 from mmbc_jax.learners._collect import normalised
@@ -79,7 +80,7 @@ class SoftUpdate:
 
         def step(before: Trained, key: Key) -> tuple[Trained, Metrics]:
             key_rows, key_step = jax.random.split(key)
-            rows = ring.sample(buffer, key_rows, self.batch_size)
+            rows = spread(ring.sample(buffer, key_rows, self.batch_size))
             batch = normalised(rows, state.stats["normalizer"])
             after, metrics = self.step(before, batch, state.stats["reference"], state.hparams, key_step)
             # a mask and not a branch: under vmap every run does the same work

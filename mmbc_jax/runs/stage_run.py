@@ -60,6 +60,9 @@ class StageRun:
     stop: StopSignal
     log: MetricLog
     data: Callable[[], StageData]
+    _shown: list[PyTree] = dataclasses.field(
+        default_factory=list
+    )  # the last windows, and as all runs read them
 
     @functools.cached_property
     def runs(self) -> StageRuns:
@@ -152,8 +155,10 @@ class StageRun:
         """What all runs read in an epoch."""
         if "demonstrations" not in self.stage.needs:
             return ()
-        shared = (self.data().training(epoch), self.data().normalizer)
-        return self.programs.mesh.share(shared)
+        windows = self.data().training(epoch)
+        if not self._shown or self._shown[0] is not windows:
+            self._shown[:] = windows, self.programs.mesh.share((windows, self.data().normalizer))
+        return self._shown[1]
 
     def _evaluate(self, state: TrainState, epoch: int) -> list[dict[str, float]]:
         """Metrics of each run during training."""
