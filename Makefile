@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 WORKDIR ?= runs/avoiding_bmd
 
-.PHONY: train smoke test test-all lint bench clean
+.PHONY: train smoke test test-all lint check bench clean
 
 train: .venv
 	$(BIN)/python -m mmbc_jax.train --workdir $(WORKDIR)
@@ -21,6 +21,11 @@ lint: .venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The inner loop: lint, types and the fastest tests.
+check: lint
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not statistical" \
+	  tests/test_architecture.py tests/core tests/runs/test_grid.py tests/runs/test_setup.py
 
 bench: .venv
 	$(BIN)/python -m pip install -q -c requirements/lock.txt -e '.[bench]'

@@ -1,6 +1,6 @@
 """The behavioural-cloning step: data indexing, loss, gradient, clipping, AdamW and moving average.
 
-Ours is the program that a run executes: `runs.epoch.make_epoch` over one run, `study.__main__.mode` vmap, state
+Ours is the program that a run executes: `runs.epoch.make_epoch` over one run, `sweep.mode` vmap, state
 donated. It also carries the non-finite guard and the logged metrics, which the PyTorch loops leave out.
 """
 
@@ -13,15 +13,15 @@ from typing import Any
 import jax
 import numpy as np
 import torch
-from ml_collections import ConfigDict
 
 from benchmarks import host, subjects
 from benchmarks.peers import TorchCloner
 from benchmarks.timing import Contender, interleave, summarise
+from benchmarks.torch_subjects import tensors, torch_flow
 from mmbc_jax.core.types import Variables
-from mmbc_jax.data.windows import Windows
-from mmbc_jax.learners import bc
+from mmbc_jax.learners.bc import CloningLearner, Demonstrations
 from mmbc_jax.runs.epoch import compile_program, make_epoch, stack_runs
+from mmbc_jax.runs.mesh import Mesh
 
 BATCHES = (256, 512)
 OURS = "mmbc_jax"
@@ -36,30 +36,29 @@ def agreement(batch_size: int = 64) -> dict[str, float]:
       that of the gradient, and of the parameters and their moving averages after one step relative to that
       of the step.
     """
-    policy = subjects.flow_policy()
-    cfg = subjects.default_bc(batch_size)
-    data = subjects.windows(1000)
-    state = subjects.init_state(policy, cfg, data)
+    learner, data = subjects.cloner(batch_size), subjects.demonstrations(1000)
+    policy, windows = learner.policy, data[0]
+    state = subjects.init_state(learner, data)
     # Clones: the step below draws the same numbers from the same keys, which is the point here.
     _, key_batch, key_loss = jax.random.split(jax.random.clone(state.key), 3)
-    index = jax.random.randint(key_batch, (batch_size,), 0, len(data))
+    index = jax.random.randint(key_batch, (batch_size,), 0, len(windows))
     key_noise, key_time = jax.random.split(jax.random.clone(key_loss))
-    batch = data.batch(index)
+    batch = windows.batch(index)
     x0 = policy.prior.distribution({}, batch.obs).sample(seed=key_noise)
     t = policy.draw_times(key_time, (batch_size,))
     loss, grads = jax.value_and_grad(
         lambda params: policy.loss(Variables(params, state.stats["policy"]), key_loss, batch, {}).total()
     )(state.params)
-    after, _ = jax.jit(bc.make_train_step(policy, cfg))(state, data)
+    after, _ = jax.jit(learner.train_step)(state, data)
 
-    flow = subjects.torch_flow(policy, state.params)
+    flow = torch_flow(policy, state.params)
     noise = tuple(torch.tensor(np.array(a)) for a in (x0, t))
-    theirs = flow(*subjects.as_torch(batch), *noise)
+    theirs = flow(*tensors(batch), *noise)
     theirs.backward()
     torch_grads = [param.grad.clone() for param in flow.parameters()]
-    cloner = TorchCloner(flow, subjects.as_torch(data), cfg, "eager")
+    cloner = TorchCloner(flow, tensors(windows), learner.options, "eager")
     before = [param.detach().clone() for param in cloner.params]
-    cloner.update(*subjects.as_torch(batch), *noise)
+    cloner.update(*tensors(batch), *noise)
     return {
         "loss": abs(float(loss) - theirs.item()),
         "gradient": _distance(policy, grads, torch_grads, torch_grads),
@@ -74,16 +73,17 @@ def _moved(before: list[torch.Tensor], after: list[torch.Tensor]) -> list[torch.
 
 def _distance(policy: Any, ours: Any, theirs: list[torch.Tensor], scale: list[torch.Tensor]) -> float:
     """Root mean square difference over all parameters, in units of that of `scale`."""
-    mirrored = list(subjects.torch_flow(policy, ours).parameters())
+    mirrored = list(torch_flow(policy, ours).parameters())
     difference = [(a - b).detach().flatten() for a, b in zip(mirrored, theirs, strict=True)]
     return float(torch.cat(difference).norm() / torch.cat([entry.flatten() for entry in scale]).norm())
 
 
-def our_block(cfg: ConfigDict, data: Windows, steps: int) -> tuple[Callable[[], Any], float, int]:
+def our_block(
+    learner: CloningLearner, data: Demonstrations, steps: int
+) -> tuple[Callable[[], Any], float, int]:
     """(a function that runs `steps` steps of the compiled epoch, compile seconds, scratch bytes)."""
-    policy = subjects.flow_policy()
-    state = stack_runs([subjects.init_state(policy, cfg, data)])
-    epoch = make_epoch(bc.make_train_step(policy, cfg), 1, steps, "vmap")
+    state = stack_runs([subjects.init_state(learner, data)])
+    epoch = make_epoch(learner.train_step, 1, steps, Mesh(), learner.logs)
     program = compile_program(epoch, state, data, donate=True)
     holder = [state]
 
@@ -94,11 +94,12 @@ def our_block(cfg: ConfigDict, data: Windows, steps: int) -> tuple[Callable[[], 
     return block, program.compile_seconds, program.temp_bytes
 
 
-def their_block(kind: str, cfg: ConfigDict, data: Windows, steps: int) -> tuple[Callable[[], Any], float]:
+def their_block(
+    kind: str, learner: CloningLearner, data: Demonstrations, steps: int
+) -> tuple[Callable[[], Any], float]:
     """(a function that runs `steps` PyTorch steps, seconds of the first step)."""
-    policy = subjects.flow_policy()
-    flow = subjects.torch_flow(policy, subjects.init_state(policy, cfg, data).params)
-    cloner = TorchCloner(flow, subjects.as_torch(data), cfg, kind)
+    flow = torch_flow(learner.policy, subjects.init_state(learner, data).params)
+    cloner = TorchCloner(flow, tensors(data[0]), learner.options, kind)
     start = time.perf_counter()
     cloner.step()
     first = time.perf_counter() - start
@@ -112,21 +113,21 @@ def their_block(kind: str, cfg: ConfigDict, data: Windows, steps: int) -> tuple[
 
 def measure_batch(batch_size: int, cores: int, rounds: int, peak: dict[str, float]) -> dict[str, Any]:
     """Times one batch size on the pinned cores."""
-    cfg, data = subjects.default_bc(batch_size), subjects.windows()
+    learner, data = subjects.cloner(batch_size), subjects.demonstrations()
     steps = max(10, round(_BLOCK_SECONDS / (2e-5 * batch_size)))
-    ours, compile_seconds, temp_bytes = our_block(cfg, data, steps)
+    ours, compile_seconds, temp_bytes = our_block(learner, data, steps)
     contenders = [Contender(OURS, ours, steps)]
     first_step, left_out = {}, {}
     for kind in ("eager", "fused", "compile"):
         name = f"torch {kind}"
         try:
-            block, first_step[name] = their_block(kind, cfg, data, steps)
+            block, first_step[name] = their_block(kind, learner, data, steps)
         except Exception as error:  # torch.compile needs a C++ compiler; its errors share no base class
             left_out[name] = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
             continue
         contenders.append(Contender(name, block, steps))
     result = summarise(interleave(contenders, rounds), OURS)
-    work = subjects.count_work(subjects.flow_policy())
+    work = subjects.count_work(learner.policy)
     flops = (work.forward + work.backward) * batch_size
     best = max(peak["gflops_jax"], peak["gflops_torch"])
     state_bytes = 4 * work.parameters * 10  # read and write: parameters, 2 moments, average; gradient

@@ -1,4 +1,4 @@
-"""The fine-tuning iteration of the default Avoiding job, whole and in parts, in control steps per second.
+"""The fine-tuning iteration of the main job, whole and in parts, in control steps per second.
 
 The whole is the program that a run executes (`runs.epoch.make_epoch` over one run). Each part is the same
 code compiled on its own on inputs of the same size, so that the parts need not add up to the whole exactly:
@@ -12,70 +12,68 @@ code compiled on its own on inputs of the same size, so that the parts need not 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
 from benchmarks import host, subjects
 from benchmarks.timing import Contender, interleave, summarise
+from mmbc_jax.core import config as config_lib
 from mmbc_jax.core.state import TrainState
 from mmbc_jax.core.types import PyTree
-from mmbc_jax.learners import ppo as rl
-from mmbc_jax.learners.ppo import Learner
+from mmbc_jax.learners._collect import normalised
+from mmbc_jax.learners._ppo_update import Update
+from mmbc_jax.learners.ppo import PPOLearner
 from mmbc_jax.runs import setup
-from mmbc_jax.runs.epoch import Program, compile_program, make_epoch, stack_runs
-from mmbc_jax.runs.sections import base_config
+from mmbc_jax.runs.epoch import Program, compile_program, make_epoch
+from mmbc_jax.runs.grid import config_grid
+from mmbc_jax.runs.mesh import Mesh
+from mmbc_jax.runs.stages import BaseStage, make_stages
 
-MODES = (32, 1)  # |Z| of the default fine-tuning and of the conventional one
+JOB = Path(__file__).parents[1] / "configs" / "finetune" / "avoiding_bmd.py"
+TUNING = ("finetune", "plain")  # with the main job's |Z| = 32, and the conventional fine-tuner with one mode
 WHOLE = "iteration"
 
 
-def default_job(quick: bool) -> ConfigDict:
-    """The base configuration; smaller where `quick`."""
-    config = base_config()
+def main_job(quick: bool) -> dict[str, BaseStage]:
+    """The stages of the main job that are timed, each started from `bc`; smaller where `quick`."""
+    config = config_lib.load(JOB)
     if quick:
-        config.ppo.update({"num_envs": 64, "decisions": 4, "minibatches": 2})
-    return config
+        config.learner.update({"num_envs": 64, "decisions": 4, "minibatches": 2})
+    return make_stages(setup.build(config), ("bc", *TUNING))
 
 
-def learner_state(made: setup.Setup, learner: Learner) -> TrainState:
-    """A fine-tuning state of one run on an untrained policy with non-zero weights.
+def start(stage: BaseStage) -> TrainState:
+    """[R = 1] the state in which a stage starts, on an untrained policy with non-zero weights.
 
-    Episodes run their full length and every term of the reward is on: the work of stage `finetune`.
+    Episodes run their full length.
     """
-    config = made.config
-    policy = subjects.flow_policy(config.sampler.steps)
-    clone = subjects.init_state(policy, config.bc, subjects.windows(1000))
-    reference = subjects.sampling_variables(clone.params)
-    hparams = {name: jnp.asarray(config.ppo[name.removeprefix("ppo.")], jnp.float32) for name in rl.TRACED}
-    phase = rl.Phase(config.finetune.iterations, 1.0, made.env_spec.episode_length, True)
-    mi_coef = jnp.full((1,), config.finetune.mi_coef)
-    hparams |= {name: value[0] for name, value in phase.hparams(mi_coef).items()}
-    key_params, key_state = jax.random.split(jax.random.key(0))
-    params = learner.init_params(key_params, reference, made.obs_dim)
-    normalizer = clone.stats["normalizer"]
-    return learner.init_state(params, reference, normalizer, key_state, hparams)
+    parent = None if stage.parent is None else subjects.with_noise(start(stage.parent))
+    grid = config_grid(stage.setup.config)
+    hparams = stage.make_hparams(grid, stage.runs(grid))
+    data = subjects.demonstrations(1000)
+    return jax.jit(stage.start)(jax.random.key(0)[None], hparams, parent, data)
 
 
-def parts(learner: Learner, state: TrainState) -> dict[str, tuple[Callable[..., Any], tuple[PyTree, ...]]]:
-    """(function, arguments) of each part, on a trajectory collected from `state`."""
-    collector, stats = learner.collector, state.stats
-    decisions = learner.cfg.decisions
-    horizon = learner.horizon(state.step, state.hparams)
+def parts(learner: PPOLearner, state: TrainState) -> dict[str, tuple[Callable[..., Any], tuple[PyTree, ...]]]:
+    """(function, arguments) of each part, on decisions taken from the state of one run."""
+    options, collector, stats = learner.options, learner.collector, state.stats
+    horizon = jnp.asarray(collector.length, jnp.int32)
     key_collect, key_part, key_batch = jax.random.split(jax.random.key(7), 3)
 
     def collect(state: TrainState) -> Any:
-        return collector.collect(
+        _, visited = collector.collect(
             state.env_state,
             state.params["actor"],
             stats["reference"],
             stats["normalizer"],
             key_collect,
-            decisions,
+            options.decisions,
             horizon,
-        )[1]
+        )
+        return normalised(visited, stats["normalizer"])
 
     def simulate(env: Any, chunk: PyTree, keys: PyTree) -> Any:
         def decide(env: Any, key: PyTree) -> tuple[Any, Any]:
@@ -91,26 +89,27 @@ def parts(learner: Learner, state: TrainState) -> dict[str, tuple[Callable[..., 
 
         return jax.lax.scan(decide, None, (obs, z, keys))[1]
 
-    trajectory = jax.jit(collect)(state)
-    batch = jax.jit(learner._prepare)(state, trajectory, key_batch)[0]
-    keys = jax.random.split(key_part, decisions)
-    chunk = jnp.zeros((learner.cfg.num_envs, *subjects.SPEC.chunk_shape))
+    seen = jax.jit(collect)(state)
+    batch = jax.jit(learner._prepare)(state, seen, key_batch)[0]
+    keys = jax.random.split(key_part, options.decisions)
+    chunk = jnp.zeros((options.num_envs, *learner.spec.chunk_shape))
+    update = Update(options.epochs, options.minibatches, learner.actor, learner.critic, learner.reward)
     return {
         "simulate": (simulate, (state.env_state.env, chunk, keys)),
-        "sample": (sample, (state.params["actor"], trajectory.obs, trajectory.z, keys)),
-        "prepare": (learner._prepare, (state, trajectory, key_part)),
-        "update": (learner.update.run, (state, batch, key_part)),
+        "sample": (sample, (state.params["actor"], seen.obs, seen.z, keys)),
+        "prepare": (learner._prepare, (state, seen, key_part)),
+        "update": (update.run, (state, batch, key_part)),
     }
 
 
-def measure_modes(num_modes: int, rounds: int, quick: bool) -> dict[str, Any]:
-    """Times the iteration with |Z| = `num_modes` and its parts; unit: one iteration."""
-    made = setup.build(default_job(quick))
-    learner = made.learner(num_modes)
-    state = jax.jit(lambda: learner_state(made, learner))()
+def measure_stage(stage: BaseStage, rounds: int) -> dict[str, Any]:
+    """Times an iteration of a stage and its parts; unit: one iteration."""
+    learner, runs = stage.learner, start(stage)
+    assert isinstance(learner, PPOLearner)
+    state = jax.tree.map(lambda leaf: leaf[0], runs)  # a copy, since `runs` is donated
     programs: dict[str, Program] = {}
-    runs = stack_runs([state])
-    programs[WHOLE] = compile_program(make_epoch(learner.train_step, 1, 1, "vmap"), runs, (), donate=True)
+    epoch = make_epoch(learner.train_step, 1, 1, Mesh(), learner.logs)
+    programs[WHOLE] = compile_program(epoch, runs, (), donate=True)
     holder = [runs]
 
     def whole() -> None:
@@ -118,20 +117,19 @@ def measure_modes(num_modes: int, rounds: int, quick: bool) -> dict[str, Any]:
         jax.block_until_ready((holder[0], metrics))
 
     contenders = [Contender(WHOLE, whole, 1)]
-    for name, (fn, args) in parts(learner, jax.tree.map(jnp.copy, state)).items():
+    for name, (fn, args) in parts(learner, state).items():
         programs[name] = compile_program(fn, *args)
         contenders.append(Contender(name, _block(programs[name], args), 1))
     result = summarise(interleave(contenders, rounds), WHOLE)
-    cfg, execute = learner.cfg, made.config.chunk.execute
-    control_steps = cfg.num_envs * cfg.decisions * execute
+    options, control_steps = learner.options, learner.env_steps
     return {
-        "num_modes": num_modes,
+        "num_modes": stage.num_modes,
         "rounds": result["rounds"],
-        "num_envs": cfg.num_envs,
-        "decisions": cfg.decisions,
-        "chunk_execute": execute,
-        "gradient_steps": cfg.epochs * cfg.minibatches,
-        "minibatch": cfg.num_envs * cfg.decisions // cfg.minibatches,
+        "num_envs": options.num_envs,
+        "decisions": options.decisions,
+        "chunk_execute": learner.collector.exec_len,
+        "gradient_steps": options.epochs * options.minibatches,
+        "minibatch": options.num_envs * options.decisions // options.minibatches,
         "control_steps_per_iteration": control_steps,
         "control_steps_per_second": {
             name: control_steps / s["median"] for name, s in result["seconds"].items()
@@ -151,8 +149,9 @@ def _block(program: Program, args: tuple[PyTree, ...]) -> Callable[[], Any]:
 def measure(cores: int, quick: bool) -> dict[str, Any]:
     """Everything about fine-tuning on the pinned cores; `quick` as in `cloning.measure`."""
     del cores  # pinned already; nothing else depends on it
-    modes = MODES[:1] if quick else MODES
+    stages = main_job(quick)
+    timed = TUNING[:1] if quick else TUNING
     return {
-        "modes": [measure_modes(count, 2 if quick else 7, quick) for count in modes],
+        "modes": [measure_stage(stages[name], 2 if quick else 7) for name in timed],
         "memory": host.memory(),
     }

@@ -17,7 +17,9 @@ import torch
 from benchmarks import host, subjects
 from benchmarks.timing import Contender, interleave, summarise
 from benchmarks.torch_contenders import traced
-from mmbc_jax.core.types import Array, Key
+from benchmarks.torch_subjects import torch_flow
+from mmbc_jax.core.types import Array, Key, Variables
+from mmbc_jax.learners.bc import clone
 from mmbc_jax.policies.flow import FlowPolicy
 
 CASES = ((1, 5), (1, 10), (1024, 5), (1024, 10))  # (batch, Euler steps)
@@ -28,27 +30,24 @@ Sample = Callable[[np.ndarray], np.ndarray]
 
 def agreement(batch_size: int = 64, steps: int = 10) -> dict[str, float]:
     """Largest absolute difference of the chunks for the same weights, observations and x0."""
-    policy, params = _policy(steps)
+    policy, variables = _policy(steps)
     obs = np.random.default_rng(0).uniform(-1, 1, (batch_size, 4)).astype(np.float32)
-    variables = subjects.sampling_variables(params)
     x0 = policy.base_distribution(variables, jax.numpy.asarray(obs)).sample(seed=jax.random.key(3))
     ours = np.asarray(policy.transport(variables, jax.numpy.asarray(obs), x0))
-    flow = subjects.torch_flow(policy, params)
+    flow = torch_flow(policy, variables.params)
     with torch.no_grad():
         theirs = flow.sample(torch.tensor(obs), torch.tensor(np.asarray(x0))).numpy()
     return {"chunk": float(np.abs(ours - theirs).max()), "chunk_size": float(np.abs(theirs).max())}
 
 
-def _policy(steps: int) -> tuple[FlowPolicy, Any]:
-    policy = subjects.flow_policy(steps)
-    state = subjects.init_state(policy, subjects.default_bc(256), subjects.windows(1000))
-    return policy, state.params
+def _policy(steps: int) -> tuple[FlowPolicy, Variables]:
+    learner = subjects.cloner(256, steps)
+    return learner.policy, clone(subjects.init_state(learner, subjects.demonstrations(1000)))
 
 
 def our_sampler(steps: int) -> Sample:
     """The jitted policy as a function from host to host."""
-    policy, params = _policy(steps)
-    variables = subjects.sampling_variables(params)
+    policy, variables = _policy(steps)
 
     @jax.jit
     def act(key: Key, obs: Array) -> tuple[Key, Array]:
@@ -67,8 +66,8 @@ def our_sampler(steps: int) -> Sample:
 
 def their_sampler(kind: str, steps: int, batch_size: int) -> Sample:
     """PyTorch from host to host: "eager", "trace" (`torch.jit.trace`) or "compile" (`torch.compile`)."""
-    policy, params = _policy(steps)
-    flow = subjects.torch_flow(policy, params).eval().requires_grad_(False)
+    policy, variables = _policy(steps)
+    flow = torch_flow(policy, variables.params).eval().requires_grad_(False)
     run: Callable[..., torch.Tensor] = flow.sample
     if kind == "trace":
         run = traced(flow, batch_size, policy.spec.obs_dim)

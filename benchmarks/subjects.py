@@ -1,4 +1,4 @@
-"""The default job's objects at benchmark sizes, built by the framework's own functions."""
+"""The main job's objects at benchmark sizes, built by the framework's own functions."""
 
 from __future__ import annotations
 
@@ -8,19 +8,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import torch
-from ml_collections import ConfigDict
 
-from benchmarks.peers import Data
-from benchmarks.torch_networks import copy_weights
-from benchmarks.torch_policies import Flow
-from benchmarks.torch_subjects import make_policy
+from benchmarks.weights import randomise
 from mmbc_jax.core import registry
 from mmbc_jax.core.config import plugin
 from mmbc_jax.core.state import TrainState
-from mmbc_jax.core.types import Batch, PolicySpec, PyTree, Variables
+from mmbc_jax.core.types import PolicySpec
 from mmbc_jax.data.windows import Windows
-from mmbc_jax.learners import bc
+from mmbc_jax.learners.bc import BCOptions, CloningLearner, Demonstrations
 from mmbc_jax.ops.normalisation import Normalizer
 from mmbc_jax.policies.flow import FlowPolicy
 
@@ -35,11 +30,16 @@ def flow_policy(steps: int = 5) -> FlowPolicy:
     return registry.build("policy", plugin("policy", "flow"), SPEC, prior=prior, sampler=sampler)
 
 
-def windows(count: int = WINDOWS, seed: int = 0) -> Windows:
-    """Uniform random windows: the time of a step does not depend on their values."""
+def cloner(batch_size: int, steps: int = 5, **fields: Any) -> CloningLearner:
+    """The learner of stage `bc` with `fields` of its options, of the policy with `steps` Euler steps."""
+    return CloningLearner(BCOptions(batch_size=batch_size, **fields), flow_policy(steps))
+
+
+def demonstrations(count: int = WINDOWS, seed: int = 0) -> Demonstrations:
+    """Uniform random windows and a normaliser: the time of a step does not depend on their values."""
     key_obs, key_chunk = jax.random.split(jax.random.key(seed))
     integers = jnp.zeros((count,), jnp.int32)
-    return Windows(
+    windows = Windows(
         obs=jax.random.uniform(key_obs, (count, SPEC.obs_dim), minval=-1.0),
         chunk=jax.random.uniform(key_chunk, (count, *SPEC.chunk_shape), minval=-1.0),
         mask=jnp.ones((count, SPEC.chunk_len)).at[:: max(count // 100, 1), -2:].set(0.0),
@@ -47,35 +47,21 @@ def windows(count: int = WINDOWS, seed: int = 0) -> Windows:
         episode=integers,
         step=integers,
     )
+    return windows, Normalizer(*(jnp.ones(size) for size in (4, 4, 2, 2)))
 
 
-def as_torch(data: Windows | Batch) -> Data:
-    """The same windows as tensors of their own."""
-    return tuple(torch.tensor(jax.device_get(x)) for x in (data.obs, data.chunk, data.mask))
-
-
-def randomise(params: PyTree, seed: int = 1) -> PyTree:
-    """Adds noise to every parameter, so that no layer is zero and agreement means something."""
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(seed), len(leaves))
-    noisy = [leaf + 0.05 * jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys, strict=True)]
-    return tree.unflatten(noisy)
-
-
-def init_state(policy: FlowPolicy, cfg: ConfigDict, data: Windows, seed: int = 0) -> TrainState:
+def init_state(learner: CloningLearner, data: Demonstrations, seed: int = 0) -> TrainState:
     """A cloning state of one run whose parameters are all non-zero."""
-    normalizer = Normalizer(*(jnp.ones(size) for size in (4, 4, 2, 2)))
-    hparams = {name: jnp.asarray(cfg[name.removeprefix("bc.")], jnp.float32) for name in bc.TRACED}
-    state = bc.init_state(policy, normalizer, jax.random.key(seed), data.batch(jnp.arange(8)), hparams)
+    hparams = {
+        f"bc.{name}": jnp.asarray(getattr(learner.options, name), jnp.float32) for name in BCOptions.traced()
+    }
+    return with_noise(learner.init(jax.random.key(seed), hparams, None, data))
+
+
+def with_noise(state: TrainState) -> TrainState:
+    """A cloning state with noise on its parameters, averaged ones included; see `weights.randomise`."""
     params = randomise(state.params)
     return state.replace(params=params, ema=jax.tree.map(jnp.copy, params))
-
-
-def torch_flow(policy: FlowPolicy, params: PyTree) -> Flow:
-    """The policy in PyTorch with the same weights."""
-    flow = make_policy(policy, {}, policy.sampler.steps, ancestral=False)
-    copy_weights(params, flow.network)
-    return flow
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,15 +91,3 @@ def count_work(policy: FlowPolicy) -> Work:
     first = inputs * widths[0]
     rest = sum(i * o for i, o in zip(widths[:-1], widths[1:], strict=True))
     return Work(2 * (first + rest), 2 * first + 4 * rest, first + rest + sum(widths))
-
-
-def sampling_variables(params: PyTree) -> Variables:
-    """What a policy with the normal prior samples with."""
-    return Variables(params=params, stats={"prior": {}})
-
-
-def default_bc(batch_size: int, **fields: Any) -> ConfigDict:
-    """The default `bc` section with another batch size."""
-    cfg = bc.default_config()
-    cfg.update({"batch_size": batch_size, **fields})
-    return cfg

@@ -32,8 +32,10 @@ from benchmarks.weights import random_like
 from mmbc_jax.core import registry
 from mmbc_jax.core.config import plugin
 from mmbc_jax.core.types import Batch, Key, PolicySpec, PyTree, Variables
+from mmbc_jax.data.windows import Windows
 from mmbc_jax.policies._codebook import init_codebook
 from mmbc_jax.policies._latent import diagonal_gaussian
+from mmbc_jax.policies.flow import FlowPolicy
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -150,9 +152,9 @@ def random_variables(subject: Subject) -> Variables:
     if "codebook" not in shapes.stats:
         return Variables(params, {"prior": {}} if "prior" in shapes.stats else {})
     z = jax.jit(policy.encode)(params, batch.obs, batch.chunk)
-    options = policy.options
     place = jax.jit(init_codebook, static_argnums=(2, 3))
-    return Variables(params, {"codebook": place(jax.random.key(1), z, options.layers, options.num_codes)})
+    shape = (policy.options.layers, policy.options.num_codes)
+    return Variables(params, {"codebook": place(jax.random.key(1), z, *shape)})
 
 
 def build(subject: Subject, batch_size: int, sampler: tuple[str, int] | None = None) -> Built:
@@ -188,7 +190,7 @@ def _tensor(value: Any) -> Tensor:
     return torch.tensor(np.asarray(value))
 
 
-def tensors(batch: Batch) -> tuple[Tensor, ...]:
+def tensors(batch: Batch | Windows) -> tuple[Tensor, ...]:
     """obs, chunk and mask."""
     return _tensor(batch.obs), _tensor(batch.chunk), _tensor(batch.mask)
 
@@ -205,7 +207,7 @@ def training_noise(built: Built, key: Key) -> tuple[Tensor, ...]:
         return (_tensor(diagonal_gaussian(zeros, 1.0).sample(seed=key)),)
     key_noise, key_time = jax.random.split(key)
     x0 = policy.prior.distribution({}, batch.obs).sample(seed=key_noise)
-    return _tensor(x0), _tensor(policy.draw_times(key_time, batch.obs.shape[:-1]))
+    return _tensor(x0), _tensor(policy.draw_times(key_time, batch.chunk.shape[:-2]))
 
 
 def sampling_noise(built: Built, w: PyTree) -> tuple[Tensor, ...]:
@@ -248,18 +250,25 @@ def make_policy(policy: Any, hp: dict[str, float], steps: int, ancestral: bool) 
       steps: of the sampler.
       ancestral: whether that is DDPM.
     """
-    kind, spec, chosen = type(policy).__name__, policy.spec, policy.options
+    kind, spec, options = type(policy).__name__, policy.spec, policy.options
     if kind == "FlowPolicy":
         return Flow(make_network(policy.network, spec), spec.chunk_shape, steps)
     if kind == "DiffusionPolicy":
-        options = {name: getattr(chosen, name) for name in ("train_steps", "min_alpha", "clip")}
-        return Diffusion(make_network(policy.network, spec), spec.chunk_shape, steps, ancestral, options)
-    network = make_network(policy.network, spec, chosen.latent_dim)
+        chosen = {name: getattr(options, name) for name in ("train_steps", "min_alpha", "clip")}
+        return Diffusion(make_network(policy.network, spec), spec.chunk_shape, steps, ancestral, chosen)
+    network = make_network(policy.network, spec, options.latent_dim)
     encoder = make_network(policy.encoder, spec)
     if kind == "CVAEPolicy":
-        return CVAE(network, encoder, chosen.latent_dim, hp["beta"])
-    entries = chosen.layers * (chosen.num_codes + 1)
-    prior = MLP((entries + spec.obs_dim, *chosen.prior_hidden, chosen.num_codes))
-    shape = (chosen.layers, chosen.num_codes, chosen.latent_dim)
-    options = {"commitment": hp["commitment"], "decay": chosen.decay, "revive_below": chosen.revive_below}
-    return VQ(network, encoder, prior, shape, options)
+        return CVAE(network, encoder, options.latent_dim, hp["beta"])
+    entries = options.layers * (options.num_codes + 1)
+    prior = MLP((entries + spec.obs_dim, *options.prior_hidden, options.num_codes))
+    shape = (options.layers, options.num_codes, options.latent_dim)
+    chosen = {"commitment": hp["commitment"], "decay": options.decay, "revive_below": options.revive_below}
+    return VQ(network, encoder, prior, shape, chosen)
+
+
+def torch_flow(policy: FlowPolicy, params: PyTree) -> Flow:
+    """The flow policy in PyTorch with the same weights."""
+    flow = make_policy(policy, {}, policy.sampler.steps, ancestral=False)
+    copy_weights(params, flow.network)
+    return flow

@@ -1,4 +1,5 @@
-"""Random parameters of a network that was only traced: to compile its initialisation takes longer than to time it."""
+"""Random parameters: of a network that was only traced, since to compile its initialisation takes longer than to time
+it, and of an initialised one, where layers that start at zero would make agreement mean little."""
 
 from __future__ import annotations
 
@@ -24,3 +25,11 @@ def random_like(shapes: PyTree, seed: int = 0) -> PyTree:
         return jnp.asarray(centre + size * rng.standard_normal(leaf.shape), jnp.float32)
 
     return jax.tree_util.tree_map_with_path(fill, shapes)
+
+
+def randomise(params: PyTree, seed: int = 1) -> PyTree:
+    """Adds noise to every parameter, so that no layer is zero and agreement means something."""
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(seed), len(leaves))
+    noisy = [leaf + 0.05 * jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys, strict=True)]
+    return tree.unflatten(noisy)

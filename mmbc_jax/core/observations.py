@@ -44,7 +44,8 @@ class ObsKind(Protocol):
 @functools.cache
 def find_kind(name: str) -> ObsKind:
     """The kind of observation of a name."""
-    return registry.find("observation", name)(ConfigDict())
+    found: ObsKind = registry.find("observation", name)(ConfigDict())
+    return found
 
 
 def kind_of_rows(rows: Any) -> str:

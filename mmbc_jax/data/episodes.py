@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from mmbc_jax.core.errors import DataError
+from mmbc_jax.core import registry
+from mmbc_jax.core.errors import ConfigError, DataError
 from mmbc_jax.core.files import write_atomic
-from mmbc_jax.core.observations import ObsEntry, ObsSpec, kind_of_rows
+from mmbc_jax.core.observations import ObsEntry, ObsSpec, find_kind, kind_of_rows
 
 PREFIX = "obs."  # of the arrays of a dict of observations in a file, each `obs.<entry>`
-IMAGE_AXES = 4  # rows of [height, width, channels]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -194,16 +194,28 @@ def _entry(values: np.ndarray) -> ObsEntry:
     return ObsEntry(values.shape[1:], kind_of_rows(values))
 
 
+def kind_beyond_vectors(values: np.ndarray) -> str:
+    """The name of the kind of observation, other than vectors, that rows [n, ...] are stored as; empty for none."""
+    try:
+        kind = kind_of_rows(values)
+    except ConfigError:
+        return ""
+    return kind if kind != "vector" and values.dtype == find_kind(kind).dtype else ""
+
+
+def _kinds_beyond_vectors() -> str:
+    kinds = {name: find_kind(name) for name in registry.available("observation") if name != "vector"}
+    return ", ".join(f"{name} ({np.dtype(kind.dtype)}, {kind.rank + 1} axes)" for name, kind in kinds.items())
+
+
 def _check_arrays(episodes: Episodes) -> None:
     """Every array has the axes that it must have, and all have as many rows."""
     named, source = isinstance(episodes.obs, Mapping), episodes.source
     if not episodes.entries:
         raise DataError(f"{source}: observations have no entries")
     for name, values in episodes.entries.items():
-        if not (named and values.dtype == np.uint8):
-            _check_matrix(
-                source, name, values, ", or uint8 [steps, height, width, channels]" if named else ""
-            )
+        if not (named and kind_beyond_vectors(values)):
+            _check_matrix(source, name, values, f", or one of {_kinds_beyond_vectors()}" if named else "")
     _check_matrix(source, "action", episodes.action)
     for name, values in episodes.entries.items():
         if len(values) != len(episodes.action):
@@ -214,7 +226,8 @@ def _check_arrays(episodes: Episodes) -> None:
 
 def _check_matrix(source: str, name: str, values: np.ndarray, otherwise: str = "") -> None:
     if values.ndim != 2 or values.shape[1] == 0:
-        raise DataError(f"{source}: {name} has shape {values.shape}, must be [steps, size]{otherwise}")
+        what = f"{name} has shape {values.shape}" + (f" of {values.dtype}" if otherwise else "")
+        raise DataError(f"{source}: {what}, must be [steps, size]{otherwise}")
 
 
 def _check_boundaries(episodes: Episodes) -> None:
@@ -246,15 +259,15 @@ def _check_boundaries(episodes: Episodes) -> None:
 
 
 def _check_finite(episodes: Episodes, name: str, values: np.ndarray) -> None:
-    """Every number of an array is finite in float32; images always are."""
-    if values.dtype == np.uint8:
+    """Every number of an array is finite in float32; whole numbers always are."""
+    if values.dtype.kind != "f":
         return
     bad = ~np.isfinite(values)
     if bad.any():
-        row, column = (int(i) for i in np.argwhere(bad)[0])
+        row, *place = (int(i) for i in np.argwhere(bad)[0])
         index = int(np.searchsorted(episodes.ends, row, side="right"))
         raise DataError(
             f"{episodes.source}: {name} of episode {index}, step {row - int(episodes.starts[index])}, "
-            f"column {column} is {values[row, column]}; every value must be finite in float32 "
-            f"({int(bad.any(axis=1).sum())} rows are not)"
+            f"column {', '.join(map(str, place))} is {values[(row, *place)]}; every value must be finite in "
+            f"float32 ({int(bad.reshape(len(bad), -1).any(axis=1).sum())} rows are not)"
         )

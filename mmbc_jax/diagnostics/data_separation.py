@@ -32,6 +32,7 @@ from __future__ import annotations
 
 import warnings
 
+import jax
 import numpy as np
 
 from mmbc_jax.core.errors import DataError
@@ -82,7 +83,9 @@ def separation(
     """
     if min(num_anchors, neighbours, max_modes, min_neighbours) < 1 or not radius > 0:
         raise ValueError("num_anchors, neighbours, max_modes and min_neighbours need >= 1, radius > 0")
-    place, chunk, episode, mode = _recorded(windows, spec or ObsSpec.vector(windows.obs.shape[-1]))
+    place, chunk, episode, mode = _recorded(
+        windows, spec or ObsSpec.vector(jax.tree.leaves(windows.obs)[0].shape[-1])
+    )
     rng = np.random.default_rng(seed)
     by_cluster, by_label, near = [], [], []
     for anchor in rng.choice(len(chunk), min(num_anchors, len(chunk)), replace=False):

@@ -110,7 +110,8 @@ def alike(a: PyTree, b: PyTree) -> bool:
     def shapes(tree: PyTree) -> Any:
         return jax.tree.map(lambda x: (jnp.shape(x), jnp.result_type(x)), tree)
 
-    return bool(jax.tree.structure(a) == jax.tree.structure(b)) and shapes(a) == shapes(b)
+    one: Any = jax.tree.structure(a)
+    return bool(one == jax.tree.structure(b)) and shapes(a) == shapes(b)
 
 
 def episode_horizon(step: Array, hparams: Hparams, length: int) -> Array:

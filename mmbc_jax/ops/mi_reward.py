@@ -88,14 +88,14 @@ def absorbing(
 
 
 def potential(
-    before: Array,
-    after: Array,
-    terminated: Array,
-    failed: Array,
-    remaining: Array,
+    before: Float[Array, "*batch"],
+    after: Float[Array, "*batch"],
+    terminated: Float[Array, "*batch"],
+    failed: Float[Array, "*batch"],
+    remaining: Int[Array, "*batch"],
     horizon: int,
     discount: float,
-) -> Array:
+) -> Float[Array, "*batch"]:
     """The difference of phi that the decision made; arguments and result as of `absorbing`, not all used.
 
     Args:

@@ -50,7 +50,7 @@ def init(example: PyTree, capacity: int) -> Ring:
 
 def capacity(ring: Ring) -> int:
     """Rows that the ring of one run can hold."""
-    return jax.tree.leaves(ring.storage)[0].shape[0]
+    return int(jax.tree.leaves(ring.storage)[0].shape[0])
 
 
 def size(ring: Ring) -> Array:

@@ -13,12 +13,12 @@ class Moments(NamedTuple):
     """Moments of all rows so far.
 
     Attributes:
-      count: [] float32 rows.
+      rows: [] float32, their number.
       mean: [D].
       variance: [D] of the population: the mean of squared differences from `mean`.
     """
 
-    count: Array
+    rows: Array
     mean: Array
     variance: Array
 
@@ -36,8 +36,8 @@ def merge(a: Moments, b: Moments) -> Moments:
     variance = (1 - f) variance_a + f variance_b + f (1 - f) d^2. No sum grows with the count, so float32 carries
     it for as long as the count itself is exact to a few digits.
     """
-    count = a.count + b.count
-    share = b.count / count
+    count = a.rows + b.rows
+    share = b.rows / count
     step = b.mean - a.mean
     variance = (1.0 - share) * a.variance + share * b.variance + share * (1.0 - share) * jnp.square(step)
     return Moments(count, a.mean + share * step, variance)

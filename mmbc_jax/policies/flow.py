@@ -98,7 +98,8 @@ class FlowPolicy(FieldPolicy):
     def draw_times(self, key: Key, shape: tuple[int, ...]) -> Array:
         """Training times in [0, 1] of the given shape."""
         if self.options.times == "beta":
-            return jax.random.beta(key, *self.options.beta, shape)
+            a, b = self.options.beta
+            return jax.random.beta(key, a, b, shape)
         if self.options.times == "logit_normal":
             mean, std = self.options.logit_normal
             return jax.nn.sigmoid(mean + std * jax.random.normal(key, shape))

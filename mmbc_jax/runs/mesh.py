@@ -116,7 +116,7 @@ class Mesh:
             return tree
 
         def local(leaf: Array) -> Any:
-            data = host(leaf)[:runs]
+            data: Any = host(leaf)[:runs]
             return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf)) if is_key(leaf) else data
 
         return jax.tree.map(local, tree)
@@ -198,7 +198,7 @@ def connect() -> None:
     """
     if not os.environ.get("JAX_COORDINATOR_ADDRESS"):
         return
-    numbers = {}
+    numbers: dict[str, Any] = {}
     for argument, name in (("num_processes", "JAX_NUM_PROCESSES"), ("process_id", "JAX_PROCESS_ID")):
         text = os.environ.get(name, "")
         if text and not text.isdecimal():

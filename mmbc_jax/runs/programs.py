@@ -95,7 +95,9 @@ class Programs:
         if key not in self._cache:
             evaluator = stage.evaluator(self.command)
             lifted = over_runs(lambda run, _: evaluator.run(run, None), self.mesh)
-            at = {} if self.mesh.devices is None else {"out_shardings": self.mesh.everywhere()}
+            at: dict[str, Any] = {}
+            if self.mesh.devices is not None:
+                at = {"out_shardings": self.mesh.everywhere()}
             self._cache[key] = compile_program(lifted, subject, (), **at)
             self.compiled.append((stage.name, "evaluate", self._cache[key].compile_seconds))
         rollouts = jax.tree.map(lambda leaf: leaf[:runs], jax.device_get(self._cache[key](subject, ())))

@@ -26,6 +26,7 @@ torch_transformer = pytest.importorskip("benchmarks.torch_transformer")
 torch_contenders = pytest.importorskip("benchmarks.torch_contenders")
 
 SPEC = PolicySpec(obs_dim=3, action_dim=2, chunk_len=4)
+OBS = ObsEncoder(SPEC.obs)
 BATCH = 5
 SMALL = {
     "flow / mlp": {"hidden": (16, 16)},
@@ -40,10 +41,6 @@ def small(label: str):
     """The subject of that label with a network that compiles quickly."""
     subject = next(subject for subject in torch_subjects.SUBJECTS if subject.label == label)
     return dataclasses.replace(subject, spec=SPEC, options={**subject.options, **SMALL[label]})
-
-
-def encoder(octaves: int) -> ObsEncoder:
-    return ObsEncoder(SPEC.obs, octaves)
 
 
 def random_params(network, *arguments):
@@ -74,10 +71,10 @@ def check(ours, theirs) -> None:
 @pytest.mark.parametrize(
     "network",
     [
-        ChunkMLP(encoder(0), SPEC.chunk_shape, (16, 16, 8), "relu", residual=True, time_dim=6),
-        ChunkMLP(encoder(0), SPEC.chunk_shape, (8, 16)),
-        ChunkMLP(encoder(3), SPEC.chunk_shape, (16, 8)),
-        ChunkUNet(encoder(0), SPEC.chunk_shape, (8, 16, 24), width=12, time_dim=6),
+        ChunkMLP(OBS, SPEC.chunk_shape, (16, 16, 8), "relu", residual=True, time_dim=6),
+        ChunkMLP(OBS, SPEC.chunk_shape, (8, 16)),
+        ChunkMLP(ObsEncoder(SPEC.obs, 3), SPEC.chunk_shape, (16, 8)),
+        ChunkUNet(OBS, SPEC.chunk_shape, (8, 16, 24), width=12, time_dim=6),
     ],
 )
 def test_networks_of_noisy_chunks_agree(network) -> None:
@@ -93,7 +90,7 @@ def test_networks_of_noisy_chunks_agree(network) -> None:
 
 def test_transformer_agrees() -> None:
     _, _, obs, z = inputs()
-    network = ChunkTransformer(encoder(0), SPEC.chunk_shape, width=12, depth=2, heads=3)
+    network = ChunkTransformer(OBS, SPEC.chunk_shape, width=12, depth=2, heads=3)
     params = random_params(network, None, None, obs, z)
     module = torch_subjects.make_network(network, SPEC, extra=2)
     torch_networks.copy_weights(params, module)
@@ -103,7 +100,7 @@ def test_transformer_agrees() -> None:
 
 def test_encoder_agrees() -> None:
     chunk, _, obs, _ = inputs()
-    network = TransformerEncoder(encoder(0), 6, width=12, depth=2, heads=3)
+    network = TransformerEncoder(OBS, 6, width=12, depth=2, heads=3)
     params = random_params(network, chunk, obs)
     module = torch_subjects.make_network(network, SPEC)
     torch_networks.copy_weights(torch_transformer.in_blocks(params), module)
@@ -111,8 +108,9 @@ def test_encoder_agrees() -> None:
 
 
 def test_features_in_front_of_other_networks_are_refused() -> None:
+    network = ChunkUNet(ObsEncoder(SPEC.obs, 1), SPEC.chunk_shape, (8, 16), width=12)
     with pytest.raises(ValueError, match="only the MLP"):
-        torch_subjects.make_network(ChunkUNet(encoder(1), SPEC.chunk_shape, (8, 16), width=12), SPEC)
+        torch_subjects.make_network(network, SPEC)
 
 
 def test_weights_that_do_not_fit_are_refused() -> None:

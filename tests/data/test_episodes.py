@@ -200,7 +200,7 @@ def test_entries_survive_a_file(tmp_path):
         ({"image": np.zeros((7, 4, 5, 3), np.uint8)}, "image has 7 rows and action 8"),
         (
             {"image": np.zeros((8, 4, 5, 3))},
-            r"image has shape \(8, 4, 5, 3\), must be \[steps, size\], or uint8",
+            r"image has shape \(8, 4, 5, 3\) of float64, must be \[steps, size\], or one of image .uint8, 4 axes",
         ),
         ({"state": np.full((8, 2), np.nan)}, "state of episode 0, step 0, column 0 is nan"),
     ],

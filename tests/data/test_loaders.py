@@ -300,8 +300,8 @@ def test_images_become_entries_and_numbers_one_vector(tmp_path, suffix):
 @pytest.mark.parametrize(
     ("fields", "error", "message"),
     [
-        ({"obs_keys": ("camera[0:2]",)}, ConfigError, "camera holds images, which are read whole"),
-        ({"obs_keys": ("camera",), "angles": (0,)}, ConfigError, "angles .* only images"),
+        ({"obs_keys": ("camera[0:2]",)}, ConfigError, "camera is no vector and read whole"),
+        ({"obs_keys": ("camera",), "angles": (0,)}, ConfigError, "angles .* no vector is observed"),
         (
             {"obs_keys": ("camera", "short")},
             DataError,

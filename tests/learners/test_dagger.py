@@ -8,26 +8,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
 from mmbc_jax.core import registry
 from mmbc_jax.core.config import plugin
-from mmbc_jax.core.errors import CheckpointError, ConfigError
-from mmbc_jax.core.registry import register
+from mmbc_jax.core.errors import ConfigError
+from mmbc_jax.core.learning import Parts
 from mmbc_jax.core.types import Batch, EnvSpec, Loss, PolicySpec, State, Variables
 from mmbc_jax.data.collect import record
 from mmbc_jax.data.windows import Windows, make_windows
-from mmbc_jax.learners import bc, dagger
+from mmbc_jax.learners._relabel import Aggregate, Relabeller
 from mmbc_jax.ops.normalisation import Normalizer, fit
-from mmbc_jax.runs import setup as setup_lib
-from mmbc_jax.runs import stages as stages_lib
-from mmbc_jax.runs.grid import parse_grid
-from mmbc_jax.runs.restored import restore
-from tests.toys.landscape import rows, toy_config, toy_pipeline, toy_run, unchecked
+from tests.learners._cloned import same, scalars
 from tests.toys.probes import IdentityPolicy
-
-from .test_checkpoint import raw
-from .test_resume import Killed, assert_same, kill_in_save
 
 UNIT = Normalizer(-jnp.ones(2), jnp.ones(2), -jnp.ones(2), jnp.ones(2))
 H, EXECUTE, EPISODES, DECISIONS = 5, 4, 6, 25  # of tracked paths with 100 steps
@@ -48,13 +40,13 @@ def environment(name, **fields):
 @functools.cache
 def play(env):
     """Six episodes in which the clone always does the same, compiled."""
-    own = dagger.Relabeller(env, Steady(PolicySpec(2, 2, H)), EPISODES, EXECUTE)
+    own = Relabeller(env, Steady(PolicySpec(2, 2, H)), EPISODES, EXECUTE)
     return jax.jit(lambda action, beta, key: own.play(Variables(action), UNIT, beta, key))
 
 
 def played(env, action, beta):
     """The windows of six episodes and which are valid, [T, E, ...], and the metrics."""
-    with unchecked():
+    with jax.debug_key_reuse(False):
         windows, valid, metrics = jax.device_get(play(env)(jnp.asarray(action), beta, jax.random.key(0)))
     shaped = jax.tree.map(lambda x: x.reshape(DECISIONS, EPISODES, *x.shape[1:]), (windows, valid))
     return *shaped, metrics
@@ -147,7 +139,7 @@ def numbered(first, count):
 
 
 def test_only_valid_windows_are_kept_in_order():
-    kept = dagger.Aggregate.empty(8, 1, (2, 1))
+    kept = Aggregate.empty(8, PolicySpec(1, 1, 2))
     kept = kept.add(numbered(10, 4), jnp.array([True, False, True, False]))
     assert (int(kept.count), kept.windows.obs[:2, 0].tolist()) == (2, [10, 12])
     kept = kept.add(numbered(20, 4), jnp.array([False, True, True, True]))
@@ -159,7 +151,7 @@ def test_batches_are_drawn_uniformly_from_the_union():
     """20000 draws from 3 + 2 windows: each 4000, 5 sigma = 5 sqrt(20000 .2 .8) = 283; nothing else."""
     shown, zeros = numbered(0, 3), jnp.zeros(3, jnp.int32)
     windows = Windows(shown.obs, shown.chunk, shown.mask, zeros, zeros, zeros)
-    kept = dagger.Aggregate.empty(8, 1, (2, 1)).add(numbered(10, 4), jnp.array([True, True, False, False]))
+    kept = Aggregate.empty(8, PolicySpec(1, 1, 2)).add(numbered(10, 4), jnp.array([True, True, False, False]))
     batch = kept.sample(jax.random.key(0), windows, 20000)
     found, counts = np.unique(np.asarray(batch.obs), return_counts=True)
     assert found.tolist() == [0, 1, 2, 10, 11]
@@ -171,6 +163,8 @@ def test_batches_are_drawn_uniformly_from_the_union():
 # An unstable system, x' = 1.5 (x + a), whose expert a = -x is at 0 after one step. Demonstrations say nothing
 # about the steps after the first, where a linear policy per step keeps the gain 0 that it started with.
 GROWTH, STEPS, LIMIT = 1.5, 12, 2.0
+ROUNDS = {"rounds": 3, "episodes": 16, "steps_per_round": 150, "beta": 0.0}
+UNIT_1 = Normalizer(-jnp.ones(2), jnp.ones(2), -jnp.ones(1), jnp.ones(1))
 
 
 class Unstable:
@@ -227,42 +221,33 @@ def final_error(params, start):
     return np.abs(x)
 
 
-def settings():
-    cfg = bc.default_config()
-    cfg.update({"steps": 40, "batch_size": 128, "learning_rate": 0.05, "warmup_steps": 0})
-    cfg.update({"weight_decay": 0.0, "ema_decay": 0.9, "clip_norm": 100.0})
-    own = ConfigDict({"rounds": 3, "episodes": 16, "steps_per_round": 150, "beta": 0.0})
-    return cfg, own
-
-
 @functools.cache
 def unstable_run():
     """(clone, states after every round, metrics of every round)."""
-    env, (cfg, own) = Unstable(), settings()
-    policy = Gains(PolicySpec(2, 1, 1))
+    env, policy = Unstable(), Gains(PolicySpec(2, 1, 1))
+    cloning = {"steps": 40, "batch_size": 128, "learning_rate": 0.05, "warmup_steps": 0}
+    cloning = plugin("learner", "bc", **cloning, weight_decay=0.0, ema_decay=0.9, clip_norm=100.0)
+    options = registry.find("learner", "bc").options.from_config(cloning, "bc")
+    parts = Parts(policy.spec, 1, policy=policy, env=env, cloning=options)
+    clone = registry.build("learner", cloning, parts)
+    own = registry.build("learner", plugin("learner", "dagger", **ROUNDS), parts)
     data = record(env, jax.random.key(1), 32, 0.0)
-    normalizer = Normalizer(-jnp.ones(2), jnp.ones(2), -jnp.ones(1), jnp.ones(1))
-    windows = make_windows(data, normalizer, 1)
-    hp = {name: jnp.asarray(float(cfg[name.split(".")[1]])) for name in bc.TRACED} | {
-        "dagger.beta": jnp.zeros(())
-    }
-    state = bc.init_state(policy, normalizer, jax.random.key(0), windows.batch(jnp.arange(4)), hp)
-    with unchecked():
-        step = jax.jit(bc.make_train_step(policy, cfg))
-        for _ in range(cfg.steps):
-            state, _ = step(state, windows)
-        relabeller = dagger.Relabeller(env, policy, own.episodes, 1)
-        states = [dagger.init_state(state, jax.random.key(5), relabeller, own, hp)]
-        clone, logged, step = (
-            jax.tree.map(np.asarray, state.ema),
-            [],
-            jax.jit(dagger.make_train_step(relabeller, cfg, own)),
-        )
-        for _ in range(own.rounds):
-            state, metrics = step(states[-1], (windows, normalizer))
+    shared = make_windows(data, UNIT_1, 1), UNIT_1
+    hp = {f"bc.{name}": jnp.asarray(float(cloning[name])) for name in options.traced()}
+    hp |= scalars("learner", "dagger", "learner")
+    state = clone.init(jax.random.key(0), hp, None, shared)
+    with jax.debug_key_reuse(False):
+        step = jax.jit(clone.train_step)
+        for _ in range(cloning.steps):
+            state, _ = step(state, shared)
+        states = [own.init(jax.random.key(5), hp, state, shared)]
+        before, logged, step = jax.tree.map(np.asarray, state.ema), [], jax.jit(own.train_step)
+        for _ in range(ROUNDS["rounds"]):
+            state, metrics = step(states[-1], shared)
             states.append(state)
             logged.append({name: float(x) for name, x in metrics.items()})
-    return clone, states, logged
+    assert own.env_steps == 16 * STEPS * 2  # one played and one looked ahead at each decision
+    return before, states, logged
 
 
 def test_dagger_cures_the_drift_of_a_clone():
@@ -298,108 +283,33 @@ def test_what_a_round_counts():
 
 def test_a_stage_starts_from_the_clone_with_a_fresh_optimiser():
     clone, states, _ = unstable_run()
-    assert raw(states[0].ema) == raw(clone)
-    assert raw(states[0].params) != raw(clone)
+    assert same(states[0].ema, jax.tree.map(jnp.asarray, clone))
+    assert not same(states[0].params, states[0].ema)
     assert all(not leaf.any() for leaf in jax.tree.leaves(states[0].opt_state) if leaf.ndim)
 
 
-# As a stage of a run.
-
-
-def config(**overrides):
-    return toy_config(
-        **{
-            "stages": "bc,dagger",
-            "dagger__rounds": 2,
-            "dagger__episodes": 4,
-            "dagger__steps_per_round": 3,
-            **overrides,
-        }
-    )
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("dagger") / "run"
-    return workdir, toy_run(workdir, config())
-
-
-def test_the_stage_in_a_run(finished):
-    """2 rounds x 4 episodes x 4 decisions x (4 played + 4 looked ahead) = 256 control steps, 32 windows."""
-    workdir, results = finished
-    own = [row for row in rows(workdir) if row["stage"] == "dagger" and "bc/loss" in row]
-    assert [(row["step"], row["seed"]) for row in own] == [(1, 3), (1, 4), (2, 3), (2, 4)]
-    assert [row["dagger/aggregated"] for row in own] == [16, 16, 32, 32]
-    facts = results["dagger"].facts
-    assert (facts["env_steps"], facts["train_steps"], facts["train_compilations"]) == (256, 2, 1)
-    for metrics in results["dagger"].metrics:
-        assert 0.0 <= metrics["success_rate"] <= 1.0
-        assert np.isfinite(metrics["offline/loss"])
-    restored = restore(workdir, "dagger", [])
-    assert restored.stage.name == "dagger"
-    subject = restored.stage.subject(restored.state, jax.random.key(0))
-    assert raw(subject.reference.params) == raw(restored.state.ema)
-    with unchecked():
-        again = restored.evaluate()["dagger"]
-    assert [m["success_rate"] for m in again.metrics] == [
-        m["success_rate"] for m in results["dagger"].metrics
-    ]
-    assert again.facts["train_steps"] == 2
-
-
-def test_two_rounds_are_one_and_one_bit_for_bit(finished, tmp_path, monkeypatch):
-    with monkeypatch.context() as patch:
-        kill_in_save(patch, "dagger", 1, saved=True)
-        with pytest.raises(Killed):
-            toy_run(tmp_path / "run", config())
-    toy_run(tmp_path / "run", config())
-    assert_same(tmp_path / "run", finished[0], ("bc", "dagger"))
-    states = [restore(folder, "dagger", []).state for folder in (tmp_path / "run", finished[0])]
-    assert raw(states[0]) == raw(states[1])
-
-
-def test_start_from_another_run(finished, tmp_path):
-    found = toy_run(tmp_path / "run", config(stages="dagger", start_from=finished[0]))
-    assert raw(restore(tmp_path / "run", "dagger", []).state) == raw(restore(finished[0], "dagger", []).state)
-    assert set(found) == {"dagger"}
-    with pytest.raises(CheckpointError, match=r"data.episodes: 24 -> 25"):
-        toy_pipeline(tmp_path / "other", config(stages="dagger", start_from=finished[0], data__episodes=25))
-
-
-def test_its_own_scalar_is_swept_alone():
-    points = parse_grid("dagger.beta=0,0.5", 2, 0)
-    setup = setup_lib.build(config())
-    stages = stages_lib.make_stages(setup, ("bc", "dagger"))
-    assert {name: len(stage.runs(points).runs) for name, stage in stages.items()} == {"bc": 2, "dagger": 4}
-    hp = stages["dagger"].make_hparams(points, stages["dagger"].runs(points))
-    assert hp["dagger.beta"].tolist() == [0.0, 0.0, 0.5, 0.5]
-    assert "dagger.beta" in stages_lib.all_traced(stages.values())
-    assert stages["dagger"].parent == "bc"
-
-
-@register("env", lambda: ConfigDict())
-def mute(cfg):
-    """An environment without an expert."""
-    env = Unstable()
-    return type(
-        "Mute", (), {name: getattr(env, name) for name in ("spec", "default_params", "reset", "step")}
-    )()
+def test_what_it_needs():
+    """A clone to start from, an environment, and the options of cloning."""
+    env, policy = Unstable(), Gains(PolicySpec(2, 1, 1))
+    options = registry.find("learner", "bc").options()
+    whole = {"policy": policy, "env": env, "cloning": options}
+    for missing, field in (("policy", "policy.name"), ("env", "env.name"), ("cloning", "bc")):
+        given = {name: part for name, part in whole.items() if name != missing}
+        with pytest.raises(ConfigError) as info:
+            registry.build("learner", plugin("learner", "dagger"), Parts(policy.spec, 1, **given))
+        assert info.value.field == field
+    own = registry.build("learner", plugin("learner", "dagger"), Parts(policy.spec, 1, **whole))
+    with pytest.raises(ConfigError) as info:
+        own.init(jax.random.key(0), {}, None, ())
+    assert info.value.field == "stages"
 
 
 @pytest.mark.parametrize(
-    ("change", "field"),
-    [
-        ({"dagger__rounds": 0}, "dagger.rounds"),
-        ({"dagger__episodes": 0}, "dagger.episodes"),
-        ({"dagger__steps_per_round": 0}, "dagger.steps_per_round"),
-        ({"dagger__beta": 1.5}, "dagger.beta"),
-        ({"env__name": f"{__name__}:mute"}, "stages"),
-        ({"env__name": ""}, "stages"),
-    ],
+    ("field", "value"), [("rounds", 0), ("episodes", 0), ("steps_per_round", 0), ("beta", 1.5)]
 )
-def test_config_is_checked(change, field, tmp_path):
-    data = tmp_path / "data.npz"
-    record(Unstable(), jax.random.key(1), 4, 0.0).save_npz(data)
+def test_config_is_checked(field, value):
+    cfg = plugin("learner", "dagger")
+    cfg[field] = value
     with pytest.raises(ConfigError) as info:
-        setup_lib.build(config(data__path=data, **change))
-    assert info.value.field == field
+        registry.find("learner", "dagger").options.from_config(cfg, "dagger")
+    assert info.value.field == f"dagger.{field}"

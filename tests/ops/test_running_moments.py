@@ -18,7 +18,7 @@ def test_batches_of_any_size_add_up_to_all_of_them():
     for part in parts[1:]:
         found = jax.jit(merge)(found, moments_of(jnp.asarray(part)))
     rows = np.concatenate([part.reshape(-1, 3) for part in parts]).astype(np.float64)
-    assert found.count == len(rows) == 102
+    assert found.rows == len(rows) == 102
     np.testing.assert_allclose(found.mean, rows.mean(0), rtol=1e-6)
     np.testing.assert_allclose(found.variance, rows.var(0), rtol=1e-4)
 

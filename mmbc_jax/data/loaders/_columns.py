@@ -12,7 +12,7 @@ import numpy as np
 
 from mmbc_jax.core.errors import ConfigError, DataError, nearest
 from mmbc_jax.core.options import Options, option
-from mmbc_jax.data.episodes import IMAGE_AXES, PREFIX, Episodes
+from mmbc_jax.data.episodes import PREFIX, Episodes, kind_beyond_vectors
 
 _SELECTION = re.compile(r"(?P<key>[^\[\]]+)(?:\[(?P<start>\d*):(?P<stop>\d*)\])?")
 VECTOR = "state"  # the entry that all observed numbers make where images are observed, too
@@ -60,7 +60,7 @@ def select_obs(
 ) -> Any:
     """The arrays that make up the observation: one vector, or a dict where there are images.
 
-    uint8 arrays [n, height, width, channels] are images and become entries of their own, under their keys. The
+    Images, uint8 [n, height, width, channels], and other kinds become entries of their own, under their keys. The
     columns of all others are concatenated in order, into the entry "state" where there are images. Without `obs_keys`
     the arrays `obs.<entry>` that `Episodes.save_npz` writes are read as they are, else the first of `defaults` that
     exists.
@@ -100,22 +100,18 @@ def select_obs(
     if len({len(values) for _, values in chosen}) > 1:
         shapes = ", ".join(f"{key} {values.shape}" for key, (_, values) in zip(keys, chosen, strict=True))
         raise DataError(f"{source}: observation arrays differ in length: {shapes}")
-    images = {name: values for name, values in chosen if _is_image(values)}
-    vectors = [values for _, values in chosen if not _is_image(values)]
+    others = {name: values for name, values in chosen if kind_beyond_vectors(values)}
+    vectors = [values for _, values in chosen if not kind_beyond_vectors(values)]
     if not vectors:
         if options.angles:
-            raise ConfigError("data.reader.angles", options.angles, "(): only images are observed")
-        return images
+            raise ConfigError("data.reader.angles", options.angles, "(): no vector is observed")
+        return others
     state = _unwrap(np.concatenate(vectors, axis=1), options.angles)
-    return {**images, VECTOR: state} if images else state
-
-
-def _is_image(values: np.ndarray) -> bool:
-    return values.dtype == np.uint8 and values.ndim == IMAGE_AXES
+    return {**others, VECTOR: state} if others else state
 
 
 def _entry(values: np.ndarray, key: str, source: str) -> np.ndarray:
-    return values if _is_image(values) else two_dimensional(values, key, source)
+    return values if kind_beyond_vectors(values) else two_dimensional(values, key, source)
 
 
 def _select(
@@ -127,9 +123,9 @@ def _select(
         raise ConfigError("data.reader.obs_keys", text, "needs key or key[start:stop]")
     key = match["key"]
     values = _entry(_require(read, known, key, source), key, source)
-    if _is_image(values):
+    if kind_beyond_vectors(values):
         if text != key:
-            raise ConfigError("data.reader.obs_keys", text, f"{key} holds images, which are read whole")
+            raise ConfigError("data.reader.obs_keys", text, f"{key} is no vector and read whole")
         return key.removeprefix(PREFIX), values
     start, stop = int(match["start"] or 0), int(match["stop"] or values.shape[1])
     if not start < stop <= values.shape[1]:

@@ -180,4 +180,7 @@ def _outer(y: Array, stats: PyTree) -> Array:
 
 def in_coordinates(policy: Policy, coordinates: str) -> Policy:
     """The policy itself for "actions", else in the coordinates of that name; what it can do is kept."""
-    return policy if coordinates == "actions" else AffinePolicy(policy.spec, policy, coordinates)
+    if coordinates == "actions":
+        return policy
+    made: Any = AffinePolicy(policy.spec, policy, coordinates)
+    return made
