@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import flax.struct
 from jaxtyping import Float, Int
@@ -178,6 +178,7 @@ class Reward(Protocol):
         ...
 
 
+@runtime_checkable
 class NormalizesObs(Protocol):
     """What is used of a normaliser to evaluate (see `ops.normalisation.Normalizer`)."""
 

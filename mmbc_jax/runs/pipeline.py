@@ -81,7 +81,7 @@ class Pipeline:
             log = MetricLog(self.workdir, self._log_bytes(), write=self.mesh.is_writer)
             try:
                 for name in self.names:
-                    if self.stop.received:
+                    if self.mesh.any_process(self.stop.received is not None):
                         raise Interrupted
                     results[name] = self._run_stage(self.stages[name], log)
             finally:

@@ -60,6 +60,9 @@ class StageRun:
     stop: StopSignal
     log: MetricLog
     data: Callable[[], StageData]
+    _shown: list[PyTree] = dataclasses.field(
+        default_factory=list
+    )  # the last windows, and as all runs read them
 
     @functools.cached_property
     def runs(self) -> StageRuns:
@@ -78,8 +81,7 @@ class StageRun:
           Interrupted: after saving.
         """
         stage = self.stage
-        keep = self.setup.config.checkpoint.keep
-        mesh = self.programs.mesh
+        keep, mesh = self.setup.config.checkpoint.keep, self.programs.mesh
         checkpoints = StageCheckpoints(self.workdir / "checkpoints" / stage.name, keep, mesh=mesh)
         meta = self._meta()
         try:
@@ -112,10 +114,9 @@ class StageRun:
         state, first_epoch = self._start(parent, checkpoints, meta)
         if first_epoch == stage.schedule.epochs:
             return state
-        with self.console.status(f"{stage.name}: compiling"):
-            runs = len(self.runs.runs)
-            program = self.programs.epoch(stage, state, self._shared(first_epoch), runs)
         seeds = [(point, seed) for point, seed in meta["runs"]]
+        with self.console.status(f"{stage.name}: compiling"):
+            program = self.programs.epoch(stage, state, self._shared(first_epoch), len(seeds))
         evaluate = self._evaluate if self.setup.env is not None else None
         loop = StageLoop(
             stage.name,
@@ -152,14 +153,15 @@ class StageRun:
         """What all runs read in an epoch."""
         if "demonstrations" not in self.stage.needs:
             return ()
-        shared = (self.data().training(epoch), self.data().normalizer)
-        return self.programs.mesh.share(shared)
+        windows = self.data().training(epoch)
+        if not self._shown or self._shown[0] is not windows:
+            self._shown[:] = windows, self.programs.mesh.share((windows, self.data().normalizer))
+        return self._shown[1]
 
     def _evaluate(self, state: TrainState, epoch: int) -> list[dict[str, float]]:
         """Metrics of each run during training."""
-        _, metrics = self.programs.evaluate(
-            self.stage, state, self._keys(f"evaluate/{self.stage.name}/{epoch}")
-        )
+        keys = self._keys(f"evaluate/{self.stage.name}/{epoch}")
+        _, metrics = self.programs.evaluate(self.stage, state, keys)
         return [{f"eval/{name}": value for name, value in scalars(run).items()} for run in metrics]
 
     def _measure(self, state: TrainState, meta: dict[str, Any]) -> StageResult:

@@ -16,12 +16,17 @@ from mmbc_jax.core.files import plain, read_json, write_json
 # What a process that was killed in the middle of a write leaves behind; nothing ever reads it.
 _LEFTOVERS = (".*.tmp", "stages/*/.*.tmp", "figures/.*.tmp", "checkpoints/*/*.orbax-checkpoint-tmp*")
 
+_DEVICES = (
+    "mesh"  # the section that may differ where a run continues: its figures are the same on any devices
+)
+
 
 def claim_workdir(workdir: Path, config: ConfigDict, clean: bool = True) -> None:
     """Makes the directory this run's, or checks that it already is, and removes half-written files.
 
     Args:
-      workdir: created where it does not exist; otherwise empty, or a run with the same configuration.
+      workdir: created where it does not exist; otherwise empty, or a run with the same configuration, on
+        whatever devices.
       config: resolved.
       clean: remove what a killed process left half-written.
 
@@ -54,7 +59,7 @@ def claim_workdir(workdir: Path, config: ConfigDict, clean: bool = True) -> None
 
 
 def _check_same(workdir: Path, old: Any, new: Any) -> None:
-    fields = changed_fields(old, new)
+    fields = changed_fields(*({name: x[name] for name in x if name != _DEVICES} for x in (old, new)))
     if fields:
         raise WorkdirError(
             f"{workdir} holds a run with another configuration ({'; '.join(fields[:4])}); "

@@ -22,6 +22,17 @@ from tests.toys import cloning as toy
 R = 6
 
 
+def joined(index: int, count: int, port: int) -> dict[str, str]:
+    """The environment variables by which process `index` of `count` finds the others."""
+    if count == 1:
+        return {}
+    return {
+        "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
+        "JAX_NUM_PROCESSES": str(count),
+        "JAX_PROCESS_ID": str(index),
+    }
+
+
 def train(folder: Path, mesh: Mesh, first: int, last: int) -> list[list[float]]:
     """Steps `first` to `last`; returns the loss of each run in every step."""
     programs, stage = Programs(toy.setup(), mesh), toy.stage("bc")
@@ -42,12 +53,7 @@ def train(folder: Path, mesh: Mesh, first: int, last: int) -> list[list[float]]:
 def main(
     index: str, count: str, port: str, folder: str, runs: str, batch: str, first: str, last: str
 ) -> None:
-    if int(count) > 1:
-        os.environ |= {
-            "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
-            "JAX_NUM_PROCESSES": count,
-            "JAX_PROCESS_ID": index,
-        }
+    os.environ |= joined(int(index), int(count), int(port))
     connect()
     mesh = make_mesh("vmap", int(runs), int(batch))
     order = Path(folder).with_suffix(".order")

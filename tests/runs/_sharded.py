@@ -5,15 +5,19 @@ A MESH is `RUNSxBATCH`. See `figures` for what FILE holds, under `MESH/`.
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 
 import jax
 import numpy as np
 
+from mmbc_jax.core.config import plugin
+from mmbc_jax.runs import setup as setup_lib
 from mmbc_jax.runs.grid import run_keys
 from mmbc_jax.runs.mesh import Mesh, make_mesh
 from mmbc_jax.runs.programs import Programs
+from mmbc_jax.runs.stages import BaseStage, make_stages
 from tests.toys import cloning as toy
 
 STEPS = 10
@@ -26,9 +30,20 @@ def environment(forced: dict[str, str] | None = None) -> dict[str, str]:
     return {**os.environ, **forced, "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {forced['XLA_FLAGS']}"}
 
 
+@functools.cache
+def stage_of(name: str) -> BaseStage:
+    """A stage of the toy; `sac` is discovery with that learner, which replays from its first iteration on."""
+    if name != "sac":
+        return toy.stage(name)
+    config = toy.config()
+    sizes = {"num_envs": 8, "decisions": 4, "updates": 4, "batch_size": 16, "capacity": 128, "warmup": 32}
+    config.learner = plugin("learner", "sac", **sizes, critic_hidden=(8,), iterations_per_epoch=1)
+    return make_stages(setup_lib.build(config), ("bc", "discover"))["discover"]
+
+
 def begin(programs: Programs, name: str, runs: int):
     """(first state of R seeds of a stage on the mesh, shared arrays on it)."""
-    stage, data = toy.stage(name), programs.mesh.share(toy.shared(toy.setup().env_spec))
+    stage, data = stage_of(name), programs.mesh.share(toy.shared(toy.setup().env_spec))
     grid = toy.grid_of("", runs)
     parent = None
     if name != "bc":
@@ -43,7 +58,8 @@ def begin(programs: Programs, name: str, runs: int):
 
 def figures(name: str, runs: int, mesh: Mesh, steps: int = STEPS) -> dict[str, np.ndarray]:
     """Parameters after one step and after `steps`, metrics of both, and evaluated episodes, by name."""
-    programs, stage = Programs(toy.setup(), mesh), toy.stage(name)
+    stage = stage_of(name)
+    programs = Programs(stage.setup, mesh)
     state, data = begin(programs, name, runs)
     program = programs.epoch(stage, state, data, runs)
     found = {"rows": np.asarray(len(state.step))}

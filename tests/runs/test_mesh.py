@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mmbc_jax import cli
 from mmbc_jax.core.errors import ConfigError, UserError
 from mmbc_jax.runs import mesh as mesh_lib
 from mmbc_jax.runs.epoch import make_epoch
@@ -21,6 +22,7 @@ from mmbc_jax.runs.mesh import Mesh, connect, make_mesh
 from mmbc_jax.runs.programs import Programs
 from tests.runs import _processes, _sharded
 from tests.toys import cloning as toy
+from tests.toys.landscape import rows
 
 ROOT = Path(__file__).parents[2]
 
@@ -134,9 +136,9 @@ def spawn(module: str, *arguments: object, forced: dict[str, str] | None = None)
     )
 
 
-def finish(process: subprocess.Popen) -> str:
-    out, err = process.communicate(timeout=600)
-    assert process.returncode == 0, err[-3000:]
+def finish(process: subprocess.Popen, code: int = 0) -> str:
+    out, err = process.communicate(timeout=900)
+    assert process.returncode == code, err[-3000:]
     return out
 
 
@@ -184,6 +186,7 @@ def test_twelve_clones_on_eight_devices_agree_with_one(tmp_path):
         ("bc", 12, {"1x8": 12, "4x2": 12, "5x1": 15}),
         ("discover", 1, {"1x8": 1}),
         ("discover", 12, {"8x1": 16, "4x2": 12, "1x8": 12}),
+        ("sac", 12, {"8x1": 16, "4x2": 12, "1x8": 12}),
     ],
 )
 def test_eight_devices_agree_with_one(tmp_path, name, runs, meshes):
@@ -191,6 +194,13 @@ def test_eight_devices_agree_with_one(tmp_path, name, runs, meshes):
 
 
 # Processes.
+
+
+def force(devices: int) -> dict[str, str]:
+    return {
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "JAX_PLATFORMS": "cpu",
+    }
 
 
 def port() -> int:
@@ -201,12 +211,8 @@ def port() -> int:
 
 def train(folder: Path, processes: int, devices: int, mesh: tuple[int, int], steps: tuple[int, int]) -> list:
     """Facts that each process prints."""
-    forced = {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-        "JAX_PLATFORMS": "cpu",
-    }
     common = (processes, port(), folder, *mesh, *steps)
-    spawned = [spawn("tests.runs._processes", i, *common, forced=forced) for i in range(processes)]
+    spawned = [spawn("tests.runs._processes", i, *common, forced=force(devices)) for i in range(processes)]
     return [json.loads(finish(process).splitlines()[-1]) for process in spawned]
 
 
@@ -233,12 +239,7 @@ def test_two_processes_train_save_and_resume(tmp_path, straight):
         assert fact["any"]
         assert not fact["none"]
         np.testing.assert_allclose(fact["losses"], straight[:2], rtol=1e-4)
-    (alone,) = resume_here(folder)
-    np.testing.assert_allclose(alone, straight[2:], rtol=1e-4)
-
-
-def resume_here(folder: Path) -> list[np.ndarray]:
-    return [np.array(_processes.train(folder, Mesh(), 2, 4))]
+    np.testing.assert_allclose(_processes.train(folder, Mesh(), 2, 4), straight[2:], rtol=1e-4)
 
 
 @pytest.mark.slow
@@ -252,3 +253,37 @@ def test_a_checkpoint_of_eight_devices_resumes_anywhere(tmp_path, straight, proc
     np.testing.assert_allclose(first["losses"], straight[:2], rtol=1e-4)
     for fact in train(folder, processes, devices, mesh, (2, 4)):
         np.testing.assert_allclose(fact["losses"], straight[2:], rtol=1e-4)
+
+
+def command(workdir: Path, stops: tuple[str, ...], code: int, *arguments: str) -> None:
+    """The training command in as many processes as `stops` has entries, on two devices each."""
+    number, count = port(), len(stops)
+    spawned = [
+        spawn(
+            "tests.runs._command",
+            workdir,
+            stop,
+            "--config.seeds=3",
+            *arguments,
+            forced=force(2) | _processes.joined(i, count, number),
+        )
+        for i, stop in enumerate(stops)
+    ]
+    for process in spawned:
+        finish(process, code)
+
+
+@pytest.mark.slow
+def test_a_command_on_two_processes_that_is_stopped_in_one_continues_on_one(tmp_path):
+    """A signal that reaches process 1 stops both; all rows are those of one device."""
+    command(tmp_path / "one", ("-",), 0)
+    command(tmp_path / "two", ("-", "discover"), cli.INTERRUPTED, "--config.mesh.batch=2")
+    assert rows(tmp_path / "two")[-1]["stage"] == "discover"
+    command(tmp_path / "two", ("-",), 0)
+    expected, found = rows(tmp_path / "one"), rows(tmp_path / "two")
+    assert len(found) == len(expected)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.keys() == theirs.keys()
+        for key, value in theirs.items():
+            same = pytest.approx(value, rel=1e-3, abs=1e-5) if isinstance(value, float) else value
+            assert ours[key] == same, key
