@@ -165,9 +165,8 @@ def test_refuses(field):
 
 def test_human_paths_cross_in_two_headings(shared_data):
     # The drawn `two_roads` start at two places and cross: where both come by, there are two headings.
-    cfg = load_lib.default_config()
-    cfg.shapes, cfg.stride = ("two_roads",), 5
-    episodes = load_lib.load(shared_data / "lair" / "lair_human_2d.npz", cfg)
+    options = load_lib.ReaderOptions(shapes=("two_roads",), stride=5)
+    episodes = load_lib.load(shared_data / "lair" / "lair_human_2d.npz", options)
     windows = make_windows(episodes, normalisation.fit(episodes.obs, episodes.action), 8)
     found = separation(windows, num_anchors=200, min_neighbours=12)
     assert found["separation/anchors"] > 5
