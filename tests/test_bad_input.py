@@ -143,10 +143,10 @@ def test_parts_that_do_not_go_together(refused, monkeypatch, tmp_path, overrides
     assert found in refused(*overrides)
 
 
-@register("env", landscape.default_config)
-def silent(cfg):
+@register("env", landscape.LandscapeOptions)
+def silent(options):
     """The landscape without an expert."""
-    return Wrapper(landscape.Landscape(cfg))
+    return Wrapper(landscape.Landscape(options))
 
 
 def test_no_demonstrations_at_all(refused):

@@ -52,6 +52,10 @@ class Windows(flax.struct.PyTreeNode):
         past = self.past[indices]
         return jax.tree.map(lambda rows: _joined(rows[past]), self.obs)
 
+    def every(self) -> Obs:
+        """Observations of all windows; without a history the stored ones, uncopied."""
+        return self.obs if self.past is None else self.observed(np.arange(len(self)))
+
     def batch(self, indices: Array | np.ndarray) -> Batch:
         """The windows at `indices` [B] int32, as a training batch."""
         return Batch(obs=self.observed(indices), chunk=self.chunk[indices], mask=self.mask[indices])

@@ -147,9 +147,9 @@ class AnchorRule:
         full = np.flatnonzero(np.asarray(windows.mask).min(axis=1) > 0)
         if not len(full) or spec.size == 0:
             return []
+        seen = windows.every()
         place, chunk, episode, mode = (
-            np.asarray(x)[full]
-            for x in (spec.flat(windows.obs), windows.chunk, windows.episode, windows.mode)
+            np.asarray(x)[full] for x in (spec.flat(seen), windows.chunk, windows.episode, windows.mode)
         )
         rng = np.random.default_rng(int(jax.random.randint(key, (), 0, 2**31 - 1)))
         found: list[tuple[int, int, np.ndarray]] = []
@@ -164,7 +164,7 @@ class AnchorRule:
         for _, index, votes in chosen:
             kept = votes[:common]
             points = self._points(case, chunk[kept])
-            at = jax.tree.map(lambda x, row=full[index]: np.asarray(x[row]), windows.obs)
+            at = jax.tree.map(lambda x, row=full[index]: np.asarray(x[row]), seen)
             anchors.append(Anchor(at, chunk[kept], points, local_modes(points, mode[kept])))
         return anchors
 

@@ -121,7 +121,7 @@ def _recorded(
     if not full.any():
         raise DataError("separation: no window is fully recorded; the chunk is longer than every episode")
     spec = spec or ObsSpec.vector(jax.tree.leaves(windows.obs)[0].shape[-1])
-    place = np.asarray(spec.flat(windows.obs))[full] if spec.size else None
+    place = np.asarray(spec.flat(windows.every()))[full] if spec.size else None
     chunk = np.asarray(windows.chunk)[full].reshape(full.sum(), -1).astype(np.float64)
     return place, chunk, np.asarray(windows.episode)[full], np.asarray(windows.mode)[full]
 

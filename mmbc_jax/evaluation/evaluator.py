@@ -107,6 +107,7 @@ class Evaluator:
         final, _, reward, log_q, visited = end
         success = (final.metrics["success"] > 0) & (final.done > 0)
         path, mask = self._paths(state, paths, final.info["final_steps"])
+        dropped = (*_NOT_OUTCOME, *self.env.spec.summed)
         return Rollouts(
             success=success,
             mode=jnp.where(success, final.info["final_mode"], -1),
@@ -116,7 +117,7 @@ class Evaluator:
             log_q=log_q / visited if self.reward else jnp.full_like(log_q, jnp.nan),
             path=path,
             path_mask=mask,
-            outcome={name: x for name, x in final.metrics.items() if name not in _NOT_OUTCOME},
+            outcome={name: x for name, x in final.metrics.items() if name not in dropped},
         )
 
     def _paths(self, start: Any, paths: Array, steps: Array) -> tuple[Array, Array]:

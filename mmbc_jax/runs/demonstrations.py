@@ -13,7 +13,7 @@ import numpy as np
 from mmbc_jax.data import load
 from mmbc_jax.data.blocks import Blocks
 from mmbc_jax.data.episodes import Episodes
-from mmbc_jax.data.windows import Windows, make_windows, spread_indices, window_rows
+from mmbc_jax.data.windows import Windows, make_windows, spread_indices, window_bytes, window_rows
 from mmbc_jax.diagnostics.data_separation import separation
 from mmbc_jax.ops.normalisation import Normalizer, fit
 from mmbc_jax.runs import setup as setup_lib
@@ -94,14 +94,17 @@ class StageData:
             "windows": self.count,
             "held_out_windows": 0 if self.held_out is None else len(self.held_out),
             "labelled_modes": 0 if labels is None else len(np.unique(labels[labels >= 0])),
-            **separation(self.train_windows, seed=self.setup.config.data.seed),
+            **separation(
+                self.train_windows, seed=self.setup.config.data.seed, spec=self.setup.policy_spec.obs
+            ),
         }
 
 
 def _training(setup: Setup, episodes: Episodes, single: Normalizer) -> Callable[[int], Windows]:
     """All windows on the device for every epoch, or with `data.stream` a block of them after another."""
     chunk, data = setup.config.chunk, setup.config.data
-    if data.stream:
+    size = window_bytes(episodes, chunk.predict, data.windows, chunk.observe)
+    if data.stream and size > data.stream * 2**20:
         return Blocks(
             episodes, single, chunk.predict, data.stream, data.seed, data.windows, chunk.observe
         ).block

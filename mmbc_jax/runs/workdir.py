@@ -59,7 +59,8 @@ def claim_workdir(workdir: Path, config: ConfigDict, clean: bool = True) -> None
 
 
 def _check_same(workdir: Path, old: Any, new: Any) -> None:
-    fields = changed_fields(*({name: x[name] for name in x if name != _DEVICES} for x in (old, new)))
+    was, now = ({name: x[name] for name in x if name != _DEVICES} for x in (old, new))
+    fields = changed_fields(was, now)
     if fields:
         raise WorkdirError(
             f"{workdir} holds a run with another configuration ({'; '.join(fields[:4])}); "

@@ -23,7 +23,7 @@ def test_names():
 
 def test_settings_reach_the_instrument():
     config = toy_config(diagnostics="separation", instruments__separation__max_modes=3)
-    assert build_instruments(config)["separation"].max_modes == 3
+    assert build_instruments(config)["separation"].options.max_modes == 3
     with pytest.raises(ConfigError, match="max_modes"):
         build_instruments(toy_config(diagnostics="separation", instruments__separation__max_modes=0))
 

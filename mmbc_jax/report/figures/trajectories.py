@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mmbc_jax.core.options import Options
-from mmbc_jax.core.protocols import HasDraw
+from mmbc_jax.core.protocols import HasDraw, HasPlotted
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import EnvSpec, Rollouts
 from mmbc_jax.report import style
@@ -50,7 +50,7 @@ def trajectories(
 
     Args:
       env: draws its scene where it has `draw(ax)`.
-      spec: of `env`, with `position` set.
+      spec: of `env`.
       rollouts: B episodes of one seed, P >= 1 of them with a path.
       num_z: Z.
       metrics: the stage's entry of the summary, for the title.
@@ -65,7 +65,7 @@ def trajectories(
       ValueError: no path was recorded, or the environment has no plane to plot in.
     """
     lines = paths_of(rollouts)
-    if not lines or len(spec.position) != 2:
+    if not lines or not plots(env):
         raise ValueError(f"{spec.name}: no plotted positions (P = {len(lines)}, position = {spec.position})")
     success = np.asarray(rollouts.success)[: len(lines)].astype(bool)
     panels = [("coloured by mode", np.asarray(rollouts.mode), spec.num_modes, _mode_names(spec))]
@@ -162,13 +162,18 @@ def _legend(
     )  # fmt: skip
 
 
+def plots(env: Any) -> bool:
+    """Whether an environment has a plane to plot in: a position of its own, or one among its observed numbers."""
+    return isinstance(env, HasPlotted) or len(env.spec.position) == 2
+
+
 @register("figure", Options)
 def build(options: Options) -> Draw:
     """A figure of every stage and sweep point whose environment has a plane to plot in."""
 
     def draw(run: Finished) -> Iterator[tuple[str, Figure]]:
         env = run.setup.env
-        if env is None or len(env.spec.position) != 2:
+        if env is None or not plots(env):
             return
         for label, result, metrics, rollouts in run.evaluated():
             if rollouts is not None:
