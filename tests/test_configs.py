@@ -26,12 +26,10 @@ SHRUNK = {
     "bc.steps_per_row": 1,
     "bc.warmup_steps": 0,
     "bc.batch_size": 8,
-    "ppo.num_envs": 4,
-    "ppo.decisions": 2,
-    "ppo.minibatches": 2,
-    "ppo.epochs": 1,
-    "ppo.iterations_per_epoch": 1,
-    "ppo.critic_hidden": "(8,)",
+    "learner.num_envs": 4,
+    "learner.decisions": 2,
+    "learner.iterations_per_epoch": 1,
+    "learner.critic_hidden": "(8,)",
     "policy.hidden": "(8,)",
     "baseline.hidden": "(8,)",
     "actor.hidden": "(8,)",
@@ -43,6 +41,10 @@ SHRUNK = {
     "evaluation.paths": 2,
     "evaluation.samples": 1,
     "data.episodes": 24,
+}
+LEARNERS = {
+    "ppo": {"learner.minibatches": 2, "learner.epochs": 1},
+    "sac": {"learner.updates": 2, "learner.batch_size": 4, "learner.capacity": 32, "learner.warmup": 4},
 }
 
 
@@ -82,7 +84,8 @@ def test_it_says_how_to_run_it(path):
 
 @pytest.mark.parametrize("config", [expensive(path) for path in CONFIGS], indirect=True)
 def test_it_runs_two_steps(config, tmp_path):
-    apply_overrides(config, [(key, str(value)) for key, value in SHRUNK.items()])
+    shrunk = SHRUNK | LEARNERS[config.learner.name]
+    apply_overrides(config, [(key, str(value)) for key, value in shrunk.items()])
     results = toy_run(tmp_path / "run", config)
     assert set(results) == set(config.stages)
     for result in results.values():

@@ -9,8 +9,7 @@ import pytest
 
 from mmbc_jax import cli, evaluate
 from mmbc_jax.core.errors import UserError
-
-from .training._landscape import finished_run, unchecked
+from tests.toys.landscape import finished_run, unchecked
 
 
 def main(capsys, *argv):

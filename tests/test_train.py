@@ -9,8 +9,7 @@ import pytest
 
 from mmbc_jax import cli, train
 from mmbc_jax.runs.loop import StageLoop
-
-from .training._landscape import config_file, finished_run, results_json, rows, unchecked
+from tests.toys.landscape import config_file, finished_run, results_json, rows, unchecked
 
 BC = ("--config.stages=bc", "--config.evaluation.every_epochs=0")
 

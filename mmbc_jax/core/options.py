@@ -145,7 +145,7 @@ class Options:
                 values[field.name] = type(field.default).from_config(value, f"{section}.{field.name}")
                 continue
             value = tuple(value) if isinstance(value, (list, tuple)) else value
-            _check(f"{section}.{field.name}", value, rule)
+            _check(f"{section}.{field.name}".lstrip("."), value, rule)
             values[field.name] = value
         found = cls(section=section, name=cfg.get("name") or "", **values)
         found.check()

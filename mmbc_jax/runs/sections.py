@@ -93,7 +93,9 @@ class DataOptions(Options):
     windows: str = option(
         "all", "windows start at all steps, or at the first of each episode (open loop)", choices=WINDOWS
     )
-    stream: int = option(0, "device memory for windows in MB; the rest waits on the host; 0 for all", low=0)
+    stream: float = option(
+        0.0, "device memory for windows in MB; the rest waits on the host; 0 for all", low=0.0
+    )
     reader: load.ReaderOptions = option(load.ReaderOptions(), "of files")
 
 

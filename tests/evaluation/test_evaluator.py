@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mmbc_jax.core.learning import Subject
 from mmbc_jax.core.types import EnvSpec, State, Variables
 from mmbc_jax.envs import wrappers
-from mmbc_jax.evaluation.evaluator import Evaluator, Subject, act_with_actor, act_with_policy
+from mmbc_jax.evaluation.evaluator import Evaluator, act_with_actor, act_with_policy
 from mmbc_jax.ops.normalisation import Normalizer
 
 LENGTH = 10
@@ -47,6 +48,10 @@ class Side:
 
     num_modes = 3
 
+    @property
+    def discriminator(self):
+        return self
+
     def init_memory(self, obs):
         return obs
 
@@ -76,15 +81,14 @@ def subject(seed=0):
 
 def evaluator(**changes):
     base = Evaluator(
-        env=wrappers.make(Walk(), exec_len=3, gamma=1.0, autoreset=None),
+        env=wrappers.make(Walk(), exec_len=3, gamma=1.0, autoreset=None, path=True),
         act=steer,
-        discriminator=Side(),
+        reward=Side(),
         num_modes=3,
         episodes=8,
         paths=5,
         exec_len=3,
         length=LENGTH,
-        position=(0, 1),
     )
     return dataclasses.replace(base, **changes)
 
@@ -134,7 +138,7 @@ def test_a_command_replaces_the_spread():
 
 
 def test_without_q_there_is_no_log_q():
-    found = evaluator(discriminator=None, num_modes=1, episodes=3, paths=3).run(subject(), None)
+    found = evaluator(reward=None, num_modes=1, episodes=3, paths=3).run(subject(), None)
     assert np.isnan(found.log_q).all()
     assert found.z.tolist() == [0, 0, 0]
 

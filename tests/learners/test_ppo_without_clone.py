@@ -91,7 +91,7 @@ def test_the_scale_is_that_of_the_visits(learned):
     """x = -+1 in units of 1000 about 500: mean near 500, spread near 1000 (within 5 / sqrt(visits / 2))."""
     moments = learned.stats["moments"]["state"]
     visits = 64 * (16 + 4 * ITERATIONS)
-    np.testing.assert_allclose(moments.count, visits)
+    np.testing.assert_allclose(moments.rows, visits)
     error = 5 / np.sqrt(visits / (LENGTH / 2))  # x is drawn once per episode of 2 decisions
     np.testing.assert_allclose(np.asarray(moments.mean)[:, 0], 500.0, atol=1000 * error)
     np.testing.assert_allclose(np.sqrt(moments.variance)[:, 0], 1000.0, rtol=error)

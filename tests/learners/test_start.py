@@ -109,8 +109,8 @@ def test_from_nothing(name):
     assert state.stats["reference"] is None
     assert learner.subject(state, jax.random.key(4)).reference is None
     (first,), (later,) = (list(s.stats["moments"].values()) for s in (state, after))
-    assert first.count == 16 * 4
-    assert later.count == 16 * 4 + 2 * 4
+    assert first.rows == 16 * 4
+    assert later.rows == 16 * 4 + 2 * 4
     normalizer = after.stats["normalizer"]
     changing = np.asarray(later.variance) > 0
     assert changing.any()

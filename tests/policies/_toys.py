@@ -24,6 +24,11 @@ def build(name, spec=SPEC, prior="normal", **fields):
     return registry.build("policy", cfg, spec, prior=made, sampler=sampler)
 
 
+def zeros(spec, size=2):
+    """Windows of zeros, for an `init` that does not look at data."""
+    return Batch(spec.obs.dummy(size), jnp.zeros((size, *spec.chunk_shape)), jnp.ones((size, spec.chunk_len)))
+
+
 def hparams(name, **values):
     cfg = plugin("policy", name, **values)
     return {field: jnp.asarray(cfg[field]) for field in registry.find("policy", name).hparams}

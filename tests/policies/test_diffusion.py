@@ -14,6 +14,8 @@ from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.core.types import Batch, PolicySpec
 from mmbc_jax.policies.diffusion import PREDICTIONS, cosine_path, from_output, to_target
 
+from ._toys import zeros
+
 SPEC = PolicySpec(obs_dim=3, action_dim=2, chunk_len=4)
 
 
@@ -25,7 +27,7 @@ def make(sampler="ddim", steps=2, **fields):
 
 
 def moved(policy):
-    v = jax.jit(lambda key: policy.init(key, None))(jax.random.key(0))
+    v = jax.jit(lambda key: policy.init(key, zeros(policy.spec)))(jax.random.key(0))
     return v.replace(params=jax.tree.map(lambda p: p + 0.05, v.params))
 
 

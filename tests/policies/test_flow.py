@@ -17,6 +17,8 @@ from mmbc_jax.core.types import Batch, PolicySpec
 from mmbc_jax.policies._common import gaussian_answer
 from mmbc_jax.policies.flow import pair_noise
 
+from ._toys import zeros
+
 SPEC = PolicySpec(obs_dim=3, action_dim=2, chunk_len=4)
 
 
@@ -28,7 +30,7 @@ def make(spec=SPEC, prior="normal", sampler="euler", sampler_fields=None, **fiel
 
 
 def init(policy, seed=0):
-    return jax.jit(lambda key: policy.init(key, None))(jax.random.key(seed))
+    return jax.jit(lambda key: policy.init(key, zeros(policy.spec)))(jax.random.key(seed))
 
 
 def moved(policy, seed=0):

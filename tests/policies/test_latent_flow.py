@@ -9,6 +9,7 @@ from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.core.protocols import capabilities
 
 from . import _latent_toy as toy
+from ._toys import zeros
 
 SMALL = {"flow_hidden": (32,)}
 
@@ -48,7 +49,7 @@ def test_prior_is_its_own_and_options_reach_it():
     own = policy.prior.options
     assert (own.steps, own.times, own.hidden) == (3, (2.0, 1.0), (8,))
     assert capabilities(policy) == {"posterior"}
-    v = policy.init(jax.random.key(0), None)
+    v = policy.init(jax.random.key(0), zeros(policy.spec))
     np.testing.assert_allclose(policy.posterior(v, jnp.zeros(2), jnp.zeros((3, 1))).stddev(), [0.075] * 2)
 
 

@@ -12,6 +12,8 @@ from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.core.types import Batch, PolicySpec
 from mmbc_jax.policies._common import masked_mse
 
+from ._toys import zeros
+
 SPEC = PolicySpec(obs_dim=2, action_dim=1, chunk_len=3)
 
 
@@ -28,7 +30,7 @@ def test_masked_mse_golden():
 
 def test_base_is_empty():
     policy, obs = make(), jnp.zeros((4, 5, 2))
-    v = policy.init(jax.random.key(0), None)
+    v = policy.init(jax.random.key(0), zeros(policy.spec))
     base = policy.base_distribution(v, obs)
     w = base.sample(seed=jax.random.key(1))
     assert w.shape == (4, 5, 0)
@@ -58,7 +60,7 @@ def test_regression_goes_down_the_middle_of_two_modes():
 
 def test_fourier_features_reach_the_network():
     for octaves in (0, 3):
-        v = make(fourier_octaves=octaves).init(jax.random.key(0), None)
+        v = make(fourier_octaves=octaves).init(jax.random.key(0), zeros(SPEC))
         assert v.params["from_obs"]["kernel"].shape == (2 * (1 + 2 * octaves), 16)
 
 

@@ -12,7 +12,7 @@ from mmbc_jax.core.registry import register
 from mmbc_jax.data.collect import record
 from mmbc_jax.runs import setup as setup_lib
 from mmbc_jax.runs import stages as stages_lib
-from mmbc_jax.runs.grid import parse_grid
+from mmbc_jax.runs.grid import config_grid
 from mmbc_jax.runs.restored import restore
 from tests.learners.test_dagger import Unstable
 from tests.toys.landscape import rows, toy_config, toy_pipeline, toy_run, unchecked
@@ -52,7 +52,7 @@ def test_the_stage_in_a_run(finished):
         assert np.isfinite(metrics["offline/loss"])
     restored = restore(workdir, "dagger", [])
     assert restored.stage.name == "dagger"
-    subject = stages_lib.subject(restored.stage, restored.state, jax.random.key(0))
+    subject = restored.stage.subject(restored.state, jax.random.key(0))
     assert raw(subject.reference.params) == raw(restored.state.ema)
     with unchecked():
         again = restored.evaluate()["dagger"]
@@ -82,14 +82,14 @@ def test_start_from_another_run(finished, tmp_path):
 
 
 def test_its_own_scalar_is_swept_alone():
-    points = parse_grid("dagger.beta=0,0.5", 2, 0)
+    points = config_grid(config(sweep__grid="dagger.beta=0,0.5", first_seed=0))
     setup = setup_lib.build(config())
-    stages = {name: stages_lib.make_stage(setup, name, ("bc", "dagger")) for name in ("bc", "dagger")}
+    stages = stages_lib.make_stages(setup, ("bc", "dagger"))
     assert {name: len(stage.runs(points).runs) for name, stage in stages.items()} == {"bc": 2, "dagger": 4}
     hp = stages["dagger"].make_hparams(points, stages["dagger"].runs(points))
-    assert hp["dagger.beta"].tolist() == [0.0, 0.0, 0.5, 0.5]
-    assert "dagger.beta" in stages_lib.all_traced(setup)
-    assert stages["dagger"].parent == "bc"
+    assert hp["learner.beta"].tolist() == [0.0, 0.0, 0.5, 0.5]
+    assert "dagger.beta" in stages_lib.all_traced(stages.values())
+    assert stages["dagger"].parent.name == "bc"
 
 
 @register("env", lambda: ConfigDict())
@@ -116,5 +116,5 @@ def test_config_is_checked(change, field, tmp_path):
     data = tmp_path / "data.npz"
     record(Unstable(), jax.random.key(1), 4, 0.0).save_npz(data)
     with pytest.raises(ConfigError) as info:
-        setup_lib.build(config(data__path=data, **change))
+        toy_pipeline(tmp_path / "run", config(data__path=data, **change))
     assert info.value.field == field

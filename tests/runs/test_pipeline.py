@@ -15,6 +15,8 @@ from mmbc_jax.core.errors import CheckpointError, DivergenceError, WorkdirError
 from mmbc_jax.core.registry import register
 from mmbc_jax.policies import mse
 from mmbc_jax.runs import checkpoint as checkpoint_lib
+from mmbc_jax.runs.epoch import take_runs
+from mmbc_jax.runs.grid import parent_index
 from mmbc_jax.runs.restored import restore
 from mmbc_jax.runs.workdir import changed_fields
 from tests.toys.landscape import events, finished_run, rows, toy_config, toy_pipeline, toy_run, unchecked
@@ -116,9 +118,10 @@ def test_start_from_takes_the_seeds_asked_for(tmp_path):
     pipeline = toy_pipeline(tmp_path / "run", config)
     stage = pipeline.stages["finetune"]
     with unchecked():
-        found = pipeline._parent_state(stage, stage.runs(pipeline.grid)).params
+        done = pipeline._parent_of(stage)
+    found = take_runs(done.state, parent_index(done.runs, stage.runs(pipeline.grid))).params
     expected = restore(finished_run(), "discover", []).state.params
-    assert stage.parent == "discover"
+    assert stage.parent.name == "discover"
     for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_array_equal(ours, theirs[1:])
 

@@ -16,6 +16,7 @@ import pytest
 from mmbc_jax.core.errors import WorkdirError
 from mmbc_jax.runs.checkpoint import checkpoint_steps
 from mmbc_jax.runs.loop import Interrupted, StageLoop
+from mmbc_jax.runs.stage_run import StageRun
 from mmbc_jax.runs.workdir import claim_workdir
 from tests.toys.landscape import (
     events,
@@ -158,13 +159,13 @@ def test_sigterm_between_stages_starts_no_other_stage(tmp_path, monkeypatch, und
     workdir = tmp_path / "run"
     with unchecked():
         pipeline = toy_pipeline(workdir, config)
-        finish = pipeline._finish
+        finish = StageRun._measure
 
         def stopped(*args):
             os.kill(os.getpid(), signal.SIGTERM)
             return finish(*args)
 
-        monkeypatch.setattr(pipeline, "_finish", stopped)
+        monkeypatch.setattr(StageRun, "_measure", stopped)
         with pytest.raises(Interrupted):
             pipeline.run()
     assert sorted(path.name for path in (workdir / "stages").iterdir()) == ["bc"]

@@ -65,7 +65,7 @@ def trajectories(
       ValueError: no path was recorded, or the environment has no plane to plot in.
     """
     lines = paths_of(rollouts)
-    if not lines or not plots(env):
+    if not lines or not plots(env, spec):
         raise ValueError(f"{spec.name}: no plotted positions (P = {len(lines)}, position = {spec.position})")
     success = np.asarray(rollouts.success)[: len(lines)].astype(bool)
     panels = [("coloured by mode", np.asarray(rollouts.mode), spec.num_modes, _mode_names(spec))]
@@ -162,9 +162,9 @@ def _legend(
     )  # fmt: skip
 
 
-def plots(env: Any) -> bool:
+def plots(env: Any, spec: EnvSpec) -> bool:
     """Whether an environment has a plane to plot in: a position of its own, or one among its observed numbers."""
-    return isinstance(env, HasPlotted) or len(env.spec.position) == 2
+    return isinstance(env, HasPlotted) or len(spec.position) == 2
 
 
 @register("figure", Options)
@@ -173,7 +173,7 @@ def build(options: Options) -> Draw:
 
     def draw(run: Finished) -> Iterator[tuple[str, Figure]]:
         env = run.setup.env
-        if env is None or not plots(env):
+        if env is None or not plots(env, env.spec):
             return
         for label, result, metrics, rollouts in run.evaluated():
             if rollouts is not None:
