@@ -17,6 +17,7 @@ from mmbc_jax.core.observations import ObsEntry, ObsSpec
 from mmbc_jax.core.types import Batch, PolicySpec
 from mmbc_jax.nn.backbone import BACKBONES
 from mmbc_jax.nn.obs_encoder import ObsEncoder
+from tests.toys.landscape import unchecked
 
 IMAGE = ObsEntry((16, 16, 3), "image")
 SPECS = {
@@ -119,13 +120,11 @@ def timed(case: Case):
     return pytest.param(case, id=name_of(case), marks=() if quick else pytest.mark.slow)
 
 
-@pytest.mark.parametrize("case", map(timed, CASES))
+@pytest.mark.parametrize("case", [timed(case) for case in CASES])
 def test_two_runs_at_once_learn_from_images(case):
     data = batch(case.observed)
     run = jax.jit(jax.vmap(functools.partial(live, case, data=data)))
-    with jax.debug_key_reuse(
-        False
-    ):  # under vmap it takes the keys that k-means' scan runs over for used ones
+    with unchecked():
         per_example, gradient, chunk = run(jax.random.split(jax.random.key(0), 2))
     assert per_example.shape == (2, SIZE)
     assert chunk.shape == (2, SIZE, 4, 2)
@@ -142,7 +141,8 @@ def test_two_runs_at_once_learn_from_images(case):
 def test_two_runs_at_once_are_the_two_alone():
     data, keys = batch("both"), jax.random.split(jax.random.key(0), 2)
     run = functools.partial(live, Case("flow", "both"), data=data)
-    together = jax.jit(jax.vmap(run))(jax.random.clone(keys))
+    with unchecked():
+        together = jax.jit(jax.vmap(run))(jax.random.clone(keys))
     alone = jax.jit(run)(keys[1])
     jax.tree.map(
         lambda one, both: np.testing.assert_allclose(both[1], one, rtol=1e-3, atol=1e-3), alone, together
