@@ -104,7 +104,7 @@ def refused(call, tmp_path):
         ("evaluation.samples=0", r"config.evaluation.samples = 0 "),
         ("checkpoint.keep=0", r"config.checkpoint.keep = 0 "),
         ("nonfinite_limit=0", r"config.nonfinite_limit = 0 "),
-        ("stages=", r"config.stages = \(\) .*at least one of bc"),
+        ("stages=", r"config.stages = \(\) .*at least one"),
         ("stages=bc,tune", r"config.stages = 'tune' .*finetune"),
         ("stages=finetune", r"config.actor.name = 'steer' .*start_from"),
         ("sweep.mode=fast", r"config.sweep.mode = 'fast' .*vmap"),

@@ -170,7 +170,7 @@ def _check(path: str, value: object, rule: Rule) -> None:
         raise ConfigError(path, value, f"needs {rule.allowed()}")
     for item in value if isinstance(value, tuple) else (value,):
         if rule.choices is not None and item not in rule.choices:
-            raise ConfigError(path, value, nearest(str(item), map(str, rule.choices)))
+            raise ConfigError(path, item, nearest(str(item), map(str, rule.choices)))
         if not rule.fits(item):
             raise ConfigError(path, value, f"needs {rule.allowed()}")
 
