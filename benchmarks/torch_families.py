@@ -68,10 +68,11 @@ def agreement(subject: Subject, batch_size: int = 16) -> dict[str, float]:
       are any: largest difference of the codebooks after the step, relative to the largest code.
     """
     built, key = build(subject, batch_size), jax.random.key(3)
+    hp = {name: jax.numpy.asarray(value) for name, value in built.hp.items()}
 
     def objective(params: Any) -> tuple[Array, Any]:
         variables = built.variables.replace(params=params)
-        loss = built.policy.loss(variables, key, built.batch, built.hp)
+        loss = built.policy.loss(variables, key, built.batch, hp)
         return loss.total(), loss.stats
 
     (loss, stats), grads = jax.jit(jax.value_and_grad(objective, has_aux=True))(built.variables.params)
