@@ -198,7 +198,7 @@ def build(options: SteerOptions, *, spec: PolicySpec, policy: Policy | None, num
     if policy is None:
         raise options.error(
             "name",
-            "an actor that needs no clone, such as gaussian, or something to steer: bc in stages, or start_from",
+            "an actor that needs no clone, such as gaussian: there is nothing to steer without bc or start_from",
         )
     _check_steerable(options, spec, policy)
     size = spec.chunk_len * spec.action_dim

@@ -12,6 +12,7 @@ import pytest
 
 from mmbc_jax.core.config import plugin
 from mmbc_jax.core.errors import CheckpointError, DivergenceError, WorkdirError
+from mmbc_jax.core.options import option
 from mmbc_jax.core.registry import register
 from mmbc_jax.policies import mse
 from mmbc_jax.runs import checkpoint as checkpoint_lib
@@ -191,10 +192,11 @@ def test_changed_fields():
 # Diverging policies: regression whose loss stops being finite at a chosen strength of the traced scalar.
 
 
-def fragile_config():
-    config = mse.default_config()
-    config.poison = 0.0
-    return config
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FragileOptions(mse.MSEOptions):
+    poison: float = option(
+        0.0, "distance from zero at which the loss is NaN; 0 for never", low=0.0, traced=True
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,10 +210,10 @@ class Fragile(mse.MSEPolicy):
         return loss.replace(per_example=loss.per_example * jnp.where(bad, jnp.nan, 1.0))
 
 
-@register("policy", fragile_config, hparams=("poison",))
-def fragile(cfg, spec, *, prior=None, sampler=None):
+@register("policy", FragileOptions, needs_prior="none", needs_sampler=False)
+def fragile(options, spec, *, prior=None, sampler=None):
     """A policy from outside the package."""
-    return Fragile(**vars(mse.build(cfg, spec)))
+    return Fragile(**vars(mse.build.builder(options, spec)))
 
 
 def fragile_run(workdir, **overrides):
