@@ -165,8 +165,8 @@ def test_sigterm_between_stages_starts_no_other_stage(tmp_path, monkeypatch, und
             os.kill(os.getpid(), signal.SIGTERM)
             return finish(*args)
 
-        monkeypatch.setattr(StageRun, "_measure", stopped)
-        with pytest.raises(Interrupted):
+        with monkeypatch.context() as patch, pytest.raises(Interrupted):
+            patch.setattr(StageRun, "_measure", stopped)
             pipeline.run()
     assert sorted(path.name for path in (workdir / "stages").iterdir()) == ["bc"]
     toy_run(workdir, config)
