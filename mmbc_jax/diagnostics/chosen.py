@@ -7,10 +7,7 @@ from collections.abc import Sequence
 from ml_collections import ConfigDict
 
 from mmbc_jax.core import registry
-from mmbc_jax.core.errors import ConfigError, nearest
 from mmbc_jax.core.protocols import Diagnostic
-
-ALL = "all"
 
 
 def default_config() -> ConfigDict:
@@ -29,13 +26,7 @@ def instrument_names(chosen: Sequence[str]) -> tuple[str, ...]:
     Raises:
       ConfigError: unknown name.
     """
-    known = registry.available("diagnostic")
-    found: list[str] = []
-    for name in chosen:
-        if name != ALL and name not in known and ":" not in name:
-            raise ConfigError("diagnostics", name, f"{nearest(name, (*known, ALL))}")
-        found += known if name == ALL else [name]
-    return tuple(dict.fromkeys(found))
+    return registry.chosen_names("diagnostic", chosen, "diagnostics")
 
 
 def build_instruments(config: ConfigDict) -> dict[str, Diagnostic]:

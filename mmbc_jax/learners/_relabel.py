@@ -100,7 +100,6 @@ class Relabeller:
           (chunk [H, A] in [-1, 1], mask [H]): as in `Windows`, past the episode's end the last action repeats
           and the mask is 0.
         """
-        start = state.replace(info={name: x for name, x in state.info.items() if name != "path"})
 
         def body(carry: tuple[State, Array], key: Key) -> tuple[tuple[State, Array], tuple[Array, Array]]:
             state, before = carry
@@ -111,7 +110,7 @@ class Relabeller:
 
         horizon, action_dim = self.policy.spec.chunk_shape
         keys = jax.random.split(key, horizon)
-        return jax.lax.scan(body, (start, jnp.zeros(action_dim)), keys)[1]
+        return jax.lax.scan(body, (state, jnp.zeros(action_dim)), keys)[1]
 
     def play(
         self, variables: Variables, normalizer: Normalizer, beta: Array, key: Key

@@ -24,7 +24,7 @@ from mmbc_jax.data import load
 from mmbc_jax.data.collect import record
 from mmbc_jax.data.episodes import Episodes
 from mmbc_jax.policies.wrappers.coordinates import in_coordinates
-from mmbc_jax.runs.sections import CLONING, check_config
+from mmbc_jax.runs.sections import check_config, learner_options
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,9 +103,7 @@ class Setup:
 
     def cloning_options(self, section: str) -> Options:
         """The checked options of a section of `CLONING`."""
-        options = registry.find("learner", CLONING[section]).options
-        assert options is not None
-        return options.from_config(self.config[section], section)
+        return learner_options(section).from_config(self.config[section], section)
 
     def clone_parts(self, policy: Policy) -> Parts:
         """What a learner that clones `policy` is built from."""
