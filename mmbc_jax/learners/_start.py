@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmbc_jax.core.errors import ConfigError
+from mmbc_jax.core.learning import Subject
 from mmbc_jax.core.observations import Obs, ObsSpec
 from mmbc_jax.core.state import Hparams, TrainState
 from mmbc_jax.core.types import Array, EnvSpec, Key, PyTree
@@ -112,6 +113,12 @@ def alike(a: PyTree, b: PyTree) -> bool:
 
     one: Any = jax.tree.structure(a)
     return bool(one == jax.tree.structure(b)) and shapes(a) == shapes(b)
+
+
+def tuned_subject(state: TrainState, key: Key) -> Subject:
+    """What is evaluated of a state that learned by reinforcement: the actor on its reference, with the reward's q."""
+    stats, params = state.stats, state.params
+    return Subject(key, stats["reference"], stats["normalizer"], params["actor"], params["reward"])
 
 
 def episode_horizon(step: Array, hparams: Hparams, length: int) -> Array:

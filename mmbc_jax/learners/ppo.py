@@ -20,7 +20,7 @@ from mmbc_jax.learners._collect import Collector, normalised, rollout_metrics
 from mmbc_jax.learners._optim import SKIPPED, optimizer
 from mmbc_jax.learners._ppo_update import Update
 from mmbc_jax.learners._require import require
-from mmbc_jax.learners._start import episode_horizon, follow, kept_params, stats_from
+from mmbc_jax.learners._start import episode_horizon, follow, kept_params, stats_from, tuned_subject
 from mmbc_jax.nn.critic import Critic
 from mmbc_jax.ops.gae import gae
 from mmbc_jax.ops.policy_gradient import explained_variance, normalise_advantage
@@ -189,8 +189,7 @@ class PPOLearner:
 
     def subject(self, state: TrainState, key: Key) -> Subject:
         """The actor on its reference, with the intrinsic reward's parameters."""
-        stats, params = state.stats, state.params
-        return Subject(key, stats["reference"], stats["normalizer"], params["actor"], params["reward"])
+        return tuned_subject(state, key)
 
 
 @register("learner", PPOOptions)

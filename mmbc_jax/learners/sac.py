@@ -29,7 +29,7 @@ from mmbc_jax.learners._collect import Act, Collector, Loop, normalised, rollout
 from mmbc_jax.learners._optim import SKIPPED, optimizer
 from mmbc_jax.learners._require import require
 from mmbc_jax.learners._sac_update import SoftUpdate
-from mmbc_jax.learners._start import alike, episode_horizon, follow, kept_params, stats_from
+from mmbc_jax.learners._start import alike, episode_horizon, follow, kept_params, stats_from, tuned_subject
 from mmbc_jax.nn.critic import ActionCritic
 from mmbc_jax.ops import ring
 from mmbc_jax.ops.soft_policy import REDUCTIONS
@@ -214,8 +214,7 @@ class SACLearner:
 
     def subject(self, state: TrainState, key: Key) -> Subject:
         """The actor on its reference, with the intrinsic reward's parameters."""
-        stats, params = state.stats, state.params
-        return Subject(key, stats["reference"], stats["normalizer"], params["actor"], params["reward"])
+        return tuned_subject(state, key)
 
 
 def _kept(parent: TrainState | None, field: str, name: str, fresh: PyTree) -> PyTree:
