@@ -57,7 +57,8 @@ def read_config(path: str | Path) -> ConfigDict:
 def compilation_cache() -> None:
     """Keeps compiled programs on disk between processes.
 
-    In `JAX_COMPILATION_CACHE_DIR` where that is set (empty switches it off), else under the user's cache folder.
+    In `JAX_COMPILATION_CACHE_DIR` where that is set (empty switches it off), else under the user's cache folder: what
+    took half a second to compile, or `JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS`.
     """
     folder = os.environ.get("JAX_COMPILATION_CACHE_DIR")
     if folder is None:
@@ -65,7 +66,8 @@ def compilation_cache() -> None:
         folder = str(Path(root) / "mmbc_jax" / "xla")
     if folder:
         jax.config.update("jax_compilation_cache_dir", folder)
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+        if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 def quiet() -> None:

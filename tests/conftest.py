@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import jaxtyping
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Most of the suite's time is compilation. `make test-all` sets 0 and tests what a user runs, to the letter.
+# Most of the suite's time is compilation: of programs that run once, and of the same small ones in every process.
+# `make test-all` sets 0 and tests what a user runs, to the letter.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+if os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1":
+    os.environ.setdefault(
+        "XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+    )
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"mmbc_jax_tests_{os.getuid()}")
+)
 
 import jax
 import pytest
+
+if "MMBC_TESTS_SHARED" not in os.environ:  # the workers have it from the process that starts them
+    os.environ["MMBC_TESTS_SHARED"] = tempfile.mkdtemp(prefix="mmbc_jax_tests_")
+    atexit.register(shutil.rmtree, os.environ["MMBC_TESTS_SHARED"], ignore_errors=True)
 
 jax.config.update("jax_debug_key_reuse", True)
 # Before the package is imported: the functions of these rooms check what they are given and what they return.

@@ -42,11 +42,11 @@ NETWORK = {"hidden": (8,), "width": 8, "depth": 1, "heads": 2, "channels": (8,),
 
 
 def pairs():
-    """One choice on each of two axes; the fast ones are the pairs of the policy with what it is built from."""
+    """One choice on each of two axes; a few of each sort are quick, the rest is slow."""
     for (a, choices), (b, others) in itertools.combinations(AXES.items(), 2):
         tuned = bool({a, b} & TUNING)
         for one, other in itertools.product(choices, others):
-            fast = (a, b) in {("policy.name", "prior.name"), ("actor.name", "learner.name")}
+            fast = (a, b) == ("actor.name", "learner.name") or (a == "policy.name" and other == "categorical")
             marks = [] if fast else [pytest.mark.slow]
             yield pytest.param(
                 {a: one, b: other}, TUNE if tuned else CLONE, marks=marks, id=f"{one}-{b}={other}"

@@ -8,7 +8,9 @@ import pytest
 from benchmarks import finetuning
 
 
-@pytest.mark.parametrize(("name", "num_modes"), [("finetune", 32), ("plain", 1)])
+@pytest.mark.parametrize(
+    ("name", "num_modes"), [("finetune", 32), pytest.param("plain", 1, marks=pytest.mark.slow)]
+)
 def test_parts_do_the_work_of_an_iteration(name: str, num_modes: int) -> None:
     stage = finetuning.main_job(quick=True)[name]
     learner = stage.learner

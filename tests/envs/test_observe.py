@@ -14,6 +14,7 @@ from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.data.collect import record
 from mmbc_jax.envs import wrappers
 from mmbc_jax.envs.synthetic import _render
+from tests.toys.products import sparing
 
 TASKS = ("circle", "conditional_circle", "corridor", "radial", "sequential")
 B, H, DECISIONS = 2, 3, 45  # 135 control steps: two resets
@@ -56,7 +57,7 @@ def frames(name, position, context):
     return np.asarray(draw(position, grounds[context]))
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", sparing(TASKS, slow=("circle", "corridor", "sequential")))
 def test_frames_are_drawn_at_the_position(name):
     states = played(name, "both")
     position = states.data["position"]
@@ -69,7 +70,7 @@ def test_frames_are_drawn_at_the_position(name):
     np.testing.assert_array_equal(states.obs["state"][..., :2], position)
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", sparing(TASKS, slow=("circle", "corridor", "sequential")))
 def test_what_is_seen_changes_nothing_else(name):
     state, image, both = (played(name, observe) for observe in ("state", "image", "both"))
     assert list(image.obs) == ["image"]

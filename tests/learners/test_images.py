@@ -37,8 +37,15 @@ def begin(name, actor):
     return learner, start()
 
 
-@pytest.mark.parametrize("actor", ACTORS)
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize(
+    ("name", "actor"),
+    [
+        ("ppo", "gaussian"),
+        ("sac", "steer"),
+        pytest.param("ppo", "steer", marks=pytest.mark.slow),
+        pytest.param("sac", "gaussian", marks=pytest.mark.slow),
+    ],
+)
 def test_every_network_learns_from_the_image(name, actor):
     """After two iterations the encoders of actor, critic and q have moved, and everything is finite."""
     learner, before = begin(name, actor)

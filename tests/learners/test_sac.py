@@ -144,6 +144,7 @@ def test_the_temperature_that_does_not_learn_stays(learned):
     np.testing.assert_allclose(np.exp(learned[1].params["temperature"]), 1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_without_a_clone_in_units_of_its_own():
     """A Gaussian on the chunk, observations of 500 + 1000 o, and a normaliser learned on the way."""
     names = ["sloped", "endless"]

@@ -111,7 +111,11 @@ def test_a_configured_prior_over_codes_takes_the_classifiers_place():
     assert np.ptp(logits, 0).max() > 1e-3  # it sees the observation
     w, chunk = draw(policy, v, data.obs)
     np.testing.assert_allclose(chunk, policy.decode(v, data.obs, w["bin"]), rtol=1e-4, atol=1e-5)
-    # trained by the focal loss as the classifier is: a quarter and three quarters come out
+
+
+@pytest.mark.slow
+def test_a_configured_prior_learns_the_shares():
+    """By the focal loss, as the classifier does: a quarter and three quarters come out."""
     policy = build("bet", POINT, prior="categorical", num_bins=16)
     v = fit(policy, two_points(), hparams("bet", gamma=0.0), steps=400, learning_rate=1e-2)
     share = np.exp(np.asarray(policy.logits(v, jnp.zeros(1))))

@@ -29,21 +29,34 @@ class Case(NamedTuple):
     backbone: str = ""  # empty for a policy that has none to choose
 
 
-def cases() -> list:
-    """A parameter for each policy and backbone."""
+def cases(slow: tuple[str, ...] = ()) -> list:
+    """A parameter for each policy and backbone; `slow` are those that `make test` leaves out, by their names."""
     found = []
     for name in sorted(registry.available("policy")):
         if "backbone" not in plugin("policy", name):
-            found.append(pytest.param(Case(name), id=name))
+            marks = pytest.mark.slow if name in slow else ()
+            found.append(pytest.param(Case(name), id=name, marks=marks))
             continue
         for backbone in BACKBONES:
             quick = backbone == "mlp" or name in ON_EVERY_BACKBONE
+            quick = quick and f"{name}-{backbone}" not in slow
             marks = () if quick else pytest.mark.slow
             found.append(pytest.param(Case(name, backbone), id=f"{name}-{backbone}", marks=marks))
     return found
 
 
-pytestmark = pytest.mark.parametrize("case", cases())
+each = pytest.mark.parametrize("case", cases())
+# Fits of every family are in files of their own; what compiles each operation alone is walked for a few.
+FITTED = pytest.mark.parametrize(
+    "case",
+    cases(
+        ("ibc-mlp", "flow-unet", "flow-transformer", "mixture_flow-mlp", "latent_flow-mlp", "mean_flow-mlp")
+    ),
+)
+EAGER = pytest.mark.parametrize(
+    "case",
+    cases(("ibc-mlp", "flow-unet", "flow-transformer", "mixture_flow-mlp", "latent_flow-mlp", "vq-mlp")),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -103,6 +116,7 @@ def sample(case: Case, v, obs, key):
     return make(case).transport(v, obs, w), w
 
 
+@each
 def test_builds_to_the_contract(case):
     policy = make(case)
     assert isinstance(policy, Policy)
@@ -110,6 +124,7 @@ def test_builds_to_the_contract(case):
     hash(policy)
 
 
+@each
 def test_loss_is_finite_and_per_example(case):
     v = variables(case)
     loss = compiled_loss(case)(v, jax.random.key(1), batch())
@@ -121,6 +136,7 @@ def test_loss_is_finite_and_per_example(case):
     assert all("/" in key and value.shape == () for key, value in loss.metrics.items())
 
 
+@each
 def test_loss_ignores_what_was_not_recorded(case):
     v, data = variables(case), batch()
     poisoned = data.replace(mask=data.mask.at[1].set(0.0))
@@ -132,6 +148,7 @@ def test_loss_ignores_what_was_not_recorded(case):
 
 
 @pytest.mark.parametrize("lead", [(), (2, 3)])
+@each
 def test_sample_shapes_for_any_leading_dims(case, lead):
     v, obs = variables(case), jnp.zeros((*lead, 3))
 
@@ -148,6 +165,7 @@ def test_sample_shapes_for_any_leading_dims(case, lead):
     assert np.isfinite(log_prob).all()
 
 
+@EAGER
 def test_transport_is_deterministic_and_jit_equals_eager(case):
     v, obs = variables(case), batch().obs
     _, w = compiled_sample(case)(v, obs, jax.random.key(3))
@@ -160,6 +178,7 @@ def test_transport_is_deterministic_and_jit_equals_eager(case):
     np.testing.assert_allclose(fast, slow, rtol=1e-4)
 
 
+@each
 def test_vmap_over_parameters_equals_a_loop(case):
     many = [variables(case, seed) for seed in range(3)]
     obs = batch().obs
@@ -172,6 +191,7 @@ def test_vmap_over_parameters_equals_a_loop(case):
     np.testing.assert_allclose(together, jnp.stack([chunk for chunk, _ in drawn]), rtol=1e-4, atol=1e-5)
 
 
+@each
 def test_gradients_are_finite(case):
     v, obs = variables(case), batch().obs
     _, w = compiled_sample(case)(v, obs, jax.random.key(6))
@@ -195,6 +215,7 @@ def test_gradients_are_finite(case):
     assert max(np.abs(g).max() for g in gradients) > 0
 
 
+@FITTED
 def test_overfits_one_mode(case):
     policy, target = make(case), jnp.linspace(-0.6, 0.6, 8).reshape(4, 2)
     key_obs, key_init, key_train, key_check, key_sample = jax.random.split(jax.random.key(8), 5)
@@ -223,6 +244,7 @@ def test_overfits_one_mode(case):
     assert np.sqrt(np.mean((chunk - target) ** 2)) < 0.15
 
 
+@each
 def test_saved_and_loaded_parameters_give_the_same_sample(case):
     v = variables(case)
     other = initialiser(case)(jax.random.key(77), batch())

@@ -18,6 +18,7 @@ from mmbc_jax.core.types import Batch, PolicySpec
 from mmbc_jax.nn.backbone import BACKBONES
 from mmbc_jax.nn.obs_encoder import ObsEncoder
 from tests.toys.landscape import unchecked
+from tests.toys.products import sparing
 
 IMAGE = ObsEntry((16, 16, 3), "image")
 SPECS = {
@@ -115,8 +116,9 @@ def live(case: Case, key, data: Batch):
 
 
 def timed(case: Case):
-    """Images alone are slow but for the two policies that do most with a vector."""
-    quick = case.observed == "both" or case.policy in ("flow", "mixture_flow")
+    """Slow where another case stands for it: images alone, other backbones, families of one kind."""
+    alike = ("bet", "diffusion", "gaussian", "latent_flow", "mdn", "mean_flow", "vq", "wae")
+    quick = case.observed == "both" and case.backbone == "mlp" and case.policy not in alike
     return pytest.param(case, id=name_of(case), marks=() if quick else pytest.mark.slow)
 
 
@@ -149,7 +151,7 @@ def test_two_runs_at_once_are_the_two_alone():
     )
 
 
-@pytest.mark.parametrize("lead", [(), (2, 3)])
+@pytest.mark.parametrize("lead", sparing([(), (2, 3)], slow=("()",)))
 @pytest.mark.parametrize("case", CASES, ids=name_of)
 def test_sample_shapes_for_any_leading_dims(case, lead):
     policy, obs = make(case), observations(case.observed, *lead)
@@ -213,9 +215,9 @@ def test_what_needs_a_vector_is_refused_without_one(case, fields, found):
 def test_a_coupling_without_weight_on_observations_needs_no_vector():
     case = Case("flow", "image")
     policy, data = make(case, coupling="ot", ot_obs_weight=0.0), batch("image")
-    v = policy.init(jax.random.key(0), data)
+    v = jax.jit(policy.init)(jax.random.key(0), data)
     hp = {"ot_obs_weight": jnp.zeros(())}
-    assert np.isfinite(policy.loss(v, jax.random.key(1), data, hp).per_example).all()
+    assert np.isfinite(jax.jit(policy.loss)(v, jax.random.key(1), data, hp).per_example).all()
 
 
 def test_noise_on_observations_leaves_images_alone():

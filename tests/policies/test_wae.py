@@ -70,7 +70,13 @@ def test_posterior_is_the_mean_with_the_jitter():
 
 @pytest.mark.parametrize(
     ("prior", "conditional"),
-    [("conditional", True), ("spline", True), ("vamp", True), ("vamp", False), ("latent_flow", False)],
+    [
+        ("conditional", True),
+        pytest.param("spline", True, marks=pytest.mark.slow),
+        ("vamp", True),
+        pytest.param("vamp", False, marks=pytest.mark.slow),
+        ("latent_flow", False),
+    ],
 )
 def test_learned_priors_are_trained(prior, conditional):
     policy, data = toy.make("wae", prior, conditional=conditional), toy.random_batch()

@@ -18,9 +18,11 @@ from mmbc_jax.core import registry
 from mmbc_jax.core.config import plugin
 from mmbc_jax.core.observations import ObsEntry, ObsSpec
 from mmbc_jax.core.types import PolicySpec
+from tests.toys.products import sparing
 
 SPEC = PolicySpec(obs_dim=3, action_dim=2, chunk_len=4)
 NAMES = sorted(registry.available("prior"))
+ONE_NETWORK = ("categorical", "conditional", "spline")  # condition as `conditional_mixture` does
 
 
 @functools.cache
@@ -99,7 +101,7 @@ def test_name_is_the_configured_one(name):
     )
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sparing(NAMES, slow=ONE_NETWORK))
 def test_entries_are_seen_as_one_vector(name):
     # without octaves an observation of two entries has the features of the vector of both, one after the other
     entries = ObsSpec.of({"arm": ObsEntry((1,)), "goal": ObsEntry((2,))})
@@ -112,7 +114,7 @@ def test_entries_are_seen_as_one_vector(name):
     chex.assert_trees_all_equal(answers(plain, params, obs), answers(named, params, both))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sparing(NAMES, slow=ONE_NETWORK))
 def test_octaves_of_entries_are_looked_at(name):
     entries = ObsSpec.of({"arm": ObsEntry((1,)), "goal": ObsEntry((2,))})
     prior = built(name, dataclasses.replace(SPEC, obs=entries))
@@ -127,7 +129,7 @@ def test_octaves_of_entries_are_looked_at(name):
     assert np.array_equal(log_prob, moved) != follows
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sparing(NAMES, slow=ONE_NETWORK))
 def test_images_alone(name):
     prior = built(name, PolicySpec(0, 2, 4, ObsSpec.of({"camera": ObsEntry((8, 8, 3), "image")})))
     params = perturbed(prior)

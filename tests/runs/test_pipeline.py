@@ -88,7 +88,7 @@ def test_rows_say_point_and_seed(sweep):
     assert {run for run, *_ in events(sweep[0])} >= {"bc/point0_seed3", "finetune/point1_seed4"}
 
 
-@pytest.mark.parametrize(("point", "coefficient"), [(0, 0.0), (1, 0.3)])
+@pytest.mark.parametrize(("point", "coefficient"), [pytest.param(0, 0.0, marks=pytest.mark.slow), (1, 0.3)])
 def test_a_point_is_the_run_without_the_sweep(tmp_path, sweep, point, coefficient):
     config = toy_config(finetune__mi_coef=coefficient, evaluation__every_epochs=0)
     toy_run(tmp_path / "run", config)

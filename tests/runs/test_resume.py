@@ -73,7 +73,12 @@ def assert_same(workdir, reference, stages):
 
 
 @pytest.mark.parametrize(
-    ("stage", "epoch", "saved"), [("bc", 3, False), ("discover", 1, True), ("finetune", 3, False)]
+    ("stage", "epoch", "saved"),
+    [
+        ("bc", 3, False),
+        pytest.param("discover", 1, True, marks=pytest.mark.slow),
+        ("finetune", 3, False),
+    ],
 )
 def test_a_killed_run_continues_exactly(tmp_path, monkeypatch, undisturbed, stage, epoch, saved):
     reference, config = undisturbed

@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-import atexit
+import fcntl
 import functools
 import io
 import json
 import os
-import shutil
 import struct
-import tempfile
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import jax
-from jax.experimental.compilation_cache import compilation_cache
 from ml_collections import ConfigDict
 from rich.console import Console
 from tensorboardX.proto.event_pb2 import Event
 
-from mmbc_jax import cli, train
+from mmbc_jax import train
 from mmbc_jax.core.config import apply_overrides, plugin
 from mmbc_jax.evaluation.results import StageResult
 from mmbc_jax.runs.pipeline import Pipeline, make_pipeline
 from mmbc_jax.runs.sections import base_config
-
-# The same few programs are compiled again and again: once per machine is enough, here and in subprocesses.
-os.environ.setdefault(
-    "JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"mmbc_jax_tests_{os.getuid()}")
-)
-cli.compilation_cache()
-compilation_cache.reset_cache()
 
 
 def toy_config(**overrides: object) -> ConfigDict:
@@ -90,11 +80,12 @@ def config_file(folder: Path) -> Path:
 
 @functools.cache
 def finished_run() -> Path:
-    """The work directory of a finished toy run of the command line, for tests that only read."""
-    folder = Path(tempfile.mkdtemp(prefix="mmbc_jax_toy_"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    with unchecked():
-        assert train.main(["--config", str(config_file(folder)), "--workdir", str(folder / "run")]) == 0
+    """The work directory of a finished toy run of the command line, for tests that only read; one for all workers."""
+    folder = Path(os.environ["MMBC_TESTS_SHARED"])
+    with (folder / "lock").open("w") as lock, unchecked():
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "run" / "summary.json").exists():
+            assert train.main(["--config", str(config_file(folder)), "--workdir", str(folder / "run")]) == 0
     return folder / "run"
 
 
