@@ -41,7 +41,7 @@ def begin(name, actor):
     ("name", "actor"),
     [
         ("ppo", "gaussian"),
-        ("sac", "steer"),
+        pytest.param("sac", "steer", marks=pytest.mark.slow),
         pytest.param("ppo", "steer", marks=pytest.mark.slow),
         pytest.param("sac", "gaussian", marks=pytest.mark.slow),
     ],

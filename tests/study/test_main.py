@@ -86,7 +86,7 @@ def test_a_study_runs_to_its_report_and_continues(path, tmp_path):
 STUDIES = sorted((ROOT / "configs" / "study").glob("*.py"))
 
 
-@pytest.mark.parametrize("scale", ["small", "full"])
+@pytest.mark.parametrize("scale", ["small", pytest.param("full", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("file", [f for f in STUDIES if "get_studies" in f.read_text()], ids=lambda f: f.stem)
 def test_every_variant_of_every_study_builds(file, scale, request):
     studies = sweep.load_studies(str(file), scale, [])
