@@ -216,7 +216,10 @@ def test_gradients_are_finite(case):
 
 
 @FITTED
-def test_overfits_one_mode(case):
+def test_overfits_one_mode(case, request):
+    if case.policy == "ibc" and case.backbone != "mlp":
+        reason = "its energy picks the demonstrated chunk and is flat elsewhere: samples end .8 (rms) away"
+        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
     policy, target = make(case), jnp.linspace(-0.6, 0.6, 8).reshape(4, 2)
     key_obs, key_init, key_train, key_check, key_sample = jax.random.split(jax.random.key(8), 5)
     obs = jax.random.uniform(key_obs, (SIZE, 3), minval=-1, maxval=1)
