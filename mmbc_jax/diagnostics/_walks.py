@@ -136,7 +136,7 @@ def _walk(
 
     w = jax.tree.map(between, first, second)
     rows = jax.tree.leaves(w)[0].shape[:2]
-    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), w)
+    flat = jax.tree.map(lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]), w)
     many = repeated(obs, rows[0] * rows[1])
     points = path_points(case.normalizer, case.policy.transport(case.variables, many, flat))
     along = flat_leaves(flat).reshape(*rows, -1)

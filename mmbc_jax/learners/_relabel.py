@@ -155,7 +155,9 @@ class Relabeller:
 
         start = (state, jnp.zeros((self.episodes, len(modes))))
         (last, _), visited = jax.lax.scan(decide, start, jax.random.split(key_decide, self.decisions))
-        windows, valid, deviation = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), visited)
+        windows, valid, deviation = jax.tree.map(
+            lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]), visited
+        )
         success = (last.metrics["success"] > 0) & (last.done > 0)
         metrics = {"dagger/success_rate": success.mean()}
         if deviation is not None:

@@ -182,7 +182,7 @@ class PPOLearner:
         }
         metrics |= rollout_metrics(seen, intrinsic)
         metrics["ppo/explained_variance"] = explained_variance(value, target)
-        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch), metrics
+        return jax.tree.map(lambda x: x.reshape(advantage.size, *x.shape[2:]), batch), metrics
 
     def _value(self, params: PyTree, obs: Obs, z: Array, time: Array) -> Array:
         return jnp.asarray(self.critic.apply(params, obs, z, time))

@@ -194,7 +194,7 @@ class SACLearner:
         )
         seen = normalised(visited, stats["normalizer"])
         intrinsic, metrics = self.reward.pay(state.params["reward"], key_reward, seen, self.update.discount)
-        rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), visited)
+        rows = jax.tree.map(lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]), visited)
         buffer = ring.add(state.env_state["buffer"], rows)
         stats = follow(stats, visited.obs, self.spec.obs, self.collector.env.spec)
         ready = buffer.filled >= options.warmup

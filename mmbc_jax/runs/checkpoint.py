@@ -56,9 +56,9 @@ class StageCheckpoints:
         """
         if self._mesh.devices is None:
             # On a CPU device-to-host is a view: without a copy the next epoch would overwrite what is being written.
-            snapshot = jax.tree.map(lambda leaf: jnp.copy(_data(leaf)), state)
+            snapshot = jax.tree.map(lambda leaf: jnp.copy(_stored(leaf)), state)
         else:
-            snapshot = jax.tree.map(lambda leaf: host(leaf)[:runs], state)
+            snapshot = jax.tree.map(lambda leaf: _stored(host(leaf)[:runs]), state)
         self._manager.save(
             step,
             args=ocp.args.Composite(
@@ -122,9 +122,15 @@ def _data(leaf: Any) -> Any:
     return jax.random.key_data(leaf) if is_key(leaf) else leaf
 
 
+def _stored(leaf: Any) -> Any:
+    """A leaf as orbax gets it: one without elements, which it refuses, becomes its shape."""
+    data = _data(leaf)
+    return jnp.asarray(data.shape, jnp.int16) if data.size == 0 else data
+
+
 def _empty(leaf: Any) -> np.ndarray:
     """An array of the leaf's shape and type as it is stored, in no memory: orbax then reads into the host's."""
-    stored = jax.eval_shape(_data, leaf)
+    stored = jax.eval_shape(_stored, leaf)
     return np.broadcast_to(np.zeros((), stored.dtype), stored.shape)
 
 
@@ -134,6 +140,8 @@ def _check_alike(saved: np.ndarray, leaf: Any) -> None:
         raise ValueError(
             f"{saved.dtype}{list(saved.shape)} where {expected.dtype}{list(expected.shape)} belongs"
         )
+    if leaf.size == 0 and tuple(saved) != leaf.shape:
+        raise ValueError(f"an array of shape {saved.tolist()} where {list(leaf.shape)} belongs")
 
 
 def _revived(saved: np.ndarray, leaf: Any) -> Array:
@@ -142,7 +150,7 @@ def _revived(saved: np.ndarray, leaf: Any) -> Array:
     Not pinned to its device: programs for pinned arguments are other programs, and a resumed run would find none of
     its own in the compilation cache.
     """
-    data = jnp.array(saved)
+    data = jnp.array(saved) if leaf.size else jnp.zeros(leaf.shape, leaf.dtype)
     if not is_key(leaf):
         return data
     return jax.random.wrap_key_data(data, impl=jax.random.key_impl(jnp.empty((), leaf.dtype)))

@@ -167,6 +167,18 @@ def test_arrays_of_another_shape_or_type_are_refused(folder):
         restore(folder, 5, make_state().replace(hparams={"bc.weight_decay": jnp.zeros(2)}))
 
 
+def test_an_array_without_elements_comes_back(folder):
+    """The linear part of a base that sees images alone; orbax refuses to store it."""
+    state = make_state().replace(stats={"linear": jnp.zeros((2, 0, 8))})
+    save(folder, 5, state=state)
+    found = restore(folder, 5, state)
+    assert found.stats["linear"].shape == (2, 0, 8)
+    assert raw(found) == raw(state)
+    for other in (jnp.zeros((2, 0, 6)), jnp.zeros((2, 1, 8)), jnp.zeros(3, jnp.int32)):
+        with pytest.raises(CheckpointError, match="bc/5 cannot be restored"):
+            restore(folder, 5, state.replace(stats={"linear": other}))
+
+
 @pytest.mark.parametrize("text", ["", '{"epoch": 5', "[]", "{}"])
 def test_a_damaged_description_is_named(folder, text):
     save(folder, 5)
