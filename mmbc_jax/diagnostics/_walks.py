@@ -19,6 +19,7 @@ from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.types import Array, PyTree
 from mmbc_jax.diagnostics._path_metric import Anchor, path_points, repeated
 from mmbc_jax.diagnostics.case import Case, float_leaves
+from mmbc_jax.ops.leading_axes import merge_leading
 
 _TOLERANCE = 1e-3  # of log-densities, per entry of w
 
@@ -136,7 +137,7 @@ def _walk(
 
     w = jax.tree.map(between, first, second)
     rows = jax.tree.leaves(w)[0].shape[:2]
-    flat = jax.tree.map(lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]), w)
+    flat = merge_leading(w)
     many = repeated(obs, rows[0] * rows[1])
     points = path_points(case.normalizer, case.policy.transport(case.variables, many, flat))
     along = flat_leaves(flat).reshape(*rows, -1)

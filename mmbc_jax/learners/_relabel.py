@@ -15,6 +15,7 @@ from mmbc_jax.core.sharding import spread
 from mmbc_jax.core.types import Array, Batch, Key, Metrics, PolicySpec, State, Variables
 from mmbc_jax.data.windows import Windows
 from mmbc_jax.envs import wrappers
+from mmbc_jax.ops.leading_axes import merge_leading
 from mmbc_jax.ops.normalisation import Normalizer
 
 
@@ -155,9 +156,7 @@ class Relabeller:
 
         start = (state, jnp.zeros((self.episodes, len(modes))))
         (last, _), visited = jax.lax.scan(decide, start, jax.random.split(key_decide, self.decisions))
-        windows, valid, deviation = jax.tree.map(
-            lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]), visited
-        )
+        windows, valid, deviation = merge_leading(visited)
         success = (last.metrics["success"] > 0) & (last.done > 0)
         metrics = {"dagger/success_rate": success.mean()}
         if deviation is not None:

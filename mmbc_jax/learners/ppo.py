@@ -23,6 +23,7 @@ from mmbc_jax.learners._require import require
 from mmbc_jax.learners._start import episode_horizon, follow, kept_params, stats_from, tuned_subject
 from mmbc_jax.nn.critic import Critic
 from mmbc_jax.ops.gae import gae
+from mmbc_jax.ops.leading_axes import merge_leading
 from mmbc_jax.ops.policy_gradient import explained_variance, normalise_advantage
 
 
@@ -182,7 +183,7 @@ class PPOLearner:
         }
         metrics |= rollout_metrics(seen, intrinsic)
         metrics["ppo/explained_variance"] = explained_variance(value, target)
-        return jax.tree.map(lambda x: x.reshape(advantage.size, *x.shape[2:]), batch), metrics
+        return merge_leading(batch), metrics
 
     def _value(self, params: PyTree, obs: Obs, z: Array, time: Array) -> Array:
         return jnp.asarray(self.critic.apply(params, obs, z, time))

@@ -32,6 +32,7 @@ from mmbc_jax.learners._sac_update import SoftUpdate
 from mmbc_jax.learners._start import alike, episode_horizon, follow, kept_params, stats_from, tuned_subject
 from mmbc_jax.nn.critic import ActionCritic
 from mmbc_jax.ops import ring
+from mmbc_jax.ops.leading_axes import merge_leading
 from mmbc_jax.ops.soft_policy import REDUCTIONS
 
 
@@ -194,7 +195,7 @@ class SACLearner:
         )
         seen = normalised(visited, stats["normalizer"])
         intrinsic, metrics = self.reward.pay(state.params["reward"], key_reward, seen, self.update.discount)
-        rows = jax.tree.map(lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]), visited)
+        rows = merge_leading(visited)
         buffer = ring.add(state.env_state["buffer"], rows)
         stats = follow(stats, visited.obs, self.spec.obs, self.collector.env.spec)
         ready = buffer.filled >= options.warmup

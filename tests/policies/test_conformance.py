@@ -17,6 +17,7 @@ from mmbc_jax.core.config import plugin
 from mmbc_jax.core.protocols import Policy
 from mmbc_jax.core.types import Batch, PolicySpec
 from mmbc_jax.nn.backbone import BACKBONES
+from tests.toys.products import sparing
 
 SPEC = PolicySpec(obs_dim=3, action_dim=2, chunk_len=4)
 SIZE = 64  # of every batch, so that all tests of a case share what they compile
@@ -29,20 +30,19 @@ class Case(NamedTuple):
     backbone: str = ""  # empty for a policy that has none to choose
 
 
+def name_of(case: Case) -> str:
+    return "-".join(filter(None, case))
+
+
 def cases(slow: tuple[str, ...] = ()) -> list:
     """A parameter for each policy and backbone; `slow` are those that `make test` leaves out, by their names."""
-    found = []
+    found, product = [], set()
     for name in sorted(registry.available("policy")):
-        if "backbone" not in plugin("policy", name):
-            marks = pytest.mark.slow if name in slow else ()
-            found.append(pytest.param(Case(name), id=name, marks=marks))
-            continue
-        for backbone in BACKBONES:
-            quick = backbone == "mlp" or name in ON_EVERY_BACKBONE
-            quick = quick and f"{name}-{backbone}" not in slow
-            marks = () if quick else pytest.mark.slow
-            found.append(pytest.param(Case(name, backbone), id=f"{name}-{backbone}", marks=marks))
-    return found
+        own = [Case(name, backbone) for backbone in BACKBONES if "backbone" in plugin("policy", name)]
+        found += own or [Case(name)]
+        if name not in ON_EVERY_BACKBONE:
+            product |= {name_of(case) for case in own if case.backbone != "mlp"}
+    return sparing(found, product | set(slow), name_of)
 
 
 each = pytest.mark.parametrize("case", cases())
