@@ -31,7 +31,7 @@ def clipped_surrogate(
     clipped = jnp.clip(ratio, 1.0 - clip, 1.0 + clip)
     loss = -jnp.minimum(ratio * advantage, clipped * advantage).mean(-1)
     clip_fraction = (jnp.abs(ratio - 1.0) > clip).astype(jnp.float32).mean()
-    approx_kl = ((ratio - 1.0) - log_ratio).sum(-1).mean()
+    approx_kl = (jnp.expm1(log_ratio) - log_ratio).sum(-1).mean()  # exp(.) - 1 would round at 1e-7
     return loss, clip_fraction, approx_kl
 
 

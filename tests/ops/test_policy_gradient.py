@@ -54,6 +54,12 @@ def test_unchanged_parameters():
     assert kl == 0.0
 
 
+def test_a_small_kl_does_not_drown_in_rounding():
+    """log rho = 1e-4: e^x - 1 - x = x^2 / 2 + x^3 / 6 = 5.0002e-9; exp(x) - 1 would be off by up to 6e-8."""
+    kl = clipped_surrogate(jnp.full((4, 1), 1e-4), jnp.zeros(4), 0.2)[2]
+    np.testing.assert_allclose(kl, 5.0002e-9, rtol=3e-3)
+
+
 def test_kl_is_never_negative():
     log_ratio = jax.random.normal(jax.random.key(0), (200, 4))
     kl = jax.vmap(lambda row: clipped_surrogate(row[None], jnp.zeros(1), 0.2)[2])(log_ratio)
