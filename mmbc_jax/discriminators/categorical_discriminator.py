@@ -8,6 +8,8 @@ What it sees is a choice:
 - `history`: the observations at all decisions so far in fixed slots, the slots to come filled with the
   present one, and the fraction of the horizon that has passed.
 
+The noise e is drawn once for each observation remembered: copies of one observation are blurred alike.
+
 The input noise sets the scale below which two paths count as the same: without it the cheapest way to
 tell z apart is to shift a path by millimetres instead of taking another one.
 
@@ -129,7 +131,7 @@ class CategoricalDiscriminator:
         Images get no noise: their units have nothing to do with those of vectors.
         """
         vectors, images = self._parts(features)
-        noisy = vectors + self.options.noise * jax.random.normal(key, vectors.shape)
+        noisy = vectors + self.options.noise * self._blur(key, vectors)
         return jax.nn.log_softmax(self.network.apply(params, *self._inputs(noisy, images)))
 
     def loss(self, params: PyTree, key: Key, features: PyTree, z: Array) -> tuple[Array, Metrics]:
@@ -148,6 +150,25 @@ class CategoricalDiscriminator:
         loss = -jnp.take_along_axis(log_q, z[..., None], -1)[..., 0]
         accuracy = (log_q.argmax(-1) == z).astype(jnp.float32).mean()
         return loss, {"mode/q_accuracy": accuracy}
+
+    def _blur(self, key: Key, vectors: Array) -> Array:
+        """[..., F] standard normal, one draw for each remembered observation.
+
+        Slots that hold the same observation share its draw: those to come in a history, those before the first in a
+        window. With draws of their own a network averages them, and sees finer than the noise says.
+        """
+        end = self.slots * self.spec.size
+        noise = jax.random.normal(key, vectors.shape)
+        if self.slots == 1 or end == 0:
+            return noise
+        shape = (*vectors.shape[:-1], self.slots, self.spec.size)
+        seen, drawn = vectors[..., :end].reshape(shape), noise[..., :end].reshape(shape)
+        kept = -1 if self._has_time else 0  # the slot that others are copies of
+        copies = (seen == seen[..., [kept], :]).all(-1, keepdims=True).astype(jnp.int32)
+        # only those next to it: an episode may come back to where it was
+        run = jax.lax.cumprod(copies, axis=copies.ndim - 2, reverse=self._has_time) > 0
+        drawn = jnp.where(run, drawn[..., [kept], :], drawn)
+        return jnp.concatenate([drawn.reshape(*vectors.shape[:-1], end), noise[..., end:]], -1)
 
     def _parts(self, features: PyTree) -> tuple[Array, dict[str, Array]]:
         return (features["vectors"], features["images"]) if self.spec.images else (features, {})
