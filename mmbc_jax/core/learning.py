@@ -39,6 +39,8 @@ class Transitions(flax.struct.PyTreeNode):
       reward: [...] the environment's, discounted inside the chunk.
       discount: [...] gamma^k for k executed control steps.
       terminated: [...] 1 where the task ended.
+      final: [...] 1 where it ended, or the full horizon was reached: no value is left, for a critic that sees the time.
+        An episode that a curriculum cuts before is done, but not final.
       done: [...] 1 where the episode ended.
       success: [...] 1 where it ended in success.
     """
@@ -55,6 +57,7 @@ class Transitions(flax.struct.PyTreeNode):
     reward: Float[Array, "*batch"]
     discount: Float[Array, "*batch"]
     terminated: Float[Array, "*batch"]
+    final: Float[Array, "*batch"]
     done: Float[Array, "*batch"]
     success: Float[Array, "*batch"]
 

@@ -116,6 +116,8 @@ class Collector:
         env = self.env.step(loop.env, chunk, key=key_env, horizon=horizon)
         done = env.done
         memory = self.reward.remember(loop.memory, normalizer.normalize_obs(env.info["final_obs"]))
+        terminated = done * (1.0 - env.info["truncation"])
+        full = (env.info["final_steps"] >= self.length).astype(jnp.float32)
         left = (self.length - env.info["final_steps"]).astype(jnp.float32) / self.exec_len
         transitions = Transitions(
             obs=loop.env.obs,
@@ -129,7 +131,8 @@ class Collector:
             final_features=self.reward.features(memory),
             reward=env.reward,
             discount=env.info["discount"],
-            terminated=done * (1.0 - env.info["truncation"]),
+            terminated=terminated,
+            final=jnp.maximum(terminated, done * full),
             done=done,
             success=env.metrics["success"] * done,
         )

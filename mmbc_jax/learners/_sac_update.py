@@ -148,7 +148,7 @@ class SoftUpdate:
         later = batch.replace(obs=batch.final_obs, time=batch.final_time)
         next_q = self._q(trained.target, later, action)
         alpha = jnp.exp(params["temperature"])
-        return sac.soft_target(reward, batch.discount, batch.terminated, next_q, log_prob, alpha, self.reduce)
+        return sac.soft_target(reward, batch.discount, batch.final, next_q, log_prob, alpha, self.reduce)
 
     def _q(self, params: PyTree, batch: Transitions, action: Array) -> Array:
         return jnp.asarray(self.critic.apply(params, batch.obs, action, batch.z, batch.time))

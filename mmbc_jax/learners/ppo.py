@@ -167,7 +167,7 @@ class PPOLearner:
             reward,
             value,
             next_value,
-            seen.terminated,
+            seen.final,
             seen.done,
             seen.discount,
             hp["learner.gae_lambda"],

@@ -1,4 +1,4 @@
-"""Generalised advantage estimation that tells termination from truncation."""
+"""Generalised advantage estimation that tells an end from a cut."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ def gae(
     reward: Float[Array, "T B"],
     value: Float[Array, "T B"],
     next_value: Float[Array, "T B"],
-    terminated: Float[Array, "T B"],
+    final: Float[Array, "T B"],
     done: Float[Array, "T B"],
     discount: Float[Array, "T B"],
     gae_lambda: Float[Array, ""] | float,
 ) -> tuple[Float[Array, "T B"], Float[Array, "T B"]]:
     """Advantages and value targets of Schulman et al. 2016, with per-step discounts.
 
-    delta_t = r_t + d_t (1 - terminated_t) V(s'_t) - V(s_t)
+    delta_t = r_t + d_t (1 - final_t) V(s'_t) - V(s_t)
     A_t     = delta_t + d_t lambda (1 - done_t) A_{t+1},   A_T = 0
 
-    A truncated step bootstraps from the observation it ended in (`next_value` of the final
-    observation, before any reset) and stops the sum; a terminated one does not bootstrap.
+    An episode that was cut bootstraps from the observation it ended in (`next_value`, of before any reset) and
+    stops the sum; after a final step nothing is left to bootstrap from.
 
     Args:
       reward: [T, B] reward of step t; for a chunk, already discounted inside the chunk.
       value: [T, B] V of the state in which step t was taken.
       next_value: [T, B] V of the state that step t led to, before any reset.
-      terminated: [T, B] 1 where the task itself ended.
+      final: [T, B] 1 where nothing follows: the task ended, or the full horizon of a critic that sees the time.
       done: [T, B] 1 where the episode ended for any reason.
       discount: [T, B] gamma^k with k the control steps executed in step t.
       gae_lambda: in [0, 1].
@@ -38,7 +38,7 @@ def gae(
     Returns:
       (advantages [T, B], targets [T, B] = advantages + value).
     """
-    delta = reward + discount * (1.0 - terminated) * next_value - value
+    delta = reward + discount * (1.0 - final) * next_value - value
     decay = discount * gae_lambda * (1.0 - done)
 
     def backward(carry: Array, step: tuple[Array, Array]) -> tuple[Array, Array]:

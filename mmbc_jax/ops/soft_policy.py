@@ -33,7 +33,7 @@ def reduce_heads(q: Float[Array, " N *batch"], how: str) -> Float[Array, "*batch
 def soft_target(
     reward: Float[Array, "*batch"],
     discount: Float[Array, "*#batch"] | float,
-    terminated: Float[Array, "*batch"],
+    final: Float[Array, "*batch"],
     next_q: Float[Array, " N *batch"],
     next_log_prob: Float[Array, "*batch"],
     alpha: Float[Array, ""] | float,
@@ -41,15 +41,15 @@ def soft_target(
 ) -> Float[Array, "*batch"]:
     """What the critic is regressed on; carries no gradient.
 
-    y = r + d (1 - terminated) (reduce_j Q_j(s', w') - alpha log pi(w' | s')),   w' ~ pi(. | s')
+    y = r + d (1 - final) (reduce_j Q_j(s', w') - alpha log pi(w' | s')),   w' ~ pi(. | s')
 
-    A truncated decision bootstraps from the observation it ended in, before any reset; a terminated one
+    An episode that was cut bootstraps from the observation it ended in, before any reset; a final decision
     does not bootstrap.
 
     Args:
       reward: [...] for a chunk, already discounted inside the chunk.
       discount: [...] gamma^k with k the control steps executed.
-      terminated: [...] 1 where the task itself ended.
+      final: [...] 1 where nothing follows: the task ended, or the full horizon of a critic that sees the time.
       next_q: [N, ...] target heads at (s', w').
       next_log_prob: [...] log pi(w' | s') in nats.
       alpha: temperature >= 0.
@@ -59,7 +59,7 @@ def soft_target(
       [...].
     """
     value = reduce_heads(next_q, reduce) - alpha * next_log_prob
-    return jax.lax.stop_gradient(reward + discount * (1.0 - terminated) * value)
+    return jax.lax.stop_gradient(reward + discount * (1.0 - final) * value)
 
 
 def critic_loss(

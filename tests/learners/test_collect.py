@@ -83,7 +83,7 @@ def test_episodes_run_their_course(collect):
     """16 control steps in chunks of 4: the fourth decision terminates, T = 11 holds two ends."""
     _, loop, trajectory = collect()
     ends = (np.arange(1, T + 1) % 4 == 0).astype(float)
-    for found in (trajectory.done, trajectory.terminated):
+    for found in (trajectory.done, trajectory.terminated, trajectory.final):
         np.testing.assert_array_equal(found, np.broadcast_to(ends[:, None], (T, B)))
     np.testing.assert_allclose(trajectory.time[:, 0], [0, 0.25, 0.5, 0.75] * 2 + [0, 0.25, 0.5])
     np.testing.assert_allclose(trajectory.final_time[:, 0], [0.25, 0.5, 0.75, 1] * 2 + [0.25, 0.5, 0.75])
@@ -156,6 +156,7 @@ def test_a_short_horizon_truncates_and_the_next_episodes_take_the_new_one(collec
     ends[[1, 4, 7, 10]] = 1
     np.testing.assert_array_equal(trajectory.done, np.broadcast_to(ends[:, None], (T, B)))
     assert not trajectory.terminated.any()
+    assert not trajectory.final.any()  # a cut: the value beyond it counts
     assert not trajectory.success.any()
     # decisions left are counted to the full horizon, not to the truncation
     np.testing.assert_array_equal(trajectory.remaining[:2, 0], [3, 2])

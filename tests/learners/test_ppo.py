@@ -2,7 +2,7 @@
 
 If a probe fails, look at what it alone needs:
   constant value head and targets · observed input of the critic · delayed discounting over steps ·
-  endless bootstrap of truncated episodes · aimed policy gradient · sloped its input · modes the MI reward.
+  endless the full horizon is the end · aimed policy gradient · sloped its input · modes the MI reward.
 """
 
 from __future__ import annotations
@@ -144,9 +144,13 @@ def test_value_of_a_delayed_reward_is_discounted(value, x):
 
 
 @pytest.mark.parametrize("steps", range(LENGTH))
-def test_value_looks_past_a_truncation(value, steps):
-    """Reward 1 for ever, cut off after 4 steps: V = 1 / (1 - gamma) = 2 at every step, the last included."""
-    np.testing.assert_allclose(value("endless", 1.0, steps, steps / NEVER), 2.0, atol=0.15)
+def test_value_ends_with_the_full_horizon(value, steps):
+    """Reward 1 for 4 steps and no more: V = (1 - gamma^left) / (1 - gamma), 1.875, 1.75, 1.5 and 1.
+
+    A bootstrap from V(s, time = 1), which nothing ever trains, gave 2 at every step: loitering paid.
+    """
+    expected = (1 - GAMMA ** (LENGTH - steps)) / (1 - GAMMA)
+    np.testing.assert_allclose(value("endless", 1.0, steps, steps / NEVER), expected, atol=0.1)
 
 
 @pytest.fixture(scope="module")

@@ -79,8 +79,8 @@ def test_both_actions_move_to_where_the_reward_is(learned, x):
 
 @pytest.mark.parametrize("x", [-1.0, 1.0])
 def test_values_see_observations_in_their_units(learned, x):
-    """Two steps of reward x: x (1 + gamma) in the one decision; reward 1 for ever is worth 1 / (1 - gamma)."""
-    for name, expected in (("observed", x * (1 + GAMMA)), ("endless", 2.0)):
+    """Two steps of reward x: x (1 + gamma) in the one decision; reward 1 in all four: 1 + 1/2 + 1/4 + 1/8 = 1.875."""
+    for name, expected in (("observed", x * (1 + GAMMA)), ("endless", 1.875)):
         run = jax.tree.map(lambda leaf, n=name: leaf[NAMES.index(n)], learned)
         obs = run.stats["normalizer"].normalize_obs(500.0 + 1000.0 * jnp.array([[x, 0.0, 0.0]]))
         value = LEARNER.critic.apply(run.params["critic"], obs, jnp.zeros(1, jnp.int32), jnp.zeros(1))

@@ -97,12 +97,12 @@ def visited(learned):
 
 
 def test_values_of_what_is_visited(visited):
-    """As of PPO: 1; x; gamma, then 1; and up to a truncation 1 / (1 - gamma) = 2 at every step."""
+    """As of PPO: 1; x; gamma, then 1; and of 1 in every step up to the full horizon (1 - gamma^left) / (1 - gamma)."""
     for name, expected in (
         ("constant", lambda x, step: 1.0),
         ("observed", lambda x, step: x),
         ("delayed", lambda x, step: np.where(step == 0, GAMMA, 1.0)),
-        ("endless", lambda x, step: 2.0),
+        ("endless", lambda x, step: (1 - GAMMA ** (LENGTH - step)) / (1 - GAMMA)),
     ):
         rows, q = run_of(visited, name)
         x, step = np.asarray(rows.obs[..., 0]), np.round(np.asarray(rows.time) * LENGTH)

@@ -23,7 +23,7 @@ GOLDEN = {
     # A2 = 2.5 ; A1 = 1.75 + .25*2.5 = 2.375 ; A0 = 1 + .25*2.375 = 1.59375
     "running": ((0, 0, 0), (0, 0, 0), (1.59375, 2.375, 2.5)),
     # the task ends with step 1: delta_1 = 2 - 1 = 1 and nothing follows ; A0 = 1 + .25*1 = 1.25
-    "terminated": ((0, 1, 0), (0, 1, 0), (1.25, 1.0, 2.5)),
+    "final": ((0, 1, 0), (0, 1, 0), (1.25, 1.0, 2.5)),
     # the limit ends step 1: V of the observation it ended in (1.5) still counts, delta_1 = 1.75, but the sum
     # stops: A1 = 1.75 ; A0 = 1 + .25*1.75 = 1.4375
     "truncated": ((0, 0, 0), (0, 1, 0), (1.4375, 1.75, 2.5)),
@@ -32,12 +32,12 @@ GOLDEN = {
 
 @pytest.mark.parametrize("case", GOLDEN)
 def test_golden(case):
-    terminated, done, expected = GOLDEN[case]
+    final, done, expected = GOLDEN[case]
     advantage, target = compiled(
         column(1, 2, 3),
         column(0.5, 1, 1.5),
         column(1, 1.5, 2),
-        column(*terminated),
+        column(*final),
         column(*done),
         jnp.full((3, 1), 0.5),
         0.5,
@@ -87,7 +87,7 @@ def random_batch(seed, steps=12, envs=7):
         "reward": rng.normal(size=(steps, envs)),
         "value": rng.normal(size=(steps, envs)),
         "next_value": rng.normal(size=(steps, envs)),
-        "terminated": done * (rng.random((steps, envs)) < 0.5),
+        "final": done * (rng.random((steps, envs)) < 0.5),
         "done": done,
         "discount": 0.9 ** rng.integers(1, 5, (steps, envs)),
     }
@@ -102,7 +102,7 @@ def loop(batch, lam):
         following = 0.0
         for t in reversed(range(steps)):
             discount = float(batch["discount"][t, b])
-            bootstrap = 0.0 if batch["terminated"][t, b] else discount * float(batch["next_value"][t, b])
+            bootstrap = 0.0 if batch["final"][t, b] else discount * float(batch["next_value"][t, b])
             delta = float(batch["reward"][t, b]) + bootstrap - float(batch["value"][t, b])
             following = delta + (0.0 if batch["done"][t, b] else discount * lam * following)
             advantage[t, b] = following
@@ -122,7 +122,7 @@ def test_equals_a_python_loop_on_random_ends(lam):
 def test_lambda_zero_is_the_one_step_error():
     batch = random_batch(9)
     advantage, _ = compiled(**batch, gae_lambda=0.0)
-    bootstrap = batch["discount"] * (1 - batch["terminated"]) * batch["next_value"]
+    bootstrap = batch["discount"] * (1 - batch["final"]) * batch["next_value"]
     np.testing.assert_allclose(advantage, batch["reward"] + bootstrap - batch["value"], rtol=1e-5, atol=1e-6)
 
 
@@ -148,7 +148,7 @@ def test_lambda_one_is_the_return_whatever_the_values_inside():
 def test_gradient_does_not_invent_ends():
     """dA_0/dr_2 = (gamma lambda)^2 while nothing ended, 0 behind an end."""
     batch = {name: jnp.asarray(array) for name, array in random_batch(1, steps=3, envs=1).items()}
-    running = batch | {name: jnp.zeros((3, 1)) for name in ("terminated", "done")}
+    running = batch | {name: jnp.zeros((3, 1)) for name in ("final", "done")}
     running["discount"] = jnp.full((3, 1), 0.5)
 
     def first(reward, done):

@@ -15,7 +15,7 @@ LOG_2PI = np.log(2 * np.pi)
 # r = 1, d = .9, heads 3 and 5, log pi = -2, alpha = .5: the soft value is 3 + 1 = 4 (min) or 4 + 1 = 5 (mean)
 @pytest.mark.parametrize(("reduce", "running"), [("min", 1 + 0.9 * 4), ("mean", 1 + 0.9 * 5)])
 def test_target_bootstraps_from_a_truncation_and_not_from_an_end(reduce, running):
-    """A truncated decision has terminated = 0 and is no different here from one in the middle."""
+    """A truncated decision has final = 0 and is no different here from one in the middle."""
     found = sac.soft_target(
         jnp.ones(2),
         jnp.full(2, 0.9),
@@ -100,7 +100,7 @@ def case(box):
         "w": rng.uniform(-1, 1, (5, 2)),
         "r": rng.normal(size=5),
         "d": 0.9 ** rng.integers(1, 4, 5),
-        "terminated": np.array([0.0, 1, 0, 1, 0]),
+        "final": np.array([0.0, 1, 0, 1, 0]),
         "next_s": rng.normal(size=(5, 2)),
     }
     state = {
@@ -129,7 +129,7 @@ def gradients(state, batch, keys, box):
     alpha = jnp.exp(state["log_alpha"])
     next_w, next_log_prob = draw(state["actor"], batch["next_s"], keys[0], box)
     next_q = linear_q(state["target"], batch["next_s"], next_w)
-    target = sac.soft_target(batch["r"], batch["d"], batch["terminated"], next_q, next_log_prob, alpha)
+    target = sac.soft_target(batch["r"], batch["d"], batch["final"], next_q, next_log_prob, alpha)
     loss = lambda critic: sac.critic_loss(linear_q(critic, batch["s"], batch["w"]), target).mean()  # noqa: E731
     slope_critic = jax.grad(loss)(state["critic"])
     critic = state["critic"] - RATE * slope_critic
@@ -185,7 +185,7 @@ def reference(state, batch, noise, box):
     next_w, next_log_prob = np_draw(state["actor"], batch["next_s"], noise[0], box)
     next_q = state["target"] @ np_features(batch["next_s"], next_w).T
     value = next_q.min(0) - alpha * next_log_prob
-    target = np.where(batch["terminated"] > 0, batch["r"], batch["r"] + batch["d"] * value)
+    target = np.where(batch["final"] > 0, batch["r"], batch["r"] + batch["d"] * value)
     x = np_features(s, batch["w"])
     slope_critic = np.stack([(x.T @ (x @ c - target)) / rows for c in state["critic"]])
     critic = state["critic"] - RATE * slope_critic

@@ -61,6 +61,7 @@ def transitions(reward, modes=MODES, shape=(T, B)):
         reward=zeros,
         discount=zeros + 0.9,
         terminated=ended,
+        final=ended,
         done=ended,
         success=ended * jnp.asarray(rng.integers(0, 2, shape), jnp.float32),
     )
