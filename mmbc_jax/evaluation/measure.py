@@ -14,7 +14,7 @@ from mmbc_jax.core.files import plain
 from mmbc_jax.core.protocols import Diagnostic, Env
 from mmbc_jax.core.stages import Cloned, Stage
 from mmbc_jax.core.state import TrainState
-from mmbc_jax.core.types import Key, Rollouts
+from mmbc_jax.core.types import Key, PyTree, Rollouts
 from mmbc_jax.data.windows import Windows
 from mmbc_jax.diagnostics.case import Case
 from mmbc_jax.diagnostics.offline import make_offline_metrics
@@ -23,6 +23,7 @@ from mmbc_jax.diagnostics.verdict import verdict
 from mmbc_jax.evaluation.results import StageResult
 
 _OFFLINE_BATCH = 256
+SHIFTS = "shifts"
 Keys = Callable[[str], Key]
 
 
@@ -43,10 +44,18 @@ class Data(Protocol):
 class Player(Protocol):
     """What plays the episodes of an evaluation: compiled programs."""
 
+    @property
+    def shifts(self) -> Mapping[str, PyTree]:
+        """{name: parameters of the environment} under which episodes are played beside its own."""
+        ...
+
     def evaluate(
-        self, stage: Any, state: TrainState, keys: Key
+        self, stage: Any, state: TrainState, keys: Key, params: PyTree = None
     ) -> tuple[Rollouts | None, list[dict[str, Any]]]:
-        """(episodes on the host with leading axis R, or None without an environment; metrics of each run)."""
+        """(episodes on the host with leading axis R, or None without an environment; metrics of each run).
+
+        `params` are the environment's; None for its own.
+        """
         ...
 
     def facts(self, stage: Any, runs: int) -> dict[str, Any]:
@@ -101,6 +110,14 @@ def measure(
     clones = [stage.cloned(_run(state, run)) for run in range(len(state.step))]
     cloned = [clone for clone in clones if clone is not None]
     found: list[list[dict[str, Any]]] = [metrics]
+    if player.shifts:
+        shifted = {
+            name: player.evaluate(stage, state, keys(f"evaluate/{stage.name}/{name}"), params)[1]
+            for name, params in player.shifts.items()
+        }
+        found.append(
+            [{SHIFTS: {name: shifted[name][run] for name in shifted}} for run in range(len(metrics))]
+        )
     if cloned and what.offline_samples and (held_out := data().held_out) is not None:
         found.append(_offline(cloned, held_out, keys(f"offline/{stage.name}"), what.offline_samples))
     if cloned and what.instruments:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mmbc_jax.diagnostics.modes import aggregate, stability
+from mmbc_jax.evaluation.measure import SHIFTS
 
 FORMAT = 1
 PACKAGES = (
@@ -69,9 +70,14 @@ def summarise_stage(per_seed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
       per_seed: metrics per seed, as from `diagnostics.modes.mode_metrics`, with any further scalars.
 
     Returns:
-      `diagnostics.modes.aggregate` of them, and `stability` between the seeds (None with one seed).
+      `diagnostics.modes.aggregate` of them, `stability` between the seeds (None with one seed), and under `shifts`
+      the same aggregate of every other setting of the environment that was played.
     """
-    stage: dict[str, Any] = aggregate(per_seed)
+    own = [{name: value for name, value in seed.items() if name != SHIFTS} for seed in per_seed]
+    stage: dict[str, Any] = aggregate(own)
+    names = per_seed[0].get(SHIFTS) or {} if per_seed else {}
+    if names:
+        stage[SHIFTS] = {name: aggregate([seed[SHIFTS][name] for seed in per_seed]) for name in names}
     assignments = [seed["dominant_mode"] for seed in per_seed if seed.get("dominant_mode") is not None]
     stage["stability"] = stability(assignments)
     return stage

@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from mmbc_jax.evaluation.measure import SHIFTS
+
 WIDTH = 118
 
 MAX_SEEDS = 5  # with more seeds, their lowest and highest values stand in for them
@@ -69,19 +71,29 @@ def _amount(value: float | None, unit: str) -> str:
     return f"{value:.0f}"
 
 
-def _stage_rows(name: str, stage: Mapping[str, Any], timing: Mapping[str, Any]) -> list[Row]:
-    """The stage's means, then, with several seeds, a line per seed or one each for lowest and highest."""
-    success = stage.get("success_rate") or {}
-    entries = [success, *(stage.get(metric) or {} for metric, _, _ in COLUMNS)]
-    digits = [3, *(places for _, _, places in COLUMNS)]
-    means = [_value(entry.get("mean"), places) for entry, places in zip(entries, digits, strict=True)]
+def _cells(entries: Mapping[str, Any]) -> list[str]:
+    """Means of success, with its interval, and of `COLUMNS`."""
+    success = entries.get("success_rate") or {}
+    found = [_value(success.get("mean"), 3)]
     if success.get("ci95"):
-        means[0] += " [{:.2f}, {:.2f}]".format(*success["ci95"])
+        found[0] += " [{:.2f}, {:.2f}]".format(*success["ci95"])
+    for metric, _, places in COLUMNS:
+        found.append(_value((entries.get(metric) or {}).get("mean"), places))
+    return found
+
+
+def _stage_rows(name: str, stage: Mapping[str, Any], timing: Mapping[str, Any]) -> list[Row]:
+    """The stage's means and those under shifts; with several seeds a line per seed, or lowest and highest."""
+    success = stage.get("success_rate") or {}
     cost = [_amount(timing.get("env_steps"), ""), _amount(timing.get("wall_s"), "s")]
-    found = [Row([name, *means, *cost])]
+    found = [Row([name, *_cells(stage), *cost])]
+    for shift, entries in (stage.get(SHIFTS) or {}).items():
+        found.append(Row([f"  under {shift}", *_cells(entries), "", ""]))
     seeds = len(success.get("per_seed") or ())
     if seeds < 2:
         return found
+    entries = [success, *(stage.get(metric) or {} for metric, _, _ in COLUMNS)]
+    digits = [3, *(places for _, _, places in COLUMNS)]
     values = [list(entry.get("per_seed") or [None] * seeds) for entry in entries]
     lines = {f"  seed {index}": [column[index] for column in values] for index in range(seeds)}
     if seeds > MAX_SEEDS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ from mmbc_jax.core.state import Hparams, TrainState
 from mmbc_jax.core.types import Key, Metrics, PyTree, Rollouts
 from mmbc_jax.diagnostics.modes import mode_metrics
 from mmbc_jax.diagnostics.outcomes import outcome_metrics
+from mmbc_jax.evaluation.shifts import shifted_params
 from mmbc_jax.runs.epoch import Program, compile_program, make_epoch, over_runs
 from mmbc_jax.runs.mesh import Mesh
 from mmbc_jax.runs.setup import Setup
@@ -34,6 +36,11 @@ class Programs:
     command: int | None = None
     compiled: list[tuple[str, str, float]] = dataclasses.field(default_factory=list)
     _cache: dict[tuple[str, int], Program] = dataclasses.field(default_factory=dict)
+
+    @cached_property
+    def shifts(self) -> dict[str, PyTree]:
+        """{name: parameters of the environment} of `evaluation.shifts`."""
+        return shifted_params(self.setup.config.evaluation.shifts, self.setup.env)
 
     def start(self, stage: BaseStage, keys: Key, hp: Hparams, parent: PyTree, shared: PyTree) -> TrainState:
         """The first state of a stage, on the mesh.
@@ -75,7 +82,7 @@ class Programs:
         return self._cache[key]
 
     def evaluate(
-        self, stage: BaseStage, state: TrainState, keys: Key
+        self, stage: BaseStage, state: TrainState, keys: Key, params: PyTree = None
     ) -> tuple[Rollouts | None, list[dict[str, Any]]]:
         """Plays the episodes of `evaluation` with each run of a stage.
 
@@ -83,6 +90,7 @@ class Programs:
           stage: which.
           state: leading axis R, or on the mesh with its additional rows.
           keys: [R].
+          params: of the environment; None for its own. All values share a program.
 
         Returns:
           (episodes on the host with leading axis R, metrics of each run); without an environment None and no metrics.
@@ -91,16 +99,18 @@ class Programs:
         if self.setup.env is None:
             return None, [{} for _ in range(runs)]
         subject = self.mesh.place(stage.subject(state, keys))
+        if params is None and self.shifts:  # given, so that the shifted ones find the same program
+            params = self.setup.bare_env.default_params()
         key = (f"evaluate {stage.program}", runs)
         if key not in self._cache:
             evaluator = stage.evaluator(self.command)
-            lifted = over_runs(lambda run, _: evaluator.run(run, None), self.mesh)
+            lifted = over_runs(evaluator.run, self.mesh)
             at: dict[str, Any] = {}
             if self.mesh.devices is not None:
                 at = {"out_shardings": self.mesh.everywhere()}
-            self._cache[key] = compile_program(lifted, subject, (), **at)
+            self._cache[key] = compile_program(lifted, subject, params, **at)
             self.compiled.append((stage.name, "evaluate", self._cache[key].compile_seconds))
-        rollouts = jax.tree.map(lambda leaf: leaf[:runs], jax.device_get(self._cache[key](subject, ())))
+        rollouts = jax.tree.map(lambda leaf: leaf[:runs], jax.device_get(self._cache[key](subject, params)))
         num_modes = self.setup.env_spec.num_modes
         metrics = [
             mode_metrics(one, num_modes, stage.num_modes) | outcome_metrics(one, num_modes)

@@ -130,6 +130,11 @@ class EvaluationOptions(Options):
     every_epochs: int = option(0, "an evaluation during training; 0 for never", low=0)
     paths: int = option(256, "whose positions are kept for figures", low=1)
     samples: int = option(16, "chunks per held-out window in the offline metrics", low=1)
+    shifts: str = option(
+        "",
+        "other settings of the environment under which the final states are played too, "
+        '"calm: start_noise=0, action_noise=0; push: action_noise=0.3"',
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

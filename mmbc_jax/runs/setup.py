@@ -23,6 +23,7 @@ from mmbc_jax.core.types import EnvSpec, PolicySpec
 from mmbc_jax.data import load
 from mmbc_jax.data.collect import record
 from mmbc_jax.data.episodes import Episodes
+from mmbc_jax.evaluation.shifts import shifted_params
 from mmbc_jax.policies.wrappers.coordinates import in_coordinates
 from mmbc_jax.runs.sections import check_config, learner_options
 
@@ -175,6 +176,7 @@ def build(config: ConfigDict, sizes: tuple[ObsSpec, int] | None = None) -> Setup
             raise ConfigError("data.path", "", "a file of demonstrations, since env.name is empty")
         episodes = load.load(config.data.path, config.data.reader)
         sizes = (episodes.spec, episodes.action.shape[1])
+    shifted_params(config.evaluation.shifts, env)
     return Setup(config, env, *sizes, episodes)
 
 
