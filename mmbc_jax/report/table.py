@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -29,9 +29,10 @@ COLUMNS: tuple[tuple[str, str, int], ...] = (
     ("mc_08", "mc @0.8", 2),
 )
 CAPTION = (
-    "SR: success rate [95 % interval: Wilson for one seed, Student's t over several]. Means over seeds; "
+    "SR: success rate [95 % interval, over seeds where there are several]. Means over seeds; "
     "indented rows are single seeds. Modes, entropies and I(z; mode) are over successful episodes; "
-    "information in nats, mode entropy to base K; comm. modes: modes that some z commands."
+    "information in nats, mode entropy to base K; comm. modes: modes that some z commands. SR_M and mc: .1–.9 "
+    "where it is unknown which modes the failures attempted: the least and the most that they allow."
 )
 
 
@@ -57,6 +58,15 @@ def _value(value: float | None, digits: int) -> str:
     return f"{value:.0f}" if float(value).is_integer() else f"{value:.1f}"
 
 
+def _bounds(pairs: Sequence[Any]) -> str:
+    """The mean of lowest and highest values, `.25–1`; an en dash where a seed has none."""
+    if not pairs or any(pair is None for pair in pairs):
+        return "–"
+    ends = [sum(pair[side] for pair in pairs) / len(pairs) for side in (0, 1)]
+    low, high = (f"{end:.2f}".removeprefix("0").removesuffix(".00") or "0" for end in ends)
+    return f"{low}–{high}"
+
+
 def _amount(value: float | None, unit: str) -> str:
     """Counts as 12k or 1.5M, seconds with at most one decimal; an en dash for None."""
     if value is None:
@@ -75,6 +85,10 @@ def _stage_rows(name: str, stage: Mapping[str, Any], timing: Mapping[str, Any]) 
     entries = [success, *(stage.get(metric) or {} for metric, _, _ in COLUMNS)]
     digits = [3, *(places for _, _, places in COLUMNS)]
     means = [_value(entry.get("mean"), places) for entry, places in zip(entries, digits, strict=True)]
+    bounds = [(stage.get(f"{metric}_bounds") or {}).get("per_seed") for metric, _, _ in COLUMNS]
+    for place, pairs in enumerate(bounds, 1):
+        if pairs and None in entries[place].get("per_seed", ()):  # not known of every seed
+            means[place] = _bounds(pairs)
     if success.get("ci95"):
         means[0] += " [{:.2f}, {:.2f}]".format(*success["ci95"])
     cost = [_amount(timing.get("env_steps"), ""), _amount(timing.get("wall_s"), "s")]
@@ -83,15 +97,25 @@ def _stage_rows(name: str, stage: Mapping[str, Any], timing: Mapping[str, Any]) 
     if seeds < 2:
         return found
     values = [list(entry.get("per_seed") or [None] * seeds) for entry in entries]
-    lines = {f"  seed {index}": [column[index] for column in values] for index in range(seeds)}
-    if seeds > MAX_SEEDS:
+    lines: dict[str, list[Any]] = {
+        f"  seed {index}": [column[index] for column in values] for index in range(seeds)
+    }
+    if seeds <= MAX_SEEDS:
+        for index, line in enumerate(lines.values()):
+            for place, pairs in enumerate(bounds, 1):
+                if pairs and line[place] is None:
+                    line[place] = _bounds(pairs[index : index + 1])
+    else:
         known = [[value for value in column if value is not None] for column in values]
         lines = {
             f"  lowest of {seeds}": [min(column, default=None) for column in known],
             f"  highest of {seeds}": [max(column, default=None) for column in known],
         }
     for label, line in lines.items():
-        cells = [_value(value, places) for value, places in zip(line, digits, strict=True)]
+        cells = [
+            value if isinstance(value, str) else _value(value, places)
+            for value, places in zip(line, digits, strict=True)
+        ]
         found.append(Row([label, *cells, "", ""], detail=True))
     return found
 
