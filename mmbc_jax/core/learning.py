@@ -19,8 +19,8 @@ from mmbc_jax.core.protocols import Env, Policy
 from mmbc_jax.core.state import Hparams, TrainState
 from mmbc_jax.core.types import Array, Key, Metrics, PolicySpec, PyTree, Variables
 
-COMBINE = ("mean", "last", "sum")
-"""How the training steps of a logged row become one figure."""
+COMBINE = ("mean", "last", "sum", "known")
+"""How the training steps of a logged row become one figure; `known` is the mean of those that have one, not NaN."""
 
 
 class Transitions(flax.struct.PyTreeNode):
@@ -39,8 +39,8 @@ class Transitions(flax.struct.PyTreeNode):
       reward: [...] the environment's, discounted inside the chunk.
       discount: [...] gamma^k for k executed control steps.
       terminated: [...] 1 where the task ended.
-      final: [...] 1 where it ended, or the full horizon was reached: no value is left, for a critic that sees the time.
-        An episode that a curriculum cuts before is done, but not final.
+      final: [...] 1 where it ended, or the full horizon was reached: nothing is left, for a critic that sees the
+        time. An episode that a curriculum cuts before is done, but not final.
       done: [...] 1 where the episode ended.
       success: [...] 1 where it ended in success.
     """
@@ -151,6 +151,7 @@ class Reward(Protocol):
     num_modes: int
     discriminator: Discriminator | None  # q, where the reward has one: evaluation reports it
     trains: bool  # False where `loss` has nothing to train
+    logs: Mapping[str, str]  # its metrics that are not averaged over a row, as of a `Learner`
 
     def init(self, key: Key) -> PyTree:
         """Fresh parameters; an empty dict where there are none."""

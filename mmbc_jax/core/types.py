@@ -175,7 +175,7 @@ class Rollouts(flax.struct.PyTreeNode):
       z: [B] int32 the discrete mode that was commanded; 0 where there is none.
       reward: [B] undiscounted sum of the environment's reward.
       steps: [B] int32 control steps until the end.
-      log_q: [B] mean over the visited decisions of log q(z|path so far) in nats; NaN without q.
+      log_q: [B] log q(z|path) in nats, of the whole path up to the episode's end; NaN without q.
       path: [P, L, 2] plotted positions of the first P episodes at every control step, physical units.
       path_mask: [P, L] 1 up to the episode's end.
       outcome: {name: [B]} the environment's other metrics at the episode's end (collision, bridge, ...).

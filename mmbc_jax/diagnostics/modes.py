@@ -7,17 +7,13 @@ over k, z and both, F_z the failed episodes of z and n all episodes. Only succes
 `mode_entropy = H / log K` (D3IL's behaviour entropy: successful rollouts only). Where nothing
 succeeded the shares do not exist and these are None; the counts (modes kept, commandable) are 0.
 
-**Success per mode.** A failed episode has no mode, so the mode it attempted is inferred: the failures
-of z are spread over the modes as z's own successes are, those of a z that never succeeds as all are:
-`F_k = sum_z F_z S_zk / S_z`, `SR_k = S_k / (S_k + F_k)`, and 0 for a mode that is not kept, so that a
-stray episode does not count as a mastered mode. Every failure is charged somewhere. Where each z owns one
-mode this is the plain success rate of that mode's z's; with one z it is the overall success rate for each
-kept mode, because failures then tell nothing about modes. `sr_m` is the mean of SR_k over all K modes,
-`mc_08` the fraction of all K modes with SR_k >= 0.8.
+**Success per mode** is in `diagnostics.attribution`: `success_per_mode`, `sr_m` and `mc_08` where it is known which
+modes the failures attempted, and bounds on each where it is not.
 
 **Command.** `mi_z_mode` is the plug-in I(z; mode) over successful episodes in nats, `mi_z_mode_corrected`
 the same with the Miller-Madow correction, `nmi_z_mode = 2 I / (H_z + H_mode)`, 0 where either has no
-entropy. `mi_estimate = E[log q(z|path)] + log Z` is the variational lower bound on I(z; path): it may be high
+entropy. `mi_estimate = E[log q(z|path)] + log Z`, q at the end of each path, is the variational lower bound on
+I(z; path): it may be high
 without any mode being kept apart, so it never stands alone. A mode is *commandable* where some z with at
 least 5 successes has it as its dominant mode with purity S_zk / S_z >= 0.8.
 """
@@ -32,21 +28,20 @@ from typing import Any
 import numpy as np
 
 from mmbc_jax.core.types import Rollouts
+from mmbc_jax.diagnostics import attribution
+from mmbc_jax.diagnostics.domains import SHARES, Sizes, seeds_interval
 from mmbc_jax.ops import intervals
 from mmbc_jax.ops import mutual_information as information
 
 KEPT_SHARE = 0.01
-PURITY = 0.8
-MIN_SUCCESSES = 5
-MASTERED = 0.8
 
-VECTOR_KEYS = frozenset(
-    ("success_per_z", "wilson95_per_z", "success_per_mode", "mode_share", "dominant_mode", "z_mode_table")
-)
+VECTOR_KEYS = frozenset((
+    "success_per_z", "wilson95_per_z", "success_per_mode", "mode_share", "dominant_mode", "z_mode_table",
+    "success_per_mode_bounds", "sr_m_bounds", "mc_08_bounds",
+))  # fmt: skip
 MODE_KEYS = (
-    "success_per_mode", "sr_m", "mc_08", "mode_share", "modes_kept", "exp_entropy", "mode_entropy",
-    "largest_share", "mi_z_mode", "mi_z_mode_corrected", "nmi_z_mode", "commandable", "dominant_mode",
-    "z_mode_table",
+    *attribution.KEYS, "mode_share", "modes_kept", "exp_entropy", "mode_entropy", "largest_share", "mi_z_mode",
+    "mi_z_mode_corrected", "nmi_z_mode", "commandable", "dominant_mode", "z_mode_table",
 )  # fmt: skip
 
 
@@ -75,6 +70,16 @@ def count_table(rollouts: Rollouts, num_modes: int, num_z: int) -> np.ndarray:
     known = success & (mode >= 0)
     np.add.at(table, (z[known], mode[known]), 1)
     np.add.at(table, (z[~success], np.full((~success).sum(), num_modes)), 1)
+    return table
+
+
+def attempt_table(rollouts: Rollouts, num_modes: int, num_z: int) -> np.ndarray:
+    """[Z, K] int64 failed episodes by command and the mode that the environment says they came nearest to."""
+    table = np.zeros((num_z, num_modes), np.int64)
+    if attribution.LABEL in rollouts.outcome:
+        nearest = np.asarray(rollouts.outcome[attribution.LABEL]).astype(np.int64)
+        known = ~np.asarray(rollouts.success).astype(bool) & (nearest >= 0)
+        np.add.at(table, (np.asarray(rollouts.z)[known], nearest[known]), 1)
     return table
 
 
@@ -111,7 +116,10 @@ def mode_metrics(rollouts: Rollouts, num_modes: int, num_z: int) -> dict[str, An
     if num_modes == 0:
         return result | dict.fromkeys(MODE_KEYS)
     table = count_table(rollouts, num_modes, num_z)
-    return result | _share_metrics(table) | _command_metrics(table)
+    counts = table[:, :-1].sum(0)
+    kept = counts / max(int(counts.sum()), 1) >= KEPT_SHARE
+    by_mode = attribution.success_by_mode(table, attempt_table(rollouts, num_modes, num_z), kept)
+    return result | by_mode | _share_metrics(table, kept) | _command_metrics(table)
 
 
 def _episode_means(rollouts: Rollouts, num_z: int) -> dict[str, Any]:
@@ -129,36 +137,10 @@ def _episode_means(rollouts: Rollouts, num_z: int) -> dict[str, Any]:
     return result
 
 
-def success_per_mode(table: np.ndarray) -> np.ndarray:
-    """SR_k of every mode, by the rule in the module's docstring.
-
-    Args:
-      table: [Z, K + 1] counts, last column failed.
-
-    Returns:
-      [K] in [0, 1].
-    """
-    wins, failed = table[:, :-1].astype(np.float64), table[:, -1].astype(np.float64)
-    per_mode, per_z, total = wins.sum(0), wins.sum(1), wins.sum()
-    if total == 0:
-        return np.zeros(wins.shape[1])
-    attempt = np.where(per_z[:, None] > 0, wins / np.maximum(per_z, 1)[:, None], per_mode / total)
-    charged = failed @ attempt
-    rate = per_mode / np.maximum(per_mode + charged, 1)
-    return np.where(per_mode / total >= KEPT_SHARE, rate, 0.0)
-
-
-def _share_metrics(table: np.ndarray) -> dict[str, Any]:
+def _share_metrics(table: np.ndarray, kept: np.ndarray) -> dict[str, Any]:
     counts = table[:, :-1].sum(0)
     total, num_modes = int(counts.sum()), counts.size
-    rate = success_per_mode(table)
-    result: dict[str, Any] = {
-        "success_per_mode": rate.tolist(),
-        "sr_m": float(rate.mean()),
-        "mc_08": float((rate >= MASTERED - 1e-9).mean()),  # a rate of exactly 0.8 counts, rounding aside
-        "modes_kept": int((counts / max(total, 1) >= KEPT_SHARE).sum()),
-        "z_mode_table": table.tolist(),
-    }
+    result: dict[str, Any] = {"modes_kept": int(kept.sum()), "z_mode_table": table.tolist()}
     if total == 0:
         return result | dict.fromkeys(("mode_share", "exp_entropy", "mode_entropy", "largest_share"))
     share = counts / total
@@ -178,10 +160,12 @@ def dominant_modes(table: np.ndarray) -> np.ndarray:
 
 def _command_metrics(table: np.ndarray) -> dict[str, Any]:
     wins = table[:, :-1]
-    dominant, per_z = dominant_modes(table), wins.sum(1)
-    purity = wins.max(1) / np.maximum(per_z, 1)
-    owned = dominant[(per_z >= MIN_SUCCESSES) & (purity >= PURITY)]
-    result: dict[str, Any] = {"dominant_mode": dominant.tolist(), "commandable": int(np.unique(owned).size)}
+    per_z, owned = wins.sum(1), attribution.commanded(wins)
+    commandable = np.unique(owned[owned >= 0]).size
+    result: dict[str, Any] = {
+        "dominant_mode": dominant_modes(table).tolist(),
+        "commandable": int(commandable),
+    }
     if wins.sum() == 0:
         return result | dict.fromkeys(("mi_z_mode", "mi_z_mode_corrected", "nmi_z_mode"))
     informative = (per_z > 0).sum() > 1 and (wins.sum(0) > 0).sum() > 1
@@ -201,10 +185,10 @@ def aggregate(per_seed: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]
     Returns:
       For every scalar `{"mean", "per_seed", "ci95", "n"}`: mean over the seeds that have a value (None
       if none has), the values in seed order, a 95 % interval, and n the episodes behind each of them.
-      The interval is Student's t over seeds where at least two have a value (clipped to [0, 1] for the
-      success rate); with one seed it is Wilson's for the success rate, the bootstrap over episodes for
-      means over episodes, else None. `success_rate` also has `wilson95`, the interval of each seed.
-      Lists (tables, shares) have `{"per_seed"}` only.
+      The interval is that over seeds where at least two have a value (see `domains.seeds_interval`); with one
+      seed it is Wilson's for shares of episodes, the bootstrap over episodes for means over episodes, else
+      None. `success_rate` also has `wilson95`, the interval of each seed. Lists (tables, shares, bounds) have
+      `{"per_seed"}` only.
 
     Raises:
       ValueError: no seeds, or seeds with different numbers of episodes.
@@ -235,13 +219,13 @@ def aggregate(per_seed: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]
 
 
 def _interval(name: str, known: list[float], per_seed: Sequence[Mapping[str, Any]]) -> list[float] | None:
-    if len(known) >= 2:
-        low, high = intervals.t_interval(known)
-        return [max(0.0, low), min(1.0, high)] if name == "success_rate" else [low, high]
-    if len(per_seed) == 1:
-        inside = per_seed[0].get("wilson95") if name == "success_rate" else None
-        return inside or (per_seed[0].get("bootstrap95") or {}).get(name)
-    return None
+    if known and len(per_seed) == 1 and (name in SHARES or len(known) < 2):
+        inside = (per_seed[0].get("bootstrap95") or {}).get(name)
+        n = per_seed[0].get("n")
+        return list(intervals.wilson(min(known[0] * n, n), n)) if name in SHARES and n else inside
+    if len(known) < 2:
+        return None
+    return list(seeds_interval(name, known, per_seed[0].get("n"), Sizes.of(per_seed)))
 
 
 def stability(modes_by_z: Sequence[Sequence[int]]) -> dict[str, float | int] | None:

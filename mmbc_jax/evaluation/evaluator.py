@@ -84,11 +84,11 @@ class Evaluator:
         obs = subject.normalizer.normalize_obs(state.obs)
         memory = self.reward.init_memory(obs) if self.reward else {}
         zeros = jnp.zeros(self.episodes)
-        start = (state, memory, zeros, zeros, zeros)
+        start = (state, memory, zeros, zeros)
         decisions = -(-self.length // self.exec_len)
 
         def decide(carry: tuple, key: Key) -> tuple[tuple, Array]:
-            state, memory, reward, log_q, visited = carry
+            state, memory, reward, log_q = carry
             key_act, key_q = jax.random.split(key)
             alive = 1.0 - state.done
             obs = subject.normalizer.normalize_obs(state.obs)
@@ -98,13 +98,14 @@ class Evaluator:
                 memory = self.reward.remember(memory, final)
                 features = self.reward.features(memory)
                 all_z = self.reward.discriminator.log_prob(subject.reward, key_q, features)
-                log_q = log_q + alive * jnp.take_along_axis(all_z, z[:, None], -1)[:, 0]
+                now = jnp.take_along_axis(all_z, z[:, None], -1)[:, 0]
+                log_q = jnp.where(alive > 0, now, log_q)  # the last decision sees the whole path
             path = next_state.info["path"][: self.paths]
             reward = reward + alive * next_state.metrics["reward"]
-            return (next_state, memory, reward, log_q, visited + alive), path
+            return (next_state, memory, reward, log_q), path
 
         end, paths = jax.lax.scan(decide, start, jax.random.split(key_decide, decisions))
-        final, _, reward, log_q, visited = end
+        final, _, reward, log_q = end
         success = (final.metrics["success"] > 0) & (final.done > 0)
         path, mask = self._paths(state, paths, final.info["final_steps"])
         dropped = (*_NOT_OUTCOME, *self.env.spec.summed)
@@ -114,7 +115,7 @@ class Evaluator:
             z=z,
             reward=reward,
             steps=final.info["final_steps"],
-            log_q=log_q / visited if self.reward else jnp.full_like(log_q, jnp.nan),
+            log_q=log_q if self.reward else jnp.full_like(log_q, jnp.nan),
             path=path,
             path_mask=mask,
             outcome={name: x for name, x in final.metrics.items() if name not in dropped},

@@ -14,6 +14,7 @@ from mmbc_jax.core.learning import Reward, Transitions
 from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.types import Array, Key, PyTree, State, Variables
 from mmbc_jax.envs import wrappers
+from mmbc_jax.ops.mi_reward import remaining_decisions
 from mmbc_jax.ops.normalisation import Normalizer
 
 Act = Callable[[PyTree, Variables | None, Key, Obs, Array], tuple[Array, PyTree]]
@@ -118,14 +119,13 @@ class Collector:
         memory = self.reward.remember(loop.memory, normalizer.normalize_obs(env.info["final_obs"]))
         terminated = done * (1.0 - env.info["truncation"])
         full = (env.info["final_steps"] >= self.length).astype(jnp.float32)
-        left = (self.length - env.info["final_steps"]).astype(jnp.float32) / self.exec_len
         transitions = Transitions(
             obs=loop.env.obs,
             final_obs=env.info["final_obs"],
             z=loop.z,
             time=loop.env.info["steps"].astype(jnp.float32) / self.length,
             final_time=env.info["final_steps"].astype(jnp.float32) / self.length,
-            remaining=jnp.ceil(left).astype(jnp.int32),
+            remaining=remaining_decisions(env.info["final_steps"], self.length, self.exec_len),
             info=info,
             features=self.reward.features(loop.memory),
             final_features=self.reward.features(memory),

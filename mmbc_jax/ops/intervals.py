@@ -1,4 +1,4 @@
-"""Confidence intervals: Wilson for proportions, Student's t over seeds, bootstrap for other statistics."""
+"""Confidence intervals: Wilson for proportions, over seeds inside a domain, bootstrap for other statistics."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _check_level(level: float) -> None:
         raise ValueError(f"level {level} is not between 0 and 1")
 
 
-def wilson(successes: float, n: int, level: float = 0.95) -> Interval:
+def wilson(successes: float, n: float, level: float = 0.95) -> Interval:
     """Wilson's score interval of a proportion.
 
     With `p = successes / n` and z the standard normal quantile at `(1 + level) / 2`:
@@ -29,7 +29,7 @@ def wilson(successes: float, n: int, level: float = 0.95) -> Interval:
 
     Args:
       successes: in [0, n].
-      n: trials, >= 0.
+      n: trials, >= 0; a number that is not whole where they are an equivalent.
       level: coverage in (0, 1).
 
     Returns:
@@ -116,3 +116,62 @@ def bootstrap(
     draws = np.asarray(statistic(array[index], axis=1))
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def over_seeds(
+    values: ArrayLike,
+    domain: Interval = (-math.inf, math.inf),
+    episodes: int | None = None,
+    level: float = 0.95,
+) -> Interval:
+    r"""Interval of the mean over seeds of a quantity that lies in `domain`, within that domain.
+
+    In units of the domain, x = (value - low) / (high - low), with mean p and population variance v of N seeds:
+
+    - Student's t, clipped to the domain, is the interval of seeds that scatter. It has no width where they are
+      equal, and none of its assumptions where each is 0 or 1.
+    - Wilson's interval of m trials, p m of them successes, has width always. A mean of N independent x in [0, 1] has
+      at most the variance p (1 - p) / N of N trials, so m = N is safe whatever the seeds are.
+    - Of a share of n episodes per seed more is known: N n trials, were seeds alike. Seeds that scatter more than
+      trials do are worth fewer: `m = N p (1 - p) / v` has the variance v / N that they show. m lies between N,
+      reached where every seed is 0 or 1, and N n, taken where they are equal.
+
+    So: Wilson with m = N where every x is 0 or 1 and they differ; for a share of episodes the hull of the clipped t
+    and of Wilson with that m; otherwise, in a bounded domain, Wilson with m = N where all x are equal and the clipped
+    t where they are not. In a domain without an upper or lower end, the clipped t.
+
+    Args:
+      values: [N] one value per seed, N >= 2, finite, in `domain`.
+      domain: (low, high), either may be infinite.
+      episodes: n >= 1, where each value is a share of so many episodes and the domain is (0, 1).
+      level: coverage in (0, 1).
+
+    Returns:
+      (low, high) within the domain.
+
+    Raises:
+      ValueError: fewer than two values, one that is not finite, or one outside the domain.
+    """
+    low, high = domain
+    start, end = t_interval(values, level)
+    array = np.asarray(values, np.float64)
+    slack = 1e-6 * (high - low) if math.isfinite(high - low) else 1e-6  # of figures that were rounded
+    if array.min() < low - slack or array.max() > high + slack:
+        raise ValueError(f"values from {array.min()} to {array.max()} outside [{low}, {high}]")
+    clipped = min(max(start, low), high), max(min(end, high), low)
+    if not (math.isfinite(low) and math.isfinite(high)) or high <= low:
+        return clipped
+    unit = np.clip((array - low) / (high - low), 0.0, 1.0)
+    count, mean, scatter = unit.size, float(unit.mean()), float(unit.var())
+    equal = scatter <= 1e-18
+    binary = not equal and bool(np.isin(unit, (0.0, 1.0)).all())
+    if episodes is None and not (equal or binary):
+        return clipped
+    trials = float(count)
+    if episodes is not None and not binary:
+        most = float(count * episodes)
+        trials = most if equal else min(most, max(count, count * mean * (1.0 - mean) / scatter))
+    floor = tuple(low + (high - low) * side for side in wilson(mean * trials, trials, level))
+    if episodes is None or binary:
+        return floor[0], floor[1]
+    return min(clipped[0], floor[0]), max(clipped[1], floor[1])

@@ -6,7 +6,7 @@ phi_t = log q(z | path up to decision t) - log p(z); its expectation is a lower 
 & Agakov 2003), at most log Z. With n decisions in the horizon an episode earns, before lambda and discounting,
 
 - `absorbing`: the mean of phi over the horizon. Every decision pays phi/n; a terminated episode stays in
-  its last state, so its last decision pays for all that remain.
+  its last state, so its last decision pays for all that remain (`remaining_decisions`).
 - `potential`: phi at the end, as the sum of differences phi_{t+1} - phi_t (a potential-based shaping,
   Ng et al. 1999).
 
@@ -37,6 +37,24 @@ def information(log_q: Float[Array, "*batch"], num_modes: int) -> Float[Array, "
       [...], at most log Z.
     """
     return log_q + jnp.log(float(num_modes))
+
+
+def remaining_decisions(steps: Int[Array, "*batch"], length: int, exec_len: int) -> Int[Array, "*batch"]:
+    """Decisions left of the n = ceil(length / h) of a full episode, once `steps` control steps were taken.
+
+    They took ceil(steps / h) decisions, the last of them perhaps cut short, so ceil(length / h) - ceil(steps / h)
+    are left. ceil((length - steps) / h) would count the cut one a second time.
+
+    Args:
+      steps: [...] control steps, in [0, length].
+      length: control steps in a full episode.
+      exec_len: h, control steps of a decision.
+
+    Returns:
+      [...] int32, >= 0.
+    """
+    taken = -(-steps // exec_len)
+    return (-(-length // exec_len) - taken).astype(jnp.int32)
 
 
 def absorbing_weight(

@@ -41,6 +41,7 @@ def write(pipeline: Pipeline, results: Results, argv: Sequence[str], seconds: fl
         **_run_facts(pipeline.setup, pipeline.grid, results),
         "process_seconds": seconds,
         "data": pipeline.data_facts(),
+        "start_from": pipeline.sources.differences,
         "command": summary.command("mmbc_jax.train", argv),
     }
     found = summary.build_summary(_points(pipeline.grid, results), run)

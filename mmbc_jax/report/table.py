@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -30,10 +30,12 @@ COLUMNS: tuple[tuple[str, str, int], ...] = (
     ("sr_m", "SR_M", 2),
     ("mc_08", "mc @0.8", 2),
 )
+_DIGITS = (3, *(places for _, _, places in COLUMNS))
 CAPTION = (
-    "SR: success rate [95 % interval: Wilson for one seed, Student's t over several]. Means over seeds; "
+    "SR: success rate [95 % interval, over seeds where there are several]. Means over seeds; "
     "indented rows are single seeds. Modes, entropies and I(z; mode) are over successful episodes; "
-    "information in nats, mode entropy to base K; comm. modes: modes that some z commands."
+    "information in nats, mode entropy to base K; comm. modes: modes that some z commands. SR_M and mc: .1–.9 "
+    "where it is unknown which modes the failures attempted: the least and the most that they allow."
 )
 
 
@@ -59,6 +61,15 @@ def _value(value: float | None, digits: int) -> str:
     return f"{value:.0f}" if float(value).is_integer() else f"{value:.1f}"
 
 
+def _bounds(pairs: Sequence[Any]) -> str:
+    """The mean of lowest and highest values, `.25–1`; an en dash where a seed has none."""
+    if not pairs or any(pair is None for pair in pairs):
+        return "–"
+    ends = [sum(pair[side] for pair in pairs) / len(pairs) for side in (0, 1)]
+    low, high = (f"{end:.2f}".removeprefix("0").removesuffix(".00") or "0" for end in ends)
+    return f"{low}–{high}"
+
+
 def _amount(value: float | None, unit: str) -> str:
     """Counts as 12k or 1.5M, seconds with at most one decimal; an en dash for None."""
     if value is None:
@@ -71,39 +82,58 @@ def _amount(value: float | None, unit: str) -> str:
     return f"{value:.0f}"
 
 
+def _measured(entries: Mapping[str, Any]) -> list[Any]:
+    """The entries of success and of `COLUMNS`."""
+    return [entries.get(metric) or {} for metric in ("success_rate", *(metric for metric, _, _ in COLUMNS))]
+
+
+def _known_bounds(entries: Mapping[str, Any]) -> list[Any]:
+    """Bounds per seed of success, which needs none, and of `COLUMNS`; None where there are none."""
+    return [None, *((entries.get(f"{metric}_bounds") or {}).get("per_seed") for metric, _, _ in COLUMNS)]
+
+
 def _cells(entries: Mapping[str, Any]) -> list[str]:
-    """Means of success, with its interval, and of `COLUMNS`."""
-    success = entries.get("success_rate") or {}
-    found = [_value(success.get("mean"), 3)]
-    if success.get("ci95"):
-        found[0] += " [{:.2f}, {:.2f}]".format(*success["ci95"])
-    for metric, _, places in COLUMNS:
-        found.append(_value((entries.get(metric) or {}).get("mean"), places))
+    """Means of success, with its interval, and of `COLUMNS`; bounds where a figure is not known of every seed."""
+    measured = _measured(entries)
+    found = [_value(entry.get("mean"), places) for entry, places in zip(measured, _DIGITS, strict=True)]
+    for place, pairs in enumerate(_known_bounds(entries)):
+        if pairs and None in measured[place].get("per_seed", ()):
+            found[place] = _bounds(pairs)
+    if measured[0].get("ci95"):
+        found[0] += " [{:.2f}, {:.2f}]".format(*measured[0]["ci95"])
     return found
 
 
 def _stage_rows(name: str, stage: Mapping[str, Any], timing: Mapping[str, Any]) -> list[Row]:
     """The stage's means and those under shifts; with several seeds a line per seed, or lowest and highest."""
-    success = stage.get("success_rate") or {}
     cost = [_amount(timing.get("env_steps"), ""), _amount(timing.get("wall_s"), "s")]
     found = [Row([name, *_cells(stage), *cost])]
     for shift, entries in (stage.get(SHIFTS) or {}).items():
         found.append(Row([f"  under {shift}", *_cells(entries), "", ""]))
-    seeds = len(success.get("per_seed") or ())
+    seeds = len((stage.get("success_rate") or {}).get("per_seed") or ())
     if seeds < 2:
         return found
-    entries = [success, *(stage.get(metric) or {} for metric, _, _ in COLUMNS)]
-    digits = [3, *(places for _, _, places in COLUMNS)]
-    values = [list(entry.get("per_seed") or [None] * seeds) for entry in entries]
-    lines = {f"  seed {index}": [column[index] for column in values] for index in range(seeds)}
-    if seeds > MAX_SEEDS:
+    bounds = _known_bounds(stage)
+    values = [list(entry.get("per_seed") or [None] * seeds) for entry in _measured(stage)]
+    lines: dict[str, list[Any]] = {
+        f"  seed {index}": [column[index] for column in values] for index in range(seeds)
+    }
+    if seeds <= MAX_SEEDS:
+        for index, line in enumerate(lines.values()):
+            for place, pairs in enumerate(bounds):
+                if pairs and line[place] is None:
+                    line[place] = _bounds(pairs[index : index + 1])
+    else:
         known = [[value for value in column if value is not None] for column in values]
         lines = {
             f"  lowest of {seeds}": [min(column, default=None) for column in known],
             f"  highest of {seeds}": [max(column, default=None) for column in known],
         }
     for label, line in lines.items():
-        cells = [_value(value, places) for value, places in zip(line, digits, strict=True)]
+        cells = [
+            value if isinstance(value, str) else _value(value, places)
+            for value, places in zip(line, _DIGITS, strict=True)
+        ]
         found.append(Row([label, *cells, "", ""], detail=True))
     return found
 

@@ -6,7 +6,8 @@ The payments and their bounds are in `ops.mi_reward`; q is a discriminator, whos
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -51,6 +52,8 @@ class MIReward:
     payment: Callable[..., Array]
     forfeit: bool
 
+    logs: ClassVar[Mapping[str, str]] = {"mode/mi": "known"}
+
     @property
     def num_modes(self) -> int:
         """Z."""
@@ -89,7 +92,9 @@ class MIReward:
           discount: of a decision.
 
         Returns:
-          ([...] in nats before lambda, {"mode/mi": [] mean of phi after the decision}).
+          ([...] in nats before lambda, metrics in nats: "mode/mi" [] the mean of phi over the episodes that ended
+          with one of these decisions, given their whole paths, NaN where none did; "mode/mi_prefix" [] the mean of
+          phi over all decisions, given the path so far).
         """
         key_before, key_after = jax.random.split(key)
         failed = transitions.terminated * (1.0 - transitions.success) * float(self.forfeit)
@@ -98,7 +103,9 @@ class MIReward:
         reward = self.payment(
             before, after, transitions.terminated, failed, transitions.remaining, self.horizon, discount
         )
-        return reward, {"mode/mi": after.mean()}
+        # 0 / 0 where no episode ended
+        at_ends = (after * transitions.done).sum() / transitions.done.sum()
+        return reward, {"mode/mi": at_ends, "mode/mi_prefix": after.mean()}
 
     def loss(self, params: PyTree, key: Key, features: PyTree, z: Array) -> tuple[Array, Metrics]:
         """[...] q's cross-entropy, with "mode/q_loss" its mean."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import ClassVar
 
 import jax.numpy as jnp
@@ -31,6 +32,7 @@ class NoReward:
 
     discriminator: ClassVar[Discriminator | None] = None
     trains: ClassVar[bool] = False
+    logs: ClassVar[Mapping[str, str]] = {}
 
     def init(self, key: Key) -> PyTree:
         """An empty dict."""

@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
 from mmbc_jax.core.sharding import BATCH_AXIS
 from mmbc_jax.core.state import TrainState
-from mmbc_jax.core.types import Metrics, PyTree
+from mmbc_jax.core.types import Array, Metrics, PyTree
 from mmbc_jax.runs.mesh import RUNS_AXIS, Mesh
 
 TrainStep = Callable[[TrainState, PyTree], tuple[TrainState, Metrics]]
@@ -64,7 +65,12 @@ def _count(runs: PyTree) -> int:
 
 def combine(metrics: Metrics, logs: Mapping[str, str]) -> Metrics:
     """One figure of the training steps of a row: their mean, or what `logs` (see `core.learning.COMBINE`) says."""
-    reduced = {"mean": lambda x: x.mean(0), "last": lambda x: x[-1], "sum": lambda x: x.sum(0)}
+    reduced: dict[str, Callable[[Array], Array]] = {
+        "mean": lambda x: x.mean(0),
+        "last": lambda x: x[-1],
+        "sum": lambda x: x.sum(0),
+        "known": lambda x: jnp.nanmean(x, 0),
+    }
     return {name: reduced[logs.get(name, "mean")](x) for name, x in metrics.items()}
 
 

@@ -185,7 +185,9 @@ class StageLoop:
         self._check_finite(epoch, metrics)
         shown = ("rollout/success_rate", "mode/mi", "bc/loss")
         parts = [
-            f"{name.split('/')[1]} {metrics[name][:, -1].mean():.3f}" for name in shown if name in metrics
+            f"{name.split('/')[1]} {metrics[name][:, -1].mean():.3f}"
+            for name in shown
+            if name in metrics and np.isfinite(metrics[name][:, -1]).all()
         ]
         return "  ".join(parts)
 

@@ -44,8 +44,8 @@ class Pipeline:
         config = setup.config
         self.grid: Grid = config_grid(config)
         self.names = tuple(name for name in STAGES if name in config.stages)
-        self._sources = find_sources(config, self.names, self.grid)
-        self.stages = make_stages(setup, (*self._sources, *self.names))
+        self.sources = find_sources(setup, self.names, self.grid)
+        self.stages = make_stages(setup, (*self.sources.directories, *self.names))
         for name in self.names:
             self.stages[name].check()
         used = {section for name in self.names for section in self.stages[name].policy_sections}
@@ -76,6 +76,8 @@ class Pipeline:
             self._episodes = setup_lib.load_episodes(self.setup)
         with self.mesh.writer_first():
             claim_workdir(self.workdir, self.setup.config, clean=self.mesh.is_writer)
+        if self.sources.line:
+            self.console.print(self.sources.line, highlight=False, markup=False, soft_wrap=True)
         results = {}
         with self.stop.installed():
             log = MetricLog(self.workdir, self._log_bytes(), write=self.mesh.is_writer)
@@ -139,10 +141,12 @@ class Pipeline:
     def _final(self, name: str) -> Done:
         """The final state of a stage: from memory, this work directory, or `start_from`."""
         if name not in self._done:
-            directory = self._sources.get(name, self.workdir / "checkpoints" / name)
+            directory = self.sources.directories.get(name, self.workdir / "checkpoints" / name)
             state, saved = restore_stage(self.setup, name, directory)
             runs = self.stages[name].runs(self.grid)
-            if name in self._sources:  # one point, whose seeds may be more than, or ordered unlike, ours
+            if (
+                name in self.sources.directories
+            ):  # one point, whose seeds may be more than, or ordered unlike, ours
                 seeds = [seed for _, seed in saved]
                 index = np.array([[seeds.index(seed) for seed in self.grid.seeds]] * len(self.grid.points))
                 runs = StageRuns(tuple((0, i) for i in range(len(saved))), index)

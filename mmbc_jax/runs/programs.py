@@ -70,7 +70,7 @@ class Programs:
         runs = len(state.step) if runs is None else runs
         key = (stage.program, runs)
         if key not in self._cache:
-            schedule, logs = stage.schedule, stage.learner.logs
+            schedule, logs = stage.schedule, stage.logs
             epoch = make_epoch(stage.train_step, schedule.rows, schedule.steps_per_row, self.mesh, logs)
             at = {}
             if self.mesh.devices is not None:

@@ -53,7 +53,11 @@ class RunOptions(Options):
     )
     seeds: int = option(1, "seeds trained side by side", low=1)
     first_seed: int = option(0, "the first of them; the others count on", low=0)
-    start_from: str = option("", "work directory or checkpoint whose stages stand in for those left out")
+    start_from: str = option(
+        "",
+        "work directory or checkpoint whose stages stand in for those left out; their policy and sizes must be those "
+        "of this run, other settings of the environment are recorded",
+    )
     diagnostics: tuple[str, ...] = option((), "instruments applied to the final clones, by name, or all")
     figures: tuple[str, ...] = option(("all",), "drawn at the end, by name, or all")
     nonfinite_limit: int = option(50, "updates skipped in a row after which a run stops", low=1)

@@ -79,14 +79,19 @@ def _remove_leftovers(workdir: Path) -> None:
 
 def changed_fields(old: Any, new: Any, prefix: str = "") -> list[str]:
     """`a.b: old -> new` for every leaf in which two nested dictionaries differ."""
+    return [f"{field}: {was!r} -> {now!r}" for field, was, now in changed(old, new, prefix)]
+
+
+def changed(old: Any, new: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:
+    """(dotted field, old, new) of every leaf in which two nested dictionaries differ; None where one lacks it."""
     if isinstance(old, dict) and isinstance(new, dict):
         found = []
         for key in sorted({*old, *new}):
-            found += changed_fields(old.get(key), new.get(key), f"{prefix}.{key}" if prefix else key)
+            found += changed(old.get(key), new.get(key), f"{prefix}.{key}" if prefix else key)
         return found
     same = (
         list(old) == list(new)
         if isinstance(old, (list, tuple)) and isinstance(new, (list, tuple))
         else old == new
     )
-    return [] if same else [f"{prefix}: {old!r} -> {new!r}"]
+    return [] if same else [(prefix, old, new)]

@@ -121,13 +121,13 @@ def test_nothing_moves_after_the_end(rollouts):
         np.testing.assert_allclose(np.abs(rollouts.path[i, :, 0]), walked, atol=1e-6)
 
 
-def test_log_q_is_the_mean_over_the_decisions_that_were_made(rollouts):
-    """z=1 walks 1/8 a step: after its 3 decisions |x| = 3/8, 6/8 and 1, so the mean of log q = x is 17/24.
+def test_log_q_is_that_of_the_whole_path(rollouts):
+    """z=1 walks 1/8 a step: after its 3 decisions |x| = 3/8, 6/8 and 1, where log q = x ends.
 
     z=0 has log q = 0, and z=2 does not move.
     """
     one = rollouts.z == 1
-    np.testing.assert_allclose(np.abs(rollouts.log_q[one]), 17.0 / 24.0, rtol=1e-6)
+    np.testing.assert_allclose(np.abs(rollouts.log_q[one]), 1.0, rtol=1e-6)
     np.testing.assert_array_equal(rollouts.log_q[~one], 0.0)
 
 

@@ -163,11 +163,11 @@ def test_a_short_horizon_truncates_and_the_next_episodes_take_the_new_one(collec
 
 
 def test_a_horizon_inside_a_chunk_cuts_it(collect):
-    """6 control steps: the second decision executes 2 of its 4, so gamma^2 and 10 / 4 -> 3 decisions left."""
+    """6 control steps: the second decision executes 2 of its 4, so gamma^2, and 2 of 4 decisions are left."""
     _, _, trajectory = collect(6, 6)
     np.testing.assert_array_equal(trajectory.done[:4, 0], [0, 1, 0, 1])
     np.testing.assert_allclose(trajectory.discount[:4, 0], [GAMMA**4, GAMMA**2] * 2, rtol=1e-6)
-    np.testing.assert_array_equal(trajectory.remaining[:4, 0], [3, 3, 3, 3])
+    np.testing.assert_array_equal(trajectory.remaining[:4, 0], [3, 2, 3, 2])
     np.testing.assert_allclose(trajectory.final_time[:2, 0], [4 / 16, 6 / 16])
 
 

@@ -97,7 +97,7 @@ def visited(learned):
 
 
 def test_values_of_what_is_visited(visited):
-    """As of PPO: 1; x; gamma, then 1; and of 1 in every step up to the full horizon (1 - gamma^left) / (1 - gamma)."""
+    """As of PPO: 1; x; gamma, then 1; of 1 in every step of the full horizon (1 - gamma^left) / (1 - gamma)."""
     for name, expected in (
         ("constant", lambda x, step: 1.0),
         ("observed", lambda x, step: x),

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmbc_jax.ops.mi_reward import PAYMENTS, absorbing_weight, information
+from mmbc_jax.ops.mi_reward import PAYMENTS, absorbing_weight, information, remaining_decisions
 
 HORIZON = 6
 
@@ -31,6 +31,26 @@ def test_absorbing_weight_is_the_geometric_sum(discount, remaining):
 def test_absorbing_weight_has_finite_gradients_at_discount_one():
     slope = jax.grad(lambda g: absorbing_weight(jnp.ones(()), jnp.asarray(3), g))(1.0)
     assert np.isfinite(slope)
+
+
+def test_remaining_decisions_counts_a_cut_decision_once():
+    """Length 10 in chunks of 4 is 3 decisions: after 1..4 steps one was taken, after 5..8 two, after 9 and 10 all."""
+    found = remaining_decisions(jnp.arange(11), 10, 4)
+    np.testing.assert_array_equal(found, [3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0])
+
+
+@pytest.mark.parametrize(("length", "exec_len"), [(10, 4), (16, 4), (60, 7), (250, 8), (100, 3), (5, 8)])
+def test_an_episode_of_full_information_earns_log_z_whenever_it_ends(length, exec_len):
+    """phi = log Z from the first decision on: 1/n of it for each decision, the last one for those that remain."""
+    n, full = -(-length // exec_len), math.log(24)
+    for steps in range(1, length + 1):
+        taken = -(-steps // exec_len)
+        at = np.minimum(np.arange(1, taken + 1) * exec_len, steps)
+        over = (np.arange(taken) == taken - 1).astype(np.float32)
+        phi = jnp.full((taken,), full)
+        left = remaining_decisions(jnp.asarray(at), length, exec_len)
+        paid = PAYMENTS["absorbing"](phi, phi, jnp.asarray(over), jnp.zeros(taken), left, n, 1.0)
+        assert float(np.asarray(paid, np.float64).sum()) == pytest.approx(full, rel=1e-6)
 
 
 def episode(payment, phi, *, ends_at=None, failed=False, horizon=HORIZON, discount=1.0):

@@ -27,9 +27,9 @@ def one_seed():
 def test_rows_of_one_seed():
     first, second = table.rows(one_seed())
     assert first.cells == [
-        "reference", "0.750 [0.70, 0.75]", "24", "2.50", "0.50", "–", "0.25", "2", "0.12", "0.10", "–", "3.2",
+        "reference", "0.750 [0.66, 0.82]", "24", "2.50", "0.50", "–", "0.25", "2", "0.12", "0.10", "–", "3.2",
     ]  # fmt: skip
-    assert second.cells[:3] == ["bmd", "0.950 [0.90, 0.95]", "12"]
+    assert second.cells[:3] == ["bmd", "0.950 [0.89, 0.98]", "12"]
     assert second.cells[-2:] == ["21M", "640"]
     assert not first.detail
     assert len(first.cells) == len(table.headings())
@@ -99,3 +99,16 @@ def test_metrics_of_a_task_without_modes_are_dashes():
 )
 def test_point_label(values, label):
     assert table.point_label(values) == label
+
+
+def test_what_failures_leave_open_is_shown_by_its_bounds():
+    """SR_M of two seeds between (.2 + .4) / 2 and (1 + .8) / 2; one of them known would be no mean of both."""
+    open_ones = [
+        seed(0.9, 9, mc_08=None, mc_08_bounds=[0.2, 1.0]),
+        seed(0.9, 9, mc_08=0.4, mc_08_bounds=[0.4, 0.8]),
+    ]
+    rows = table.rows(build_summary([{"values": {}, "stages": {"bmd": open_ones}}], {}))
+    assert [row.cells[9] for row in rows] == [".30–.90", ".20–1", "0.40"]
+    assert [row.cells[8] for row in rows] == ["0.12"] * 3
+    unknown = [seed(0.9, 9, mc_08=None, mc_08_bounds=None)]
+    assert table.rows(build_summary([{"values": {}, "stages": {"bc": unknown}}], {}))[0].cells[9] == "–"

@@ -117,7 +117,18 @@ def test_the_mi_reward_in_numpy(payment, forfeit):
             else:
                 expected = kept * after[t, b] - before[t, b]
             assert found[t, b] == pytest.approx(expected, rel=1e-3, abs=1e-4)
-    assert metrics["mode/mi"] == pytest.approx(after.mean(), rel=1e-4)
+    assert metrics["mode/mi_prefix"] == pytest.approx(after.mean(), rel=1e-4)
+    assert metrics["mode/mi"] == pytest.approx(after[np.asarray(seen.done) > 0].mean(), rel=1e-4)
+
+
+def test_without_an_end_there_is_no_information_of_a_whole_path():
+    reward = build("mi")
+    seen = transitions(reward)
+    running = seen.replace(done=jnp.zeros((T, B)), terminated=jnp.zeros((T, B)))
+    metrics = reward.pay(params_of(reward), jax.random.key(10), running, 0.9)[1]
+    assert np.isnan(metrics["mode/mi"])
+    assert np.isfinite(metrics["mode/mi_prefix"])
+    assert reward.logs["mode/mi"] == "known"
 
 
 def test_input_noise_is_drawn_anew_for_every_payment():

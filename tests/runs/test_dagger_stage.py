@@ -77,8 +77,12 @@ def test_start_from_another_run(finished, tmp_path):
     found = toy_run(tmp_path / "run", config(stages="dagger", start_from=finished[0]))
     assert raw(restore(tmp_path / "run", "dagger", []).state) == raw(restore(finished[0], "dagger", []).state)
     assert set(found) == {"dagger"}
-    with pytest.raises(CheckpointError, match=r"data.episodes: 24 -> 25"):
-        toy_pipeline(tmp_path / "other", config(stages="dagger", start_from=finished[0], data__episodes=25))
+    for override, found in (
+        ({"data__episodes": 25}, "data.episodes: 24 -> 25"),
+        ({"env__start_std": 0.1}, "env.start"),
+    ):
+        with pytest.raises(CheckpointError, match=found):
+            toy_pipeline(tmp_path / "other", config(stages="dagger", start_from=finished[0], **override))
 
 
 def test_its_own_scalar_is_swept_alone():

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from rich.console import Console
 
 from mmbc_jax.core.config import plugin
 from mmbc_jax.core.errors import CheckpointError, DivergenceError, WorkdirError
 from mmbc_jax.core.options import option
 from mmbc_jax.core.registry import register
 from mmbc_jax.policies import mse
+from mmbc_jax.report import run_report
 from mmbc_jax.runs import checkpoint as checkpoint_lib
 from mmbc_jax.runs.epoch import take_runs
 from mmbc_jax.runs.grid import parent_index
+from mmbc_jax.runs.pipeline import make_pipeline
 from mmbc_jax.runs.restored import restore
 from mmbc_jax.runs.workdir import changed_fields
 from tests.toys.landscape import events, finished_run, rows, toy_config, toy_pipeline, toy_run, unchecked
@@ -144,8 +148,8 @@ def test_start_from_continues_as_the_same_run_does(tmp_path):
     [
         ({"policy__hidden": "(9,)"}, r"policy.hidden: \[8\] -> \[9\]"),
         ({"policy__name": "diffusion"}, "policy."),
-        ({"env__start_std": 0.1}, "env.start_std: 0.05 -> 0.1"),
-        ({"env__name": "avoiding"}, "env."),
+        ({"env__name": "avoiding"}, r"env.observation .*vector\[2\].* -> .*vector\[4\]"),
+        ({"env__name": "radial"}, "env.action_low"),
         ({"sampler__steps": 3}, "sampler.steps: 2 -> 3"),
         ({"chunk__execute": 2}, "chunk.execute: 4 -> 2"),
         ({"actor__init_std": 0.5}, "actor.init_std: 0.3 -> 0.5"),
@@ -157,6 +161,31 @@ def test_start_from_another_configuration_names_the_field(tmp_path, override, fo
     with pytest.raises(CheckpointError, match=found):
         toy_pipeline(tmp_path / "run", config)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_clone_is_finetuned_under_a_shift(tmp_path):
+    """Another start noise: the run works, says so, and acts through the clone's own normaliser."""
+    config = toy_config(stages="finetune", start_from=finished_run() / "checkpoints/bc", env__start_std=0.3)
+    out = io.StringIO()
+    pipeline = make_pipeline(config, tmp_path / "run", Console(file=out, width=60))
+    with unchecked():
+        results = pipeline.run()
+    found = run_report.write(pipeline, results, [], 1.0)["run"]["start_from"]
+    assert found == [{"field": "env.start_std", "clone": 0.05, "run": 0.3}]
+    (line,) = [one for one in out.getvalue().splitlines() if one.startswith("start_from")]
+    assert line == "start_from: the clone had another env.start_std 0.05 -> 0.3"
+    assert json.loads((tmp_path / "run/summary.json").read_text())["run"]["start_from"] == found
+    tuned, clone = (restore(folder, stage, []).state.stats["normalizer"]
+                    for folder, stage in ((tmp_path / "run", "finetune"), (finished_run(), "bc")))  # fmt: skip
+    for ours, theirs in zip(jax.tree.leaves(tuned), jax.tree.leaves(clone), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_without_a_difference_nothing_is_said(tmp_path):
+    config = toy_config(stages="finetune", start_from=finished_run())
+    sources = toy_pipeline(tmp_path / "run", config).sources
+    assert (sources.differences, sources.line) == ([], "")
+    assert set(sources.directories) == {"bc", "discover"}
 
 
 def test_a_damaged_checkpoint_stops_the_run_and_leaves_the_log_alone(tmp_path):

@@ -103,6 +103,11 @@ class BaseStage(abc.ABC):
         return plugin(at(self.setup.config, self.section), self.parts, section=self.section)
 
     @property
+    def logs(self) -> Mapping[str, str]:
+        """The metrics of its learner and reward that are not averaged over a row; see `core.learning.COMBINE`."""
+        return {**getattr(self.parts.reward, "logs", {}), **self.learner.logs}
+
+    @property
     def traced(self) -> tuple[str, ...]:
         """Config paths of the scalars that its result depends on, those of its ancestors among them."""
         inherited = self.parent.traced if self.parent else ()
