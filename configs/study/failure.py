@@ -3,6 +3,7 @@
 Run:     python -m mmbc_jax.study --config configs/study/failure.py --config.scale=small --workdir runs/failure
 """
 
+import dataclasses
 from pathlib import Path
 
 from mmbc_jax.core.config import load_module
@@ -13,4 +14,9 @@ PARTS = ("modes", "tasks", "regularisation", "transport", "blog", "human")
 
 def get_studies(scale: str) -> list[Study]:
     here = Path(__file__).parent
-    return [study for part in PARTS for study in load_module(here / f"{part}.py").get_studies(scale)]
+    files = [here / f"{part}.py" for part in PARTS]
+    return [
+        dataclasses.replace(study, source=str(file))
+        for file in files
+        for study in load_module(file).get_studies(scale)
+    ]

@@ -1,5 +1,7 @@
 """Runs studies: `python -m mmbc_jax.study --config configs/study/NAME.py --config.scale=small --workdir DIR`.
 
+Freezes their claims, before fresh seeds (`--config.first_seed=`) test them: `--config FILE --freeze`.
+
 A study is a set of variants of one configuration with a table, figures and claims (see `mmbc_jax.study.plan`).
 The same command continues where it stopped. Other `--config.KEY=VALUE` apply to every variant.
 """
@@ -7,6 +9,7 @@ The same command continues where it stopped. Other `--config.KEY=VALUE` apply to
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import sys
 from collections.abc import Sequence
@@ -18,6 +21,8 @@ from mmbc_jax import cli
 from mmbc_jax.core import config as config_lib
 from mmbc_jax.core.config import check_choice
 from mmbc_jax.core.errors import UserError, nearest
+from mmbc_jax.study.cells import split
+from mmbc_jax.study.frozen import Frozen, freeze
 from mmbc_jax.study.plan import SCALES, Study
 
 
@@ -30,13 +35,18 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, str, list[tuple[str,
     rest, overrides = config_lib.split_overrides(argv)
     parser = cli.Parser("python -m mmbc_jax.study", __doc__)
     parser.add_argument("--config", required=True, help="python file with get_studies(scale)")
-    parser.add_argument("--workdir", required=True, help="where every variant and the report are written")
+    parser.add_argument("--workdir", default="", help="where every variant and the report are written")
+    parser.add_argument(
+        "--freeze", action="store_true", help="record the claims as they are, and run nothing"
+    )
     parser.add_argument("--jobs", type=int, default=0, help="processes at a time; default: one per CPU core")
     parser.add_argument("--report", default="", help="markdown file; default: <workdir>/report.md")
     parser.add_argument("--only", default="", help="STUDY or STUDY/VARIANT: run this one alone")
     args, unknown = parser.parse_known_args(rest)
     if unknown:
         raise UserError(f"unknown argument {unknown[0]!r}")
+    if not args.workdir and not args.freeze:
+        raise UserError("--workdir is needed")
     if args.jobs < 0:
         raise UserError(f"--jobs {args.jobs} must not be negative")
     scale = next((text for key, text in reversed(overrides) if key == "scale"), SCALES[-1])
@@ -45,7 +55,7 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, str, list[tuple[str,
 
 
 def load_studies(path: str, scale: str, overrides: list[tuple[str, str]]) -> list[Study]:
-    """The studies of a file, with the overrides applied to each variant.
+    """The studies of a file, with the overrides applied to each variant and their seeds split into cells.
 
     Raises:
       UserError: no such file, it has no `get_studies`, or an override does not fit.
@@ -55,11 +65,14 @@ def load_studies(path: str, scale: str, overrides: list[tuple[str, str]]) -> lis
         raise UserError(
             f"--config {path} has no get_studies(scale); is it a configuration for mmbc_jax.train?"
         )
-    studies = list(module.get_studies(scale))
+    studies = [
+        study if study.source else dataclasses.replace(study, source=str(path))
+        for study in module.get_studies(scale)
+    ]
     for study in studies:
         for variant in study.variants:
             config_lib.apply_overrides(variant.config, overrides)
-    return studies
+    return [split(study) for study in studies]
 
 
 def run_variant(studies: Sequence[Study], name: str, workdir: Path) -> int:
@@ -92,6 +105,9 @@ def main(argv: Sequence[str]) -> int:
     cli.quiet()
     args, scale, overrides = parse(argv)
     studies, workdir = load_studies(args.config, scale, overrides), Path(args.workdir)
+    if args.freeze:
+        print(f"{freeze(studies)} has the claims of {args.config} as they are")
+        return 0
     if "/" in args.only:
         return run_variant(studies, args.only, workdir)
     if args.only:
@@ -99,6 +115,7 @@ def main(argv: Sequence[str]) -> int:
     from mmbc_jax.report.summary import command
     from mmbc_jax.study import page as report
     from mmbc_jax.study import runner
+    from mmbc_jax.study.judging import MARK, judge
 
     console = Console(width=None if os.isatty(1) else 120)
     shared = [f"--config={args.config}", f"--workdir={workdir}", f"--config.scale={scale}"]
@@ -118,9 +135,13 @@ def main(argv: Sequence[str]) -> int:
         runs = {
             v.name: runner.variant_dir(workdir, study, v) for v in study.variants if v.name not in missing
         }
-        sections.append(report.section(study, results, missing, figures, runs))
-        for statement, check in report.judge(study, results):
-            console.print(f"{study.name}: {report.MARK[check.holds]}: {statement}", highlight=False)
+        judged = judge(study, results, Frozen.read(Path(study.source).parent))
+        sections.append(report.section(study, results, judged, missing, figures, runs))
+        for one in judged:
+            why = "" if one.counted else f" (not counted: {'; '.join(one.reasons)})"
+            console.print(
+                f"{study.name}: {MARK[one.check.holds]}: {one.claim.statement}{why}", highlight=False
+            )
     report.write(
         path, f"{Path(args.config).stem} study, {scale} scale", command("mmbc_jax.study", argv), sections
     )

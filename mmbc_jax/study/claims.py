@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from mmbc_jax.ops.intervals import t_interval
-from mmbc_jax.study.plan import Check, Claim, Results, interval, tags_text
+from mmbc_jax.diagnostics.domains import domain
+from mmbc_jax.study.nulls import at_value, exchangeable
+from mmbc_jax.study.plan import Check, Claim, Entry, Null, Results, tags_text
 
 _COMPARE = {"<=": operator.le, ">=": operator.ge}
 
 
-def bound(statement: str, metric: str, sign: str, limit: float, **tags: Any) -> Claim:
+def bound(
+    statement: str, metric: str, sign: str, limit: float, *, null: float | None = None, **tags: Any
+) -> Claim:
     """Every seed of every entry with these tags has `metric <sign> limit`.
 
     Args:
@@ -22,6 +25,8 @@ def bound(statement: str, metric: str, sign: str, limit: float, **tags: Any) -> 
       metric: of the stage.
       sign: "<=" or ">=".
       limit: the bound.
+      null: mean of the metric in a world without the effect; None for the limit itself. To be stated, for the claim
+        to count, where the limit is the end of what the metric can be.
       **tags: which entries.
     """
 
@@ -32,15 +37,23 @@ def bound(statement: str, metric: str, sign: str, limit: float, **tags: Any) -> 
         holds = bool(_COMPARE[sign](values, limit).all())
         return Check(holds, f"{metric} {values.min():.3g} to {values.max():.3g} over {values.size} runs")
 
-    return Claim(statement, check)
+    return _against_value(statement, check, metric, limit if null is None else null, tags)
 
 
-def mean_bound(statement: str, metric: str, sign: str, limit: float, **tags: Any) -> Claim:
-    """The mean over seeds of every entry with these tags has `metric <sign> limit`."""
-    return _every_entry(statement, metric, tags, 1, lambda values: bool(_COMPARE[sign](values.mean(), limit)))
+def mean_bound(
+    statement: str, metric: str, sign: str, limit: float, *, null: float | None = None, **tags: Any
+) -> Claim:
+    """The mean over seeds of every entry with these tags has `metric <sign> limit`; `null` as of `bound`."""
+
+    def fits(entry: Entry) -> bool:
+        return bool(_COMPARE[sign](entry.per_seed(metric).mean(), limit))
+
+    return _every_entry(statement, metric, limit if null is None else null, tags, 1, fits)
 
 
-def interval_bound(statement: str, metric: str, sign: str, limit: float, **tags: Any) -> Claim:
+def interval_bound(
+    statement: str, metric: str, sign: str, limit: float, *, null: float | None = None, **tags: Any
+) -> Claim:
     """The whole 95 % interval over seeds of `metric` lies beyond the limit, for every entry with these tags.
 
     Args:
@@ -48,14 +61,15 @@ def interval_bound(statement: str, metric: str, sign: str, limit: float, **tags:
       metric: of the stage.
       sign: "<" or ">".
       limit: the bound.
+      null: as of `bound`.
       **tags: which entries; those with fewer than two seeds have no interval and do not count.
     """
 
-    def beyond(values: np.ndarray) -> bool:
-        low, high = t_interval(values)
+    def beyond(entry: Entry) -> bool:
+        low, high = entry.span(metric)
         return high < limit if sign == "<" else low > limit
 
-    return _every_entry(statement, metric, tags, 2, beyond)
+    return _every_entry(statement, metric, limit if null is None else null, tags, 2, beyond)
 
 
 def trend(
@@ -85,7 +99,7 @@ def trend(
         shown = ", ".join(f"{over}={x:g}: {m:.3g}" for x, m in zip(steps, means, strict=True))
         return Check(holds, f"{metric} {shown}")
 
-    return Claim(statement, check)
+    return _exchanged(statement, check, metric, (tags,))
 
 
 def gap(
@@ -94,13 +108,13 @@ def gap(
     """The mean of `metric` over `better` exceeds that over `worse` by at least `margin`."""
 
     def check(results: Results) -> Check:
-        a, b = (results.where(**tags).values(metric) for tags in (better, worse))
-        if not (a.size and b.size):
+        a, b = (results.where(**tags) for tags in (better, worse))
+        if not (a.values(metric).size and b.values(metric).size):
             return Check(None, f"no {metric}")
-        shown = f"{metric} {tags_text(better)}: {interval(a)}; {tags_text(worse)}: {interval(b)}"
-        return Check(bool(a.mean() >= b.mean() + margin), shown)
+        shown = f"{metric} {tags_text(better)}: {a.shown(metric)}; {tags_text(worse)}: {b.shown(metric)}"
+        return Check(bool(a.mean(metric) >= b.mean(metric) + margin), shown)
 
-    return Claim(statement, check)
+    return _exchanged(statement, check, metric, (better, worse))
 
 
 def against_the_rest(
@@ -139,29 +153,52 @@ def against_the_rest(
         as_good = direction * (own.mean() - found[best].mean()) >= -margin
         return Check(
             bool(as_good == wins),
-            f"{metric} {family} {interval(own)}, {best} {interval(found[best])}; "
+            f"{metric} {family} {chosen.where(family=family).shown(metric)}, "
+            f"{best} {chosen.where(family=best).shown(metric)}; "
             f"{chosen.mean(shown):.2f} modes per observation",
         )
 
-    return Claim(statement, check)
+    return _exchanged(statement, check, metric, (tags,))
 
 
-def custom(statement: str, judge: Callable[[Results], Check]) -> Claim:
-    """A claim with a judge of its own."""
-    return Claim(statement, judge)
+def custom(
+    statement: str, judge: Callable[[Results], Check], null: Null | None = None, supposing: str = ""
+) -> Claim:
+    """A claim with a judge of its own, and with a null of its own in order to count."""
+    return Claim(statement, judge, null, supposing)
+
+
+def _against_value(
+    statement: str, check: Callable[[Results], Check], metric: str, value: float, tags: Mapping[str, Any]
+) -> Claim:
+    if value in domain(
+        metric
+    ):  # nothing scatters around the end of what it can be: another null must be stated
+        return Claim(statement, check)
+    return Claim(statement, check, at_value(metric, value, tags), f"{metric} is {value:g} on average")
+
+
+def _exchanged(
+    statement: str, check: Callable[[Results], Check], metric: str, groups: Sequence[Mapping[str, Any]]
+) -> Claim:
+    return Claim(statement, check, exchangeable(metric, groups), f"the entries do not differ in {metric}")
 
 
 def _every_entry(
-    statement: str, metric: str, tags: Mapping[str, Any], least: int, fits: Callable[[np.ndarray], bool]
+    statement: str,
+    metric: str,
+    null: float,
+    tags: Mapping[str, Any],
+    least: int,
+    fits: Callable[[Entry], bool],
 ) -> Claim:
     """Every entry with these tags and at least `least` seeds fits; all of them are the evidence."""
 
     def check(results: Results) -> Check:
-        found = [(e, e.per_seed(metric)) for e in results.where(**tags).entries]
-        found = [(e, values) for e, values in found if values.size >= least]
+        found = [e for e in results.where(**tags).entries if e.per_seed(metric).size >= least]
         if not found:
             return Check(None, f"no {metric}")
-        shown = "; ".join(f"{tags_text(e.tags)}: {interval(values)}" for e, values in found)
-        return Check(all(fits(values) for _, values in found), f"{metric} {shown}")
+        shown = "; ".join(f"{tags_text(e.tags)}: {Results([e]).shown(metric)}" for e in found)
+        return Check(all(fits(e) for e in found), f"{metric} {shown}")
 
-    return Claim(statement, check)
+    return _against_value(statement, check, metric, null, tags)

@@ -9,11 +9,13 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mmbc_jax.core import registry
+from mmbc_jax.core.types import Rollouts
 from mmbc_jax.diagnostics.instruments.drift import clocked, deviation
 from mmbc_jax.evaluation.results import StageResult, load_result
 from mmbc_jax.ops.intervals import t_interval
 from mmbc_jax.report import style
 from mmbc_jax.report.figures.trajectories import paths_of
+from mmbc_jax.study.cells import of_variant
 from mmbc_jax.study.plan import Variant
 
 Draw = Callable[[Mapping[str, Path]], Figure | None]
@@ -34,10 +36,10 @@ def errors_over_time(variants: Sequence[Variant], labels: Sequence[str], title: 
         axes = figure.add_subplot()
         shown = 0
         for variant, label, colour in zip(variants, labels, style.palette(len(variants)), strict=True):
-            result = _result(variant, runs)
-            if result is None:
+            seeds = _episodes(_results(variant, runs))
+            if not seeds:
                 continue
-            curves = _curves(variant, result)
+            curves = _curves(variant, seeds)
             steps, mean = np.arange(curves.shape[1]), curves.mean(0)
             axes.plot(steps, mean, color=colour, label=label, linewidth=1.4)
             if len(curves) > 1:
@@ -67,8 +69,8 @@ def episodes(variants: Sequence[Variant], labels: Sequence[str], title: str, cou
     def draw(runs: Mapping[str, Path]) -> Figure | None:
         found = []
         for variant, label in zip(variants, labels, strict=True):
-            if (result := _result(variant, runs)) is not None:
-                found.append((variant, label, result))
+            if seeds := _episodes(_results(variant, runs)):
+                found.append((variant, label, seeds))
         if not found:
             return None
         columns = min(COLUMNS, len(found))
@@ -77,12 +79,10 @@ def episodes(variants: Sequence[Variant], labels: Sequence[str], title: str, cou
         grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
         for axes in grid.flat[len(found) :]:
             axes.set_axis_off()
-        for axes, (variant, label, result) in zip(grid.flat, found, strict=False):
+        for axes, (variant, label, seeds) in zip(grid.flat, found, strict=False):
             registry.build("env", variant.config.env).draw(axes)
-            seeds = result.index.shape[1]
-            for seed, colour in enumerate(style.palette(seeds)):
-                own = result.run(0, seed)
-                for line in paths_of(own)[:count] if own is not None else []:
+            for own, colour in zip(seeds, style.palette(len(seeds)), strict=True):
+                for line in paths_of(own)[:count]:
                     axes.plot(*line.T, color=colour, linewidth=0.6, alpha=0.6)
             style.dress(axes, label)
             axes.set(aspect="equal", xticks=[], yticks=[], xlabel="", ylabel="")
@@ -92,20 +92,24 @@ def episodes(variants: Sequence[Variant], labels: Sequence[str], title: str, cou
     return draw
 
 
-def _result(variant: Variant, runs: Mapping[str, Path]) -> StageResult | None:
-    """The episodes of a finished variant."""
-    result = load_result(runs[variant.name], variant.stage) if variant.name in runs else None
-    return result if result is not None and result.rollouts is not None else None
+def _results(variant: Variant, runs: Mapping[str, Path]) -> list[StageResult]:
+    """The episodes of a finished variant, or of those of its cells that are."""
+    found = [load_result(path, variant.stage) for name, path in runs.items() if of_variant(variant, name)]
+    return [result for result in found if result is not None and result.rollouts is not None]
 
 
-def _curves(variant: Variant, result: StageResult) -> np.ndarray:
+def _episodes(results: Sequence[StageResult]) -> list[Rollouts]:
+    """Those of every seed."""
+    own = [result.run(0, seed) for result in results for seed in range(result.index.shape[1])]
+    return [rollouts for rollouts in own if rollouts is not None]
+
+
+def _curves(variant: Variant, seeds: Sequence[Rollouts]) -> np.ndarray:
     """[N, L] deviation over time of each seed, averaged over the episodes that still run, while any does."""
     env = registry.build("env", variant.config.env)
     means = np.asarray(env.mean_paths(env.default_params()), np.float64)[: env.spec.num_modes]
     curves = []
-    for seed in range(result.index.shape[1]):
-        own = result.run(0, seed)
-        assert own is not None
+    for own in seeds:
         path, mask = np.asarray(own.path, np.float64), np.asarray(own.path_mask) > 0
         error = deviation(clocked(path, means)[1], mask)
         curves.append((error * mask).sum(0) / np.where(mask.any(0), mask.sum(0), np.nan))

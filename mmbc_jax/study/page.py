@@ -9,16 +9,9 @@ from typing import Any
 import numpy as np
 
 from mmbc_jax.core.files import write_atomic, write_json
-from mmbc_jax.ops.intervals import t_interval
 from mmbc_jax.report import style
-from mmbc_jax.study.plan import Check, Plot, Results, Study, tag_text, tags_text
-
-MARK = {True: "holds", False: "**does not hold**", None: "no figures"}
-
-
-def judge(study: Study, results: Results) -> list[tuple[str, Check]]:
-    """(statement, outcome) of each claim of a study."""
-    return [(claim.statement, claim.check(results)) for claim in study.claims]
+from mmbc_jax.study.judging import Judged
+from mmbc_jax.study.plan import Entry, Plot, Results, Study, tag_text, tags_text
 
 
 def table(study: Study, results: Results) -> str:
@@ -31,7 +24,7 @@ def table(study: Study, results: Results) -> str:
     for entry in results.entries:
         cells = [tag_text(entry.tags.get(name)) for name in tags]
         for metric, _, digits in study.columns:
-            cells.append(_cell(entry.per_seed(metric), digits))
+            cells.append(_cell(entry, metric, digits))
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -62,7 +55,11 @@ def figure(plot: Plot, results: Results, title: str) -> Any:
             continue
         values = [own.where(**{plot.x: x}).values(plot.metric) for x in xs]
         means = np.array([v.mean() for v in values])
-        spans = [t_interval(v) if len(v) > 1 else (m, m) for v, m in zip(values, means, strict=True)]
+        at = [own.where(**{plot.x: x}) for x in xs]
+        spans = [
+            one.span(plot.metric) if len(v) > 1 else (m, m)
+            for one, v, m in zip(at, values, means, strict=True)
+        ]
         low, high = (np.array(side) for side in zip(*spans, strict=True))
         axes.plot(xs, means, marker="o", markersize=3.5, color=colour, label=_legend(plot, name, own))
         if len(xs) > 1:
@@ -112,21 +109,30 @@ def costs(results: Results) -> str:
 
 
 def section(
-    study: Study, results: Results, missing: Sequence[str], folder: Path, runs: Mapping[str, Path]
+    study: Study,
+    results: Results,
+    judged: Sequence[Judged],
+    missing: Sequence[str],
+    folder: Path,
+    runs: Mapping[str, Path],
 ) -> str:
     """One study of the report, in markdown; its figures are written to `folder`.
 
     Args:
       study: what was asked.
       results: what was found.
+      judged: its claims.
       missing: variants without a result.
       folder: for PNG files, linked by their names.
       runs: {variant name: work directory} of the finished variants, for the drawings.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lines = [f"## {study.name}", "", study.question, ""]
-    checks = judge(study, results)
-    lines += [f"- {MARK[c.holds]}: {statement} — {c.evidence}" for statement, c in checks]
+    counted = [one for one in judged if one.counted]
+    lines += [
+        f"{len(counted)} of {len(judged)} claims count, {sum(bool(c.check.holds) for c in counted)} of them hold."
+    ]
+    lines += ["", *(line for one in judged for line in one.lines)]
     lines += ["", costs(results), "", table(study, results), ""]
     if missing:
         lines += [f"No result from: {', '.join(missing)}.", ""]
@@ -141,13 +147,13 @@ def section(
             style.save(drawn, folder / f"{study.name}_{drawing.name}.png")
             lines += [f"![{drawing.label}]({folder.name}/{study.name}_{drawing.name}.png)", ""]
             lines += [f"*{drawing.label}*", ""]
-    judged = verdicts(results)
-    if judged:
-        lines += ["<details><summary>Verdicts</summary>", "", *judged, "", "</details>", ""]
+    spoken = verdicts(results)
+    if spoken:
+        lines += ["<details><summary>Verdicts</summary>", "", *spoken, "", "</details>", ""]
     write_json(
         folder / f"{study.name}.json",
         {
-            "claims": [{"statement": s, "holds": c.holds, "evidence": c.evidence} for s, c in checks],
+            "claims": [one.facts for one in judged],
             "entries": [
                 {"tags": dict(e.tags), "metrics": _columns(study, e.metrics)} for e in results.entries
             ],
@@ -162,7 +168,9 @@ def write(path: Path, title: str, command: str, sections: Sequence[str]) -> None
         f"# {title}",
         "",
         "Written by the command below; every number, figure and verdict comes from its runs. Cells are means over "
-        "seeds with 95 % intervals (Student's t), the single seeds in parentheses.",
+        "seeds with 95 % intervals inside the metric's domain, the single seeds in parentheses. A claim counts where "
+        "it was frozen before its seeds and demonstrations were seen, and where a world without the effect would "
+        "pass it in at most 2.5 % of draws.",
         "",
         f"    {command}",
         "",
@@ -175,12 +183,13 @@ def _columns(study: Study, metrics: Mapping[str, Any]) -> dict[str, Any]:
     return {metric: metrics[metric] for metric, _, _ in study.columns if metric in metrics}
 
 
-def _cell(values: np.ndarray, digits: int) -> str:
+def _cell(entry: Entry, metric: str, digits: int) -> str:
+    values = entry.per_seed(metric)
     if not len(values):
         return "–"
     seeds = ", ".join(f"{v:.{digits}f}" for v in values)
     if len(values) == 1:
         return seeds
-    low, high = t_interval(values)
+    low, high = entry.span(metric)
     shown = f"({seeds})" if len(values) <= 5 else f"({values.min():.{digits}f} to {values.max():.{digits}f})"
     return f"{values.mean():.{digits}f} [{low:.{digits}f}, {high:.{digits}f}] {shown}"

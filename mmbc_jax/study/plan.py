@@ -16,7 +16,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
-from mmbc_jax.ops.intervals import t_interval
+from mmbc_jax.diagnostics.domains import Sizes, seeds_interval
+from mmbc_jax.ops.intervals import Interval
 
 SCALES = ("small", "full")
 
@@ -30,12 +31,14 @@ class Variant:
       tags: what it varies, {"family": "flow", "K": 8}, for tables and claims.
       config: as for `mmbc_jax.train`.
       stage: whose results count.
+      group: name of the variant that this is a part of (see `cells`); empty where it is none.
     """
 
     name: str
     tags: Mapping[str, Any]
     config: ConfigDict
     stage: str = "bc"
+    group: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +59,20 @@ class Entry:
         """[N] values of the seeds that have one."""
         values = self._column(metric)
         return values[np.isfinite(values)]
+
+    @property
+    def sizes(self) -> Sizes:
+        """K and Z, as far as the entry knows."""
+        tables = (self.metrics.get("z_mode_table") or {}).get("per_seed") or []
+        return Sizes.of([{"z_mode_table": table} for table in tables])
+
+    def episodes(self, metric: str) -> int | None:
+        """Episodes behind the value of a seed; None where unknown."""
+        return (self.metrics.get(metric) or {}).get("n")
+
+    def span(self, metric: str) -> Interval:
+        """The 95 % interval over seeds; needs two with a value."""
+        return Results([self]).span(metric)
 
     def together(self, *metrics: str) -> np.ndarray:
         """[N, len(metrics)] values of the seeds that have all of them."""
@@ -97,6 +114,22 @@ class Results:
         values = self.values(metric)
         return float(values.mean()) if values.size else float("nan")
 
+    def span(self, metric: str) -> Interval:
+        """The 95 % interval of `values`, of which there are at least two, inside the metric's domain."""
+        having = [entry for entry in self.entries if entry.per_seed(metric).size]
+        counts = [entry.episodes(metric) for entry in having]
+        sizes = [entry.sizes for entry in having]
+        modes, commands = ([getattr(one, name) for one in sizes] for name in ("num_modes", "num_z"))
+        widest = Sizes(*(max(each) if None not in each else None for each in (modes, commands)))
+        known = [count for count in counts if count is not None]
+        episodes = min(known) if known and len(known) == len(counts) else None
+        return seeds_interval(metric, self.values(metric).tolist(), episodes, widest)
+
+    def shown(self, metric: str) -> str:
+        """`0.81 [0.70, 0.92]`: mean and interval over seeds; the mean alone with one seed."""
+        values = self.values(metric)
+        return interval(values, self.span(metric) if len(values) > 1 else None)
+
 
 @dataclasses.dataclass(frozen=True)
 class Check:
@@ -112,16 +145,55 @@ class Check:
 
 
 @dataclasses.dataclass(frozen=True)
+class Change:
+    """How a claim became what it is.
+
+    Attributes:
+      version: the one that it led to.
+      failed: what had not held, or what was wrong with it.
+      changed: what was changed.
+      why: the reason given.
+    """
+
+    version: int
+    failed: str
+    changed: str
+    why: str
+
+
+Null = Callable[[Results, np.random.Generator], Results]
+"""(results, generator) to results of the same shape in a world where the claim says nothing."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Claim:
     """A statement about the results of a study that can turn out false.
 
     Attributes:
       statement: one sentence.
       check: judges it.
+      null: draws results in a world without the effect; None where none is stated, and then it does not count.
+      supposing: what that world is, in words.
+      version: of the claim; 1 at first.
+      history: its changes, oldest first, one for every version above 1.
     """
 
     statement: str
     check: Callable[[Results], Check]
+    null: Null | None = None
+    supposing: str = ""
+    version: int = 1
+    history: tuple[Change, ...] = ()
+
+    def __post_init__(self) -> None:
+        if [change.version for change in self.history] != list(range(2, self.version + 1)):
+            raise ValueError(
+                f"claim {self.statement!r}: version {self.version} needs a change for each from 2 on"
+            )
+
+    def changed(self, *history: Change) -> Claim:
+        """The same claim with its history."""
+        return dataclasses.replace(self, version=1 + len(history), history=history)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,6 +246,8 @@ class Study:
       claims: what it is to show.
       plots: its figures over tags.
       drawings: its figures of episodes.
+      paired: each seed learns from demonstrations of its own, whose sampling intervals then hold (see `cells`).
+      source: file that states it; empty for the one that was asked for.
     """
 
     name: str
@@ -183,6 +257,8 @@ class Study:
     claims: Sequence[Claim] = ()
     plots: Sequence[Plot] = ()
     drawings: Sequence[Drawing] = ()
+    paired: bool = True
+    source: str = ""
 
 
 def entries_of(variant: Variant, summary: Mapping[str, Any]) -> list[Entry]:
@@ -204,11 +280,9 @@ def tags_text(tags: Mapping[str, Any]) -> str:
     return " ".join(f"{name}={tag_text(value)}" for name, value in tags.items())
 
 
-def interval(values: np.ndarray) -> str:
-    """`0.81 [0.70, 0.92]`: mean and Student's t interval over seeds; the mean alone with one seed."""
+def interval(values: np.ndarray, span: Interval | None = None) -> str:
+    """`0.81 [0.70, 0.92]`: the mean and an interval; the mean alone without one."""
     if not len(values):
         return "no value"
-    if len(values) == 1:
-        return f"{values.mean():.3g}"
-    low, high = t_interval(values)
-    return f"{values.mean():.3g} [{low:.3g}, {high:.3g}]"
+    ends = f" [{span[0]:.3g}, {span[1]:.3g}]" if span else ""
+    return f"{values.mean():.3g}{ends}"

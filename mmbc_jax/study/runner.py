@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mmbc_jax.core.files import read_json
-from mmbc_jax.study.plan import Results, Study, Variant, entries_of
+from mmbc_jax.study.cells import joined
+from mmbc_jax.study.plan import Entry, Results, Study, Variant, entries_of
 
 POLL_SECONDS = 0.2
 
@@ -31,15 +32,21 @@ def finished(folder: Path) -> bool:
 
 
 def collect(workdir: Path, study: Study) -> tuple[Results, list[str]]:
-    """(entries of every finished variant, names of the others)."""
-    entries, missing = [], []
+    """(entries of every finished variant, the cells of one joined; names of those that are not finished)."""
+    parts: list[tuple[str, Entry]] = []
+    missing = []
     for variant in study.variants:
         folder = variant_dir(workdir, study, variant)
         if finished(folder):
-            entries += entries_of(variant, read_json(folder / "summary.json"))
+            summary = read_json(folder / "summary.json")
+            config = read_json(folder / "config.json") if (folder / "config.json").exists() else {}
+            if "data" in config:  # from the disk: it may have run with other seeds than those asked for now
+                summary["run"]["data_seeds"] = [config["data"]["seed"]]
+            group = variant.group or variant.name
+            parts += [(group, entry) for entry in entries_of(variant, summary)]
         else:
             missing.append(variant.name)
-    return Results(entries), missing
+    return Results(joined(parts)), missing
 
 
 def run_all(

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from mmbc_jax.study import claims
-from mmbc_jax.study.plan import Check, Entry, Results, Variant, entries_of, interval
+from mmbc_jax.study.plan import Change, Check, Entry, Results, Variant, entries_of, interval
 
 
 def entry(values, **tags):
@@ -105,6 +107,23 @@ def test_entries_carry_the_swept_values():
 
 def test_interval_text():
     assert interval(FALLING.values("absent")) == "no value"
-    assert interval(entry([0.5]).per_seed("sr")) == "0.5"
-    # t with 1 degree of freedom: .85 +- 12.706 * .05
-    assert interval(entry([0.9, 0.8]).per_seed("sr")) == "0.85 [0.215, 1.49]"
+    assert Results([entry([0.5])]).shown("sr") == "0.5"
+    # t with 1 degree of freedom: .85 +- 12.706 * .05; nothing bounds a metric that is declared nowhere
+    assert Results([entry([0.9, 0.8])]).shown("sr") == "0.85 [0.215, 1.49]"
+    # a share of 10 episodes: clipped
+    rates = Entry({}, {"success_rate": {"per_seed": [0.9, 0.8], "n": 10}}, {})
+    assert Results([rates]).shown("success_rate") == "0.85 [0.215, 1]"
+
+
+def test_intervals_of_counts_end_at_the_number_of_modes():
+    tables = [[[5, 5, 0, 0]], [[5, 0, 5, 0]]]
+    metrics = {"modes_kept": {"per_seed": [2, 3]}, "z_mode_table": {"per_seed": tables}}
+    assert Entry({}, metrics, {}).span("modes_kept") == (0.0, 3.0)
+
+
+def test_a_claim_tells_every_version():
+    claim = claims.bound("", "sr", ">=", 0.5)
+    change = Change(2, "K = 8", "only K = 16", "a wall is thin")
+    assert (claim.changed(change).version, claim.changed(change).history) == (2, (change,))
+    with pytest.raises(ValueError, match="version 3"):
+        dataclasses.replace(claim, version=3, history=(change,))

@@ -46,7 +46,9 @@ def test_scale_and_overrides(path):
     )
     assert scale == "small"
     (study,) = sweep.load_studies(args.config, scale, overrides)
-    assert [variant.config.seeds for variant in study.variants] == [2]
+    assert [variant.name for variant in study.variants] == ["width4/seed0", "width4/seed1"]
+    assert [variant.config.seeds for variant in study.variants] == [1, 1]
+    assert study.source == path
     assert len(sweep.load_studies(path, "full", [])[0].variants) == 2
 
 
@@ -78,9 +80,13 @@ def test_a_study_runs_to_its_report_and_continues(path, tmp_path):
     assert sweep.main(arguments) == 0
     text = (tmp_path / "w" / "report.md").read_text()
     assert "- holds: all fail" in text
-    stamp = (tmp_path / "w" / "toy" / "width4" / "summary.json").stat().st_mtime_ns
+    assert "not counted: not frozen" in text
+    cell = tmp_path / "w" / "toy" / "width4" / "seed0" / "summary.json"
+    stamp = cell.stat().st_mtime_ns
+    assert sweep.main(["--config", path, "--freeze"]) == 0
     assert sweep.main(arguments) == 0
-    assert (tmp_path / "w" / "toy" / "width4" / "summary.json").stat().st_mtime_ns == stamp
+    assert cell.stat().st_mtime_ns == stamp
+    assert "seen data: seeds 0 to 0 had been used" in (tmp_path / "w" / "report.md").read_text()
 
 
 STUDIES = sorted((ROOT / "configs" / "study").glob("*.py"))

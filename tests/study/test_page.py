@@ -5,6 +5,8 @@ import json
 from mmbc_jax.report import style
 from mmbc_jax.study import page as report
 from mmbc_jax.study.claims import bound, trend
+from mmbc_jax.study.frozen import Frozen
+from mmbc_jax.study.judging import judge
 from mmbc_jax.study.plan import Drawing, Entry, Plot, Results, Study
 
 RUN = {
@@ -45,7 +47,11 @@ def results():
 
 
 def test_section_states_claims_costs_seeds_and_verdicts(tmp_path):
-    text = report.section(study(), results(), ["flow-K8"], tmp_path / "figures", {"flow-K2": tmp_path})
+    judged = judge(study(), results(), Frozen(tmp_path, {}))
+    runs = {"flow-K2": tmp_path}
+    text = report.section(study(), results(), judged, ["flow-K8"], tmp_path / "figures", runs)
+    assert "0 of 3 claims count" in text
+    assert "  - not counted: not frozen; weak: a null passes" in text
     assert "- holds: it falls" in text
     assert "- **does not hold**: it is high" in text
     assert "- no figures: ?" in text
