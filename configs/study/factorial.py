@@ -10,13 +10,6 @@ the same demonstrations and the same clone in every cell. Each process trains ha
 its own.
 """
 
-from ml_collections import ConfigDict
-
-from mmbc_jax.core.config import load_module
-from mmbc_jax.study.claims import mean_bound
-from mmbc_jax.study.paired import paired_gap
-from mmbc_jax.study.plan import Study, Variant
-
 MAIN = "configs/finetune/avoiding_bmd.py"
 COLUMNS = (
     ("success_rate", "SR", 3),
