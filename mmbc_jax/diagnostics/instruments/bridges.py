@@ -4,8 +4,9 @@ At anchors with labels (tubes, sets and groups as in `diagnostics._path_metric`)
 
   bridges/modes               G, modes demonstrated at the anchor
   bridges/off_support         share of samples outside every tube
-  bridges/between, bridges/around   the two parts of `off_support`: samples between modes, which are bridges, and
-                              samples around one, which are over-dispersion (`diagnostics._hull`)
+  bridges/between, bridges/around   the two parts of `off_support`: samples that left their mode towards others,
+                              which are bridges, and those that left it sideways, which are over-dispersion
+                              (`diagnostics._hull`)
   bridges/off_support_demos   the same of the demonstrations themselves, the level that counts as none
   bridges/multimodal          share of the anchors with two modes or more
   bridges/reached             share of the modes with at least a tenth of their demonstrated share
