@@ -17,6 +17,8 @@ OFF = CLEAN | {"bridges/off_support": 0.51, "bridges/spread": 0.6}
         (CLEAN, "none"),
         # excess .50 over .1
         (OFF, "bridges"),
+        # groups of raw chunks drown in noise where paths are apart
+        (OFF | {"separation/multimodal": 0.0, "separation/modes": 1.0}, "bridges"),
         # one demonstrated mode: nothing multimodal to fail at, but samples leave it
         (OFF | {"bridges/modes": 1.0, "bridges/between": 0.0}, "dispersion"),
         (OFF | {"bridges/modes": 1.0, "bridges/between": 0.0, "bridges/spread": 0.01}, "unexplained"),
@@ -99,7 +101,27 @@ OFF = CLEAN | {"bridges/off_support": 0.51, "bridges/spread": 0.6}
         ({"outcome/success": 0.1, "separation/multimodal": 1.0}, "unmeasured"),
         # episodes that stray where answers were not looked at: from the modes, or between them?
         ({"outcome/success": 0.1, "separation/multimodal": 1.0, "drift/relative": 0.3}, "unmeasured"),
-        # regression at a fork: episodes in the middle, whatever the rest
+        # short chunks at a fork, whose modes are hardly apart: one answer that passes for a mode, or no modes at
+        # all, and episodes in the middle; with a base the same episodes are something else
+        (
+            CLEAN
+            | {"outcome/success": 0.0, "bridges/spread": 0.0, "bridges/reached": 0.5, "drift/relative": 0.07}
+            | {"drift/middle": 0.95},
+            "averaging",
+        ),
+        (
+            CLEAN
+            | {"outcome/success": 0.0, "bridges/spread": 0.0, "bridges/multimodal": 0.0, "drift/middle": 0.95}
+            | {"drift/relative": 0.2, "drift/growth": 5.0},
+            "averaging",
+        ),
+        (
+            CLEAN
+            | {"outcome/success": 0.9, "bridges/spread": 0.0, "drift/middle": 0.6, "bridges/reached": 0.5},
+            "coverage",
+        ),
+        (CLEAN | {"outcome/success": 0.0, "drift/middle": 0.95}, "unexplained"),
+        # regression at a fork that nobody looked at
         (
             {
                 "outcome/success": 0.0,
