@@ -29,6 +29,7 @@ from ._toy import K_MAX, POINTS, A, H, mean_path, nearest_mode, normal, to_chunk
 NOISE = H * A
 EPISODES = 256
 _NEAR = 0.2  # of the reach: an episode that ends well
+_WITHOUT_LABELS = ("none", "averaging", "bridges", "dispersion")  # what shows without, in some of the cases
 
 
 def with_noise(params, path, noise):
@@ -66,6 +67,25 @@ class Disc(Normal):
 
     def path(self, params, w):
         return turned(params, w / jnp.sqrt(1 + jnp.square(w).sum(-1, keepdims=True)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Ramp(Normal):
+    """Capacity: from the first mode to the second of two at a constant slope over a width of the base."""
+
+    def path(self, params, w):
+        part = jnp.clip(w[..., 0] / params["width"] + 0.5, 0.0, 1.0)[..., None, None]
+        return (1 - part) * params["paths"][0] + part * params["paths"][1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Midway(_toy.Mean):
+    """Averaging, of two modes alone and not in equal parts."""
+
+    def transport(self, variables, obs, w):
+        first, second = variables.params["paths"][:2]
+        part = variables.params["part"]
+        return jnp.broadcast_to(to_chunk((1 - part) * first + part * second), (*obs.shape[:-1], H, A))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,9 +194,9 @@ class Islands(_toy.Latent):
 ONE: Mapping[str, tuple] = {
     "none": (Codes(), _toy.Latent(learned=True), Sectors()),
     "information": (Collapsed(), _toy.Parity(), Islands()),
-    "averaging": (_toy.Mean(),),
+    "averaging": (_toy.Mean(), Midway()),
     "coverage": (_toy.Latent(), Codes()),
-    "capacity": (Disc(),),
+    "capacity": (Disc(), Ramp()),
     "bridges": (Sectors(), Ring()),
     "dispersion": (Codes(), Sectors()),
     "drift": (Codes(), _toy.Latent(learned=True)),
@@ -228,15 +248,18 @@ def plant(planted: tuple[str, ...], policy, seed: int) -> Case:
     least = 4 if isinstance(policy, (_toy.Parity, Islands)) else 2
     if isinstance(policy, Codes) and "coverage" not in planted:
         least = 1  # nothing multimodal, and yet dispersion and drift
-    modes = _toy.fan(rng, count=int(rng.integers(least, K_MAX + 1)))
+    most = 2 if isinstance(policy, Ramp) else K_MAX  # a scalar base is as good as any for two modes only
+    modes = _toy.fan(rng, count=int(rng.integers(least, most + 1)))
     windows = _toy.demonstrations(rng, modes)
     label = np.asarray(windows.mode)
+    if planted[0] in _WITHOUT_LABELS and len(planted) == 1 and rng.uniform() < 0.3:
+        windows = windows.replace(mode=jnp.full_like(windows.mode, -1))
     path = np.asarray(_toy.to_path(windows.chunk)) / H**0.5
     tubes = local_modes(path.reshape(len(path), -1), label)
-    wide = modes.noise
+    wide = modes.noise * rng.uniform(0.8, 1.2)
     if "dispersion" in planted:
         # the root mean square distance from the mode's mean path, over both axes, against the tube
-        wide = rng.uniform(1.0, 2.5 if len(planted) == 1 else 1.6) * tubes.tube.max() / 2**0.5
+        wide = rng.uniform(0.9, 2.5 if len(planted) == 1 else 1.6) * tubes.tube.max() / 2**0.5
     kept = np.arange(K_MAX) < modes.count
     if "coverage" in planted:
         lost = rng.integers(1, max(modes.count - 1, 2))
@@ -245,7 +268,7 @@ def plant(planted: tuple[str, ...], policy, seed: int) -> Case:
         )
         kept[gone[:lost]] = False
     share = rng.uniform(0.08, 0.45) if "bridges" in planted else 0.0
-    extra = {"wide": wide, "share": share}
+    extra = {"wide": wide, "share": share, "width": rng.uniform(0.5, 2.5), "part": rng.uniform(0.35, 0.65)}
     params = modes.params() | {name: jnp.asarray(value, jnp.float32) for name, value in extra.items()}
     params |= {"kept": jnp.asarray(kept), "count": jnp.asarray(modes.count, jnp.int32)}
     case = Case(Variables(params), {}, windows, _toy.NORMALIZER, policy=policy)
@@ -277,7 +300,7 @@ def episodes(rng, case, tubes, means, drift, seed) -> Rollouts:
     elif drift:
         angle = rng.uniform(0, 2 * np.pi, EPISODES)
         aside = np.stack([np.cos(angle), np.sin(angle)], -1)[:, None]
-        path = path + rng.uniform(0.1, 0.25) * time**2 * aside
+        path = path + rng.uniform(0.08, 0.25) * time**2 * aside
     reach = np.linalg.norm(means[:, -1], axis=-1).mean()
     apart = np.linalg.norm(path[:, None] - means, axis=-1)
     inside = np.sqrt(np.square(apart).mean(-1)) <= tubes.tube.max()
