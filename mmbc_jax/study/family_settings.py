@@ -139,5 +139,5 @@ def closed_loop(task: str, chunk: int, family: str, **policy: Any) -> ConfigDict
     config.data.update({"episodes": 50, "noise": 0.0})
     config.bc.update({"steps": 2000, "batch_size": 128, "learning_rate": 1e-3, "ema_decay": 0.99})
     config.evaluation.update({"episodes": 200, "samples": 16})
-    config.diagnostics = ("drift", "separation")
+    config.diagnostics = ("bridges", "drift", "separation")
     return config
