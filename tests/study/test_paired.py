@@ -35,7 +35,7 @@ def test_the_scatter_that_both_share_does_not_count():
 
 
 def test_signs_that_may_be_exchanged_pass_once_in_2_to_the_n():
-    """Of 2^6 arrangements of six equal differences one passes, 1.6 %; of four it is one in 16, 6.3 %, a weak claim."""
+    """Of 2^6 arrangements of six equal differences one passes, 1.6 %; of four one in 16, 6.3 %: a weak claim."""
     for count, expected in ((6, 1 / 64), (4, 1 / 16)):
         b = np.arange(float(count))
         rate = null_rate(claim(), results(b + 3.0, b), draws=2000)
