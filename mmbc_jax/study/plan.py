@@ -262,11 +262,17 @@ class Study:
 
 
 def entries_of(variant: Variant, summary: Mapping[str, Any]) -> list[Entry]:
-    """One entry per sweep point of a variant's `summary.json`."""
+    """One entry per sweep point of a variant's `summary.json`.
+
+    What was played under another setting of the environment is `shifts/SETTING/METRIC`.
+    """
     found = []
     for point in summary["points"]:
         swept = {path.rsplit(".", 1)[-1]: value for path, value in point["values"].items()}
-        found.append(Entry({**variant.tags, **swept}, point["stages"][variant.stage], summary["run"]))
+        metrics = dict(point["stages"][variant.stage])
+        for setting, own in metrics.pop("shifts", {}).items():
+            metrics |= {f"shifts/{setting}/{name}": value for name, value in own.items()}
+        found.append(Entry({**variant.tags, **swept}, metrics, summary["run"]))
     return found
 
 

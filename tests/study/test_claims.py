@@ -105,6 +105,17 @@ def test_entries_carry_the_swept_values():
     assert [e.tags for e in found] == [{"prior": "normal", "beta": 0.1}, {"prior": "normal", "beta": 1.0}]
 
 
+def test_figures_under_another_setting_have_names_and_domains_of_their_own():
+    shifts = {"gust": {"sr_m": {"per_seed": [0.99, 0.9]}}}
+    summary = {
+        "points": [{"values": {}, "stages": {"bc": {"sr_m": {"per_seed": [1.0, 1.0]}, "shifts": shifts}}}],
+        "run": {},
+    }
+    (found,) = entries_of(Variant("v", {}, None), summary)
+    assert set(found.metrics) == {"sr_m", "shifts/gust/sr_m"}
+    assert Results([found]).shown("shifts/gust/sr_m") == "0.945 [0.373, 1]"  # .945 -+ 12.7 * .045, clipped
+
+
 def test_interval_text():
     assert interval(FALLING.values("absent")) == "no value"
     assert Results([entry([0.5])]).shown("sr") == "0.5"
