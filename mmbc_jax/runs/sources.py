@@ -1,8 +1,8 @@
 """Stages that a run takes over from an earlier one (`start_from`).
 
-What a clone is must agree: its policy, prior, sampler and predicted chunks, the entries of its observation, the physical
-actions that -1 and 1 stand for, and the seeds. Its normaliser travels in its state. Everything else of how it came
-about, the environment above all, may differ from this run, and the differences are recorded.
+What a clone is must agree: its policy, prior, sampler and predicted chunks, the entries of its observation, the
+physical actions that -1 and 1 stand for, and the seeds. Its normaliser travels in its state. Everything else of how
+it came about, the environment above all, may differ from this run, and the differences are recorded.
 """
 
 from __future__ import annotations
