@@ -22,12 +22,20 @@ def get_config() -> ConfigDict:
     config.discriminator = plugin("discriminator", "categorical")
     config.reward = plugin("reward", "mi", payment="absorbing", forfeit=True)
     config.learner = plugin(
-        "learner", "ppo", num_envs=512, decisions=16, epochs=4, minibatches=8, iterations_per_epoch=10
+        "learner",
+        "ppo",
+        num_envs=512,
+        decisions=16,
+        epochs=4,
+        minibatches=8,
+        learning_rate=4e-3,
+        critic_learning_rate=2e-3,
+        iterations_per_epoch=10,
     )
     config.chunk.update({"predict": 8, "execute": 8})
     config.data.update({"episodes": 2400, "noise": 0.3})
     config.bc.update({"steps": 6000, "batch_size": 512, "learning_rate": 4e-3, "ema_decay": 0.998})
     config.discover.update({"iterations": 20, "start_horizon": 32})
-    config.finetune.update({"iterations": 120, "mi_coef": 0.5, "num_modes": 32})
-    config.evaluation.update({"episodes": 1024, "shifts": SHIFTS})
+    config.finetune.update({"iterations": 160, "mi_coef": 2.0, "num_modes": 64})
+    config.evaluation.update({"episodes": 2048, "shifts": SHIFTS})
     return config

@@ -1,8 +1,8 @@
 """What keeps the ways of Avoiding: the number of commands, how they start, discovery, or the MI reward.
 
 Run:     python -m mmbc_jax.study --config configs/study/factorial.py --config.scale=small --workdir runs/factorial
-Expect:  small, the half that matters on 6 seeds: 70 minutes on two cores. full, |Z| of 1, 8, 16 and 32 x start x
-         discovery x four lambdas on 10 seeds: 26 processes of up to 20 runs each, for a GPU.
+Expect:  small, the half that matters on 6 seeds: an hour on two cores. full, |Z| of 1, 8, 16, 32 and 64 x start x
+         discovery x four lambdas on 10 seeds: 34 processes of up to 20 runs each, for a GPU.
 
 All cells take as many environment steps: without discovery its iterations go to fine-tuning. `start` says whether
 every z begins with a field of noise of its own (split) or all with the base (alike). A seed has the same
@@ -27,10 +27,10 @@ COLUMNS = (
     ("shifts/gust/commandable", "comm., gusts", 1),
 )
 SEEDS = {"small": 6, "full": 10}
-LAMBDAS = {"small": "0,0.5,2", "full": "0,0.1,0.5,2"}
+LAMBDAS = {"small": "0,2", "full": "0,0.1,0.5,2"}
 SPLIT, ALIKE = "split", "alike"
-SMALL = [(8, SPLIT, True), (32, SPLIT, True), (32, SPLIT, False), (32, ALIKE, True)]
-FULL = [(z, start, found) for z in (8, 16, 32) for start in (SPLIT, ALIKE) for found in (True, False)]
+SMALL = [(8, SPLIT, True), (32, SPLIT, True), (64, SPLIT, True), (64, SPLIT, False), (64, ALIKE, True)]
+FULL = [(z, start, found) for z in (8, 16, 32, 64) for start in (SPLIT, ALIKE) for found in (True, False)]
 HALVES = 2
 
 
@@ -54,7 +54,7 @@ def cell(scale: str, modes: int, start: str, discovery: bool, half: int) -> Vari
 
 def main_cell(**tags: object) -> dict[str, object]:
     """The main job's cell with some tags changed."""
-    return {"Z": 32, "start": SPLIT, "discovery": "yes", "mi_coef": 2.0, **tags}
+    return {"Z": 64, "start": SPLIT, "discovery": "yes", "mi_coef": 2.0, **tags}
 
 
 def claims() -> list[Claim]:
@@ -75,8 +75,8 @@ def claims() -> list[Claim]:
             whole,
             main_cell(start=ALIKE),
         ),
-        paired_gap("32 commands reach more ways than 8", "commandable", whole, main_cell(Z=8)),
-        paired_gap("one z takes fewer ways than 32 without any MI", "modes_kept", plain, one),
+        paired_gap("64 commands reach more ways than 8", "commandable", whole, main_cell(Z=8)),
+        paired_gap("64 z without any MI keep more ways than one", "modes_kept", plain, one),
     ]
 
 
@@ -101,7 +101,7 @@ def get_studies(scale: str) -> list[Study]:
             x="mi_coef",
             lines="start",
             label="I(z; mode) [nats]",
-            where={"Z": 32, "discovery": "yes"},
+            where={"Z": 64, "discovery": "yes"},
         ),
     ]
     return [Study("factorial", question, variants, COLUMNS, claims(), plots, paired=False)]
