@@ -2,6 +2,7 @@
 
 Needs:   $MMBC_DATA/pusht/pusht_human_164.npz and $MMBC_DATA/lair (see docs/data.md)
 Run:     python -m mmbc_jax.study --config configs/study/human.py --config.scale=small --workdir runs/human
+Fresh:   --config.first_seed=100 --config.data.seed=100: the file stays, another fifth is held out
 """
 
 from collections.abc import Callable

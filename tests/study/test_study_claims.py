@@ -124,7 +124,9 @@ def causes(tags, there):
     cause, setting = tags["cause"], tags["setting"]
     if cause == "base with modes":
         return {OFF: 0.0 if there else 0.2, SR: 1.0 if there else (0.7 if setting.endswith("0.6") else 0.85)}
-    moved = {"budget": 0.1, "budget per mode": 0.2, "coupling": 0.4, "times": 0.4} if there else {}
+    moved = (
+        {"batch": 0.8, "budget": 0.1, "budget per mode": 0.2, "coupling": 0.4, "times": 0.4} if there else {}
+    )
     return {
         OFF: moved.get(cause, 0.55 if there else 0.1 if cause in ("width", "steps near t = 1") else 0.3),
         SR: 0.5,
