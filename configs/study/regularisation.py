@@ -27,10 +27,11 @@ COLUMNS = (
     ("coverage/gap", "coverage gap", 2),
     ("coverage/missed", "missed", 1),
 )
-# C / B_.1 was .0122: the small grid is fine around it, so that a crossing can be told from it
+# C / B_.1 is about .18 here, and an ideal binary encoder gives its mode up at a third of it: the grid is fine there,
+# so that a crossing can be told from either. Seed 91 was looked at to place it and is not to count.
 BETAS = {
-    "small": "0.001,0.004,0.008,0.01,0.012,0.016,0.032",
-    "full": "0.001,0.002,0.004,0.006,0.008,0.01,0.012,0.014,0.016,0.024,0.032,0.1,1",
+    "small": "0.001,0.01,0.02,0.03,0.04,0.06,0.09,0.18",
+    "full": "0.001,0.003,0.01,0.02,0.03,0.04,0.05,0.06,0.075,0.09,0.12,0.18,0.3,1,10",
 }
 INFORMATION, FLOOR, LIMIT = "information/mode_information", "information/floor_10", "information/beta_limit"
 WEAK = "weak: a null passed in 6 to 8 % of draws"
@@ -42,9 +43,10 @@ FALLS = Change(
 )
 CROSSING = Change(
     2,
-    "no null, on a grid of decades: modes were told apart at .01 and lost at .1, where C / B was .0122",
-    "each seed's crossing of the floor is interpolated on a grid that is fine around C / B, and the interval over "
-    "seeds of its ratio to C / B lies below 1",
+    "no null, on a grid of decades: modes were told apart at .01 and lost at .1, around C / B = .0122. And C "
+    "was in units of actions, where the loss compares paths, in which C / B is .18; against .0122 a finer grid fails",
+    "C is in the units of the loss; each seed's crossing of the floor is interpolated on a grid that is fine around "
+    "C / 3 B, and the interval over seeds of its ratio to C / B lies below 1",
     "the claim is about a threshold and has to say where it is",
 )
 WON_BACK = Change(
@@ -90,8 +92,8 @@ def crossings(results: Results, prior: str) -> np.ndarray:
     return np.array(found)
 
 
-def threshold(prior: str) -> Claim:
-    """The crossing lies below C / B: the upper end of its interval over seeds, in logs."""
+def threshold(prior: str, limit: float, below: bool) -> Claim:
+    """The crossing lies below, or above, `limit` C / B: the interval over seeds of its log."""
 
     def judge(results: Results) -> Check:
         ratios = crossings(results, prior)
@@ -101,15 +103,17 @@ def threshold(prior: str) -> Claim:
             return Check(False, "some seed tells the modes apart at every beta")
         low, high = t_interval(ratios, LEVEL)
         ends = interval(np.exp(ratios), (float(np.exp(low)), float(np.exp(high))))
-        return Check(high < 0.0, f"beta at the crossing over C / B: {ends}")
+        holds = high < np.log(limit) if below else low > np.log(limit)
+        return Check(bool(holds), f"beta at the crossing over C / B: {ends}")
 
     def null(results: Results, rng: np.random.Generator) -> Results:
-        """C / B is moved onto the crossings; seeds scatter as they do, or by a fifth of a step of the grid."""
+        """Crossings are at the limit; seeds scatter as they do, or by a fifth of a step of the grid."""
         ratios = crossings(results, prior)
-        scatter = max(float(ratios.std(ddof=1)), 0.2 * np.log(1.25))
+        scatter = max(float(ratios.std(ddof=1)), 0.2 * np.log(1.4))
         own = results.where(family="cvae", prior=prior)
         freest = min(own.entries, key=lambda entry: entry.tags["beta"])
-        values = freest.per_seed(LIMIT) * np.exp(ratios + rng.normal(0.0, scatter, ratios.size))
+        away = ratios - np.log(limit) + rng.normal(0.0, scatter, ratios.size)
+        values = freest.per_seed(LIMIT) * np.exp(away)
         return Results(
             dataclasses.replace(e, metrics={**e.metrics, LIMIT: {"per_seed": values.tolist()}})
             if e is freest
@@ -117,8 +121,9 @@ def threshold(prior: str) -> Claim:
             for e in results.entries
         )
 
-    statement = f"the latent stops telling modes apart no later than at C / B_rho ({prior} prior)"
-    return custom(statement, judge, null, "it stops at C / B_rho on average").changed(CROSSING)
+    where = "no later than at C / B_rho" if below else f"and no earlier than at {limit:g} of C / B_rho"
+    statement = f"the latent stops telling modes apart {where} ({prior} prior)"
+    return custom(statement, judge, null, f"it stops at {limit:g} C / B_rho on average")
 
 
 def won_back(family: str, **tags: float) -> Claim:
@@ -159,7 +164,8 @@ def get_studies(scale: str) -> list[Study]:
               "beta", -1, margin=float(np.log(K)), slack=0.05, family="cvae", prior=prior).changed(FALLS)
         for prior in priors
     ]  # fmt: skip
-    claims += [threshold(prior) for prior in priors]
+    for prior in priors:
+        claims += [threshold(prior, 1.0, True).changed(CROSSING), threshold(prior, 0.1, False)]
     claims += [
         won_back("cvae", beta=least).changed(WON_BACK),
         won_back("wae", **free).changed(*WON_BACK_WAE),

@@ -60,14 +60,14 @@ def tasks(tags, there):
 
 def regularisation(tags, there):
     beta, prior = tags.get("beta", 0.0), tags["prior"]
-    apart = beta < 0.01 if there else beta < 0.014
+    apart = beta < 0.05 or not there
     success = {"conditional_mixture": 1.0, "normal": 0.3}.get(prior, 0.5) if there else 0.5
     return {
         SR: success,
         "information/rate": 7.0 * apart if there else 3.0,
         "information/mode_information": 2.0 if apart else 0.5,
         "information/floor_10": 1.5,
-        "information/beta_limit": 0.0122,
+        "information/beta_limit": 0.18,
     }
 
 
@@ -180,6 +180,15 @@ def test_every_claim_of_every_scale_has_a_null_and_names_variants_that_exist():
             assert all(claim.null is not None for claim in study.claims)
     for study in STUDIES:
         assert min(variant.config.seeds for variant in study.variants) >= 4
+
+
+def test_the_crossing_is_interpolated_in_log_beta():
+    """From .5 above the floor at .04 to 1 below it at .06: a third of the way."""
+    (study,) = [one for one in STUDIES if one.name == "regularisation"]
+    crossings = load_module(FOLDER / "regularisation.py").crossings
+    found = np.exp(crossings(planted(study, True), "normal"))
+    np.testing.assert_allclose(found, 0.04 * (0.06 / 0.04) ** (1 / 3) / 0.18, rtol=0.05)
+    assert np.isinf(crossings(planted(study, False), "normal")).all()
 
 
 def test_noise_about_the_path_is_no_drift():
