@@ -84,14 +84,19 @@ def domain(name: str, sizes: Sizes = Sizes()) -> tuple[float, float]:
 
 
 def seeds_interval(
-    name: str, values: Sequence[float], episodes: int | None = None, sizes: Sizes = Sizes()
+    name: str,
+    values: Sequence[float],
+    episodes: int | None = None,
+    sizes: Sizes = Sizes(),
+    level: float = 0.95,
 ) -> Interval:
-    """The 95 % interval of a metric over seeds; see `ops.intervals.over_seeds`.
+    """The interval of a metric over seeds; see `ops.intervals.over_seeds`.
 
     Args:
       name: of the metric.
       values: [N] one per seed, N >= 2.
       episodes: of each seed; counts for `SHARES`.
       sizes: K and Z.
+      level: coverage.
     """
-    return over_seeds(values, domain(name, sizes), episodes if name in SHARES else None)
+    return over_seeds(values, domain(name, sizes), episodes if name in SHARES else None, level)

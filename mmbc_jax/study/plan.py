@@ -70,9 +70,9 @@ class Entry:
         """Episodes behind the value of a seed; None where unknown."""
         return (self.metrics.get(metric) or {}).get("n")
 
-    def span(self, metric: str) -> Interval:
-        """The 95 % interval over seeds; needs two with a value."""
-        return Results([self]).span(metric)
+    def span(self, metric: str, level: float = 0.95) -> Interval:
+        """The interval over seeds; needs two with a value."""
+        return Results([self]).span(metric, level)
 
     def together(self, *metrics: str) -> np.ndarray:
         """[N, len(metrics)] values of the seeds that have all of them."""
@@ -114,8 +114,8 @@ class Results:
         values = self.values(metric)
         return float(values.mean()) if values.size else float("nan")
 
-    def span(self, metric: str) -> Interval:
-        """The 95 % interval of `values`, of which there are at least two, inside the metric's domain."""
+    def span(self, metric: str, level: float = 0.95) -> Interval:
+        """The interval of `values`, of which there are at least two, inside the metric's domain."""
         having = [entry for entry in self.entries if entry.per_seed(metric).size]
         counts = [entry.episodes(metric) for entry in having]
         sizes = [entry.sizes for entry in having]
@@ -123,7 +123,7 @@ class Results:
         widest = Sizes(*(max(each) if None not in each else None for each in (modes, commands)))
         known = [count for count in counts if count is not None]
         episodes = min(known) if known and len(known) == len(counts) else None
-        return seeds_interval(metric, self.values(metric).tolist(), episodes, widest)
+        return seeds_interval(metric, self.values(metric).tolist(), episodes, widest, level)
 
     def shown(self, metric: str) -> str:
         """`0.81 [0.70, 0.92]`: mean and interval over seeds; the mean alone with one seed."""
