@@ -63,7 +63,7 @@ def exchanged(metric: str, pairs: Sequence[tuple[Tags, Tags]], margin: float = 0
             for entry, i, up in zip(results.entries, side, lift, strict=True)
         ]
         return Results(
-            entry if i is None else _with(entry, metric, values)
+            entry if i is None else with_values(entry, metric, values)
             for entry, i, values in zip(results.entries, side, _inside(metric, drawn), strict=True)
         )
 
@@ -141,7 +141,7 @@ def _one_of(metric: str, tags: Tags, values: Callable[[Entry, np.random.Generato
         ]
         chosen = places[rng.integers(len(places))] if places else -1
         return Results(
-            _with(entry, metric, values(entry, rng)) if i == chosen else entry
+            with_values(entry, metric, values(entry, rng)) if i == chosen else entry
             for i, entry in enumerate(results.entries)
         )
 
@@ -167,7 +167,7 @@ def _deviation(entry: Entry, metric: str, value: float) -> float:
     return max(least, float((high - low) / 2 * math.sqrt(count) / stats.t.ppf(0.975, count - 1)))
 
 
-def _with(entry: Entry, metric: str, values: Iterable[float]) -> Entry:
+def with_values(entry: Entry, metric: str, values: Iterable[float]) -> Entry:
     """The entry with other values of a metric."""
     changed = {**(entry.metrics.get(metric) or {}), "per_seed": [float(value) for value in values]}
     return dataclasses.replace(entry, metrics={**entry.metrics, metric: changed})

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from mmbc_jax.ops.intervals import t_interval
+from mmbc_jax.study.nulls import with_values
 from mmbc_jax.study.plan import Check, Claim, Entry, Null, Results, interval, tags_text
 
 
@@ -43,17 +43,6 @@ def paired_gap(
     )
 
 
-def _column(entry: Entry, metric: str) -> np.ndarray:
-    """[seeds] values, NaN where a seed has none."""
-    values = (entry.metrics.get(metric) or {}).get("per_seed") or []
-    return np.array([value if isinstance(value, (int, float)) else np.nan for value in values], float)
-
-
-def _with(entry: Entry, metric: str, values: list[float]) -> Entry:
-    changed = {**entry.metrics[metric], "per_seed": values}
-    return dataclasses.replace(entry, metrics={**entry.metrics, metric: changed})
-
-
 def _pair(
     results: Results, metric: str, better: Mapping[str, Any], worse: Mapping[str, Any]
 ) -> tuple[Entry, Entry] | None:
@@ -63,7 +52,7 @@ def _pair(
         return None
     first, second = (entries[0] for entries in chosen)
     same = list(first.run.get("seeds", ())) == list(second.run.get("seeds", ()))
-    return (first, second) if same and _column(first, metric).size == _column(second, metric).size else None
+    return (first, second) if same and first.column(metric).size == second.column(metric).size else None
 
 
 def _difference(
@@ -72,7 +61,7 @@ def _difference(
     pair = _pair(results, metric, better, worse)
     if pair is None:
         return None
-    found = _column(pair[0], metric) - _column(pair[1], metric)
+    found = pair[0].column(metric) - pair[1].column(metric)
     found = found[np.isfinite(found)]
     return found if found.size > 1 else None
 
@@ -82,10 +71,10 @@ def _exchanged(metric: str, better: Mapping[str, Any], worse: Mapping[str, Any])
         pair = _pair(results, metric, better, worse)
         if pair is None:
             return results
-        a, b = (_column(entry, metric) for entry in pair)
+        a, b = (entry.column(metric) for entry in pair)
         swap = rng.random(a.size) < 0.5
         drawn = (np.where(swap, b, a), np.where(swap, a, b))
-        changed = {id(e): _with(e, metric, x.tolist()) for e, x in zip(pair, drawn, strict=True)}
+        changed = {id(e): with_values(e, metric, x.tolist()) for e, x in zip(pair, drawn, strict=True)}
         return Results(changed.get(id(entry), entry) for entry in results.entries)
 
     return draw

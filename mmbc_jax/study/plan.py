@@ -57,7 +57,7 @@ class Entry:
 
     def per_seed(self, metric: str) -> np.ndarray:
         """[N] values of the seeds that have one."""
-        values = self._column(metric)
+        values = self.column(metric)
         return values[np.isfinite(values)]
 
     @property
@@ -76,11 +76,11 @@ class Entry:
 
     def together(self, *metrics: str) -> np.ndarray:
         """[N, len(metrics)] values of the seeds that have all of them."""
-        columns = [self._column(metric) for metric in metrics]
+        columns = [self.column(metric) for metric in metrics]
         rows = np.stack([c[: min(map(len, columns))] for c in columns], axis=1)
         return rows[np.isfinite(rows).all(1)]
 
-    def _column(self, metric: str) -> np.ndarray:
+    def column(self, metric: str) -> np.ndarray:
         """[seeds] values, NaN where a seed has none."""
         values = (self.metrics.get(metric) or {}).get("per_seed") or []
         return np.array([v if isinstance(v, (int, float)) else np.nan for v in values], float)
