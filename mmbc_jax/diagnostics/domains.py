@@ -99,4 +99,6 @@ def seeds_interval(
       sizes: K and Z.
       level: coverage.
     """
-    return over_seeds(values, domain(name, sizes), episodes if name in SHARES else None, level)
+    name = own_name(name)
+    step = 1.0 if name in _MODES else 0.0
+    return over_seeds(values, domain(name, sizes), episodes if name in SHARES else None, level, step)

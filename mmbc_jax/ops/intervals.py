@@ -123,6 +123,7 @@ def over_seeds(
     domain: Interval = (-math.inf, math.inf),
     episodes: int | None = None,
     level: float = 0.95,
+    step: float = 0.0,
 ) -> Interval:
     r"""Interval of the mean over seeds of a quantity that lies in `domain`, within that domain.
 
@@ -138,13 +139,16 @@ def over_seeds(
 
     So: Wilson with m = N where every x is 0 or 1 and they differ; for a share of episodes the hull of the clipped t
     and of Wilson with that m; otherwise, in a bounded domain, Wilson with m = N where all x are equal and the clipped
-    t where they are not. In a domain without an upper or lower end, the clipped t.
+    t where they are not. In a domain without an upper or lower end, the clipped t. Counts that agree differ by less
+    than their unit, not by nothing: a `step` above 0 gives t at least the deviation of rounding, step / sqrt(12), and
+    no other floor.
 
     Args:
       values: [N] one value per seed, N >= 2, finite, in `domain`.
       domain: (low, high), either may be infinite.
       episodes: n >= 1, where each value is a share of so many episodes and the domain is (0, 1).
       level: coverage in (0, 1).
+      step: distance between the values that a seed can have, 1 for a count; 0 for none.
 
     Returns:
       (low, high) within the domain.
@@ -158,8 +162,11 @@ def over_seeds(
     slack = 1e-6 * (high - low) if math.isfinite(high - low) else 1e-6  # of figures that were rounded
     if array.min() < low - slack or array.max() > high + slack:
         raise ValueError(f"values from {array.min()} to {array.max()} outside [{low}, {high}]")
+    if step > 0:
+        half = stats.t.ppf(0.5 + level / 2.0, array.size - 1) * step / math.sqrt(12.0 * array.size)
+        start, end = min(start, float(array.mean() - half)), max(end, float(array.mean() + half))
     clipped = min(max(start, low), high), max(min(end, high), low)
-    if not (math.isfinite(low) and math.isfinite(high)) or high <= low:
+    if step > 0 or not (math.isfinite(low) and math.isfinite(high)) or high <= low:
         return clipped
     unit = np.clip((array - low) / (high - low), 0.0, 1.0)
     count, mean, scatter = unit.size, float(unit.mean()), float(unit.var())

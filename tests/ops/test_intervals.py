@@ -99,6 +99,15 @@ def test_over_seeds_of_equal_values():
     assert intervals.over_seeds([2.0] * 3, (0.0, math.inf)) == (2.0, 2.0)  # nothing bounds it
 
 
+def test_over_seeds_of_counts():
+    """t_2 = 4.303: 22 -+ 4.303 / sqrt(36) = 22 -+ .717 where they agree; 21, 22, 23: s = 1 > .289, 22 -+ 2.484."""
+    agreed = intervals.over_seeds([22.0] * 3, (0.0, 24.0), step=1.0)
+    assert agreed == pytest.approx((22 - 0.7171, 22 + 0.7171), abs=1e-3)
+    assert intervals.over_seeds([0.0] * 3, (0.0, 24.0), step=1.0) == pytest.approx((0.0, 0.7171), abs=1e-3)
+    spread = intervals.over_seeds([21.0, 22.0, 23.0], (0.0, 24.0), step=1.0)
+    assert spread == pytest.approx((22 - 2.4841, 24.0), abs=1e-3)
+
+
 def test_over_seeds_is_the_hull_of_t_and_wilson():
     """.9 and .8 of 10: t is .85 +- .635, clipped. .5, .51, .52 of 10: t is .51 +- .025, Wilson of 30 is wider."""
     assert intervals.over_seeds([0.9, 0.8], (0.0, 1.0), 10) == pytest.approx((0.85 - 0.635310, 1.0), abs=1e-5)
