@@ -21,6 +21,12 @@ SHRINK = (
     "--config.finetune.iterations=1 --config.evaluation.episodes=32 --config.data.episodes=40"
 )
 
+# One variant of a study, which as a whole takes an hour.
+STUDY = (
+    "--only=modes-radial/deterministic-K2/seed0 --config.bc.steps=100 --config.bc.steps_per_epoch=100 "
+    "--config.bc.warmup_steps=10 --config.data.episodes=40 --config.evaluation.episodes=32 "
+)
+
 
 def commands() -> list[str]:
     return [line for block in BASH for line in block.splitlines() if line.startswith("python ")]
@@ -38,7 +44,7 @@ def folder(tmp_path_factory):
 
 
 def run(command: str, folder: Path) -> None:
-    extra = SHRINK if "mmbc_jax.train" in command else ""
+    extra = SHRINK if "mmbc_jax.train" in command else STUDY if "mmbc_jax.study" in command else ""
     argv = [sys.executable, *shlex.split(command)[1:], *shlex.split(extra)]
     done = subprocess.run(argv, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
