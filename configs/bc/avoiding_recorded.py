@@ -2,7 +2,7 @@
 
 Needs:   $MMBC_DATA/avoiding/d3il_avoiding_scripted_72.npz (see docs/data.md)
 Run:     python -m mmbc_jax.train --config configs/bc/avoiding_recorded.py --workdir runs/avoiding_recorded
-Expect:  2 minutes on two cores; success SCORE, 0 for the regression.
+Expect:  2 minutes on one core; success .94 to .95 with 22 or 23 of 24 ways kept, 0 for the regression.
 """
 
 from ml_collections import ConfigDict

@@ -15,6 +15,9 @@ from mmbc_jax.data.episodes import Episodes
 from mmbc_jax.data.jitter import Jitter
 from mmbc_jax.data.windows import make_windows, sample_batch
 from mmbc_jax.ops import normalisation
+from mmbc_jax.runs import setup as setup_lib
+from mmbc_jax.runs.demonstrations import StageData
+from tests.toys.landscape import toy_config
 
 H, STD = 5, 0.3
 PLAIN = EnvSpec("toy", 5, 2, 10, 0, (-2.0, -1.0), (2.0, 3.0), displaced=((0, 3), (1,)))
@@ -142,3 +145,18 @@ def test_what_environments_declare_is_how_they_move(name):
         np.testing.assert_allclose(np.asarray(there.obs) - np.asarray(here.obs), moved - start, atol=1e-6)
     for entries, by in zip(spec.displaced, total, strict=True):
         np.testing.assert_allclose(here.obs[entries[0]] - start[entries[0]], by, atol=1e-6)
+
+
+@pytest.mark.parametrize("stream", [0.0, 0.01])
+def test_training_windows_are_jittered_and_held_out_ones_are_not(tmp_path, stream):
+    def prepared(**fields):
+        setup = setup_lib.build(toy_config(data__stream=stream, **fields))
+        return StageData.prepare(setup, tmp_path, keep=False)
+
+    data, plain = prepared(data__jitter=0.05), prepared()
+    assert plain.train_windows.jitter is None
+    assert data.held_out.jitter is None
+    # Landscape: 0.05 of its units over four actions of at most 0.15.
+    np.testing.assert_allclose(data.train_windows.jitter.chunk, [0.05 / 4 / 0.15] * 2, rtol=1e-5)
+    assert (len(data.train_windows) < data.count) == bool(stream)
+    np.testing.assert_array_equal(data.train_windows.obs, plain.train_windows.obs)
