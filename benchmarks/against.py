@@ -26,7 +26,9 @@ from benchmarks.timing import spread
 ROOT = Path(__file__).parents[1]
 JOB = (
     "--config configs/finetune/avoiding_bmd.py --config.stages=bc,discover,finetune --config.bc.steps=2000 "
-    "--config.discover.iterations=10 --config.finetune.iterations=20 --config.data.episodes=480"
+    "--config.discover.iterations=10 --config.finetune.iterations=20 --config.data.episodes=480 "
+    # what the job was before it had noise: every version can run that
+    "--config.env.start_noise=0 --config.env.action_noise=0 --config.env.obs_noise=0 --config.finetune.num_modes=32"
 )
 STAGES = ("bc", "discover", "finetune")
 BATCHES = (1, 1024)

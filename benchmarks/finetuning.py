@@ -33,13 +33,14 @@ from mmbc_jax.runs.mesh import Mesh
 from mmbc_jax.runs.stages import BaseStage, make_stages
 
 JOB = Path(__file__).parents[1] / "configs" / "finetune" / "avoiding_bmd.py"
-TUNING = ("finetune", "plain")  # with the main job's |Z| = 32, and the conventional fine-tuner with one mode
+TUNING = ("finetune", "plain")  # with |Z| = 32, and the conventional fine-tuner with one mode
 WHOLE = "iteration"
 
 
 def main_job(quick: bool) -> dict[str, BaseStage]:
     """The stages of the main job that are timed, each started from `bc`; smaller where `quick`."""
     config = config_lib.load(JOB)
+    config.finetune.num_modes = 32  # as when it was first timed
     if quick:
         config.learner.update({"num_envs": 64, "decisions": 4, "minibatches": 2})
     return make_stages(setup.build(config), ("bc", *TUNING))

@@ -225,7 +225,15 @@ class HasChain(Protocol):
         ...
 
 
-CAPABILITIES = ("log_prob", "posterior", "field", "chain")
+class HasModelled(Protocol):
+    """Capability `modelled`: a policy whose loss compares something else than the chunks that it is given."""
+
+    def modelled(self, variables: Variables, chunk: Float[Array, "*batch H A"]) -> Float[Array, "*batch H A"]:
+        """What the loss compares of chunks [..., H, A]."""
+        ...
+
+
+CAPABILITIES = ("log_prob", "posterior", "field", "chain", "modelled")
 
 
 def capabilities(policy: Policy) -> frozenset[str]:

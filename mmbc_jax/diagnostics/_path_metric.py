@@ -100,6 +100,10 @@ class LocalModes:
         nearest = np.where(inside, distance, np.inf).argmin(axis=1)
         return np.where(inside.any(axis=1), self.group[nearest], OFF)
 
+    def nearest(self, points: np.ndarray) -> np.ndarray:
+        """[n] the mode with the nearest mean path to each point [n, P]."""
+        return self.group[cdist(points, self.centres).argmin(axis=1)]
+
 
 @dataclasses.dataclass(frozen=True)
 class Anchor:

@@ -22,20 +22,25 @@ from mmbc_jax.diagnostics.case import Case, float_leaves
 from mmbc_jax.ops.leading_axes import merge_leading
 
 _TOLERANCE = 1e-3  # of log-densities, per entry of w
+_ROUNDING = 2.0 * float(np.finfo(np.float32).eps)  # of a difference, in units of what is subtracted
 
 
 class Walks(NamedTuple):
     """n walks of S steps.
 
     Attributes:
-      points: [n, S + 1, P] where they lead, in the points of `_paths`.
+      points: [n, S + 1, P] where they lead, in the points of `_path_metric`.
       stride: [n, S] distances in base space.
       length: [n, S] distances of the points.
+      first: [n, ...] base samples that they start from.
+      second: [n, ...] and go to.
     """
 
     points: np.ndarray
     stride: np.ndarray
     length: np.ndarray
+    first: PyTree
+    second: PyTree
 
 
 def base_kind(case: Case, obs: Obs, w: PyTree) -> tuple[bool, bool]:
@@ -118,21 +123,59 @@ def walk_between(
         return None
     chosen = [found[i] for i in np.linspace(0, len(found) - 1, pairs).round().astype(int)]
     first, second = (jax.tree.map(lambda x, i=i: x[np.asarray(i)], w) for i in zip(*chosen, strict=True))
-    points, stride = _walk(case, anchor.obs, first, second, steps, normal)
+    return _walked(case, anchor.obs, first, second, np.zeros(pairs), steps, 1.0, normal)
+
+
+def steepest(case: Case, anchor: Anchor, walks: Walks, normal: bool) -> float:
+    """The largest slope on the walks, looked at again in as many steps within the steepest step of each.
+
+    One step may hold a whole jump; its mean slope is then a small part of the slope there. What rounding can add in
+    such short steps is taken off, so that a slope remains a lower bound of L.
+    """
+    slope = walks.length / np.maximum(walks.stride, 1e-12)
+    steps = slope.shape[1]
+    start = slope.argmax(axis=1) / steps
+    closer = _walked(case, anchor.obs, walks.first, walks.second, start, steps, 1.0 / steps, normal)
+    far = np.linalg.norm(np.asarray(flat_leaves(walks.first)), axis=-1).max()
+    run = closer.stride + _ROUNDING * far
+    rise = closer.length - _ROUNDING * np.linalg.norm(closer.points, axis=-1).max()
+    return max(float(slope.max()), float((rise / run).max()))
+
+
+def _walked(
+    case: Case,
+    obs: Obs,
+    first: PyTree,
+    second: PyTree,
+    start: np.ndarray,
+    steps: int,
+    span: float,
+    normal: bool,
+) -> Walks:
+    """The parts of walks from tau = start [n] to start + span."""
+    points, stride = _walk(case, obs, first, second, jnp.asarray(start, jnp.float32), span, steps, normal)
     points = np.asarray(points, np.float64)
-    return Walks(points, np.asarray(stride, np.float64), np.linalg.norm(np.diff(points, axis=1), axis=-1))
+    length = np.linalg.norm(np.diff(points, axis=1), axis=-1)
+    return Walks(points, np.asarray(stride, np.float64), length, first, second)
 
 
 @functools.partial(jax.jit, static_argnames=("steps", "normal"))
 def _walk(
-    case: Case, obs: Obs, first: PyTree, second: PyTree, steps: int, normal: bool
+    case: Case,
+    obs: Obs,
+    first: PyTree,
+    second: PyTree,
+    start: Array,
+    span: float,
+    steps: int,
+    normal: bool,
 ) -> tuple[Array, Array]:
-    tau = jnp.linspace(0.0, 1.0, steps + 1)
+    tau = start[:, None] + span * jnp.linspace(0.0, 1.0, steps + 1)
     from_first = jnp.cos(0.5 * jnp.pi * tau) if normal else 1.0 - tau
     from_second = jnp.sin(0.5 * jnp.pi * tau) if normal else tau
 
     def between(a: Array, b: Array) -> Array:
-        shape = (1, -1) + (1,) * (a.ndim - 1)
+        shape = (*tau.shape, *(1,) * (a.ndim - 1))
         return from_first.reshape(shape) * a[:, None] + from_second.reshape(shape) * b[:, None]
 
     w = jax.tree.map(between, first, second)

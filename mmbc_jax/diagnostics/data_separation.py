@@ -139,10 +139,12 @@ def cluster(chunks: np.ndarray, max_modes: int, seed: int) -> np.ndarray:
     """
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
+    from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
     smallest = max(2, int(np.ceil(_MIN_SHARE * len(chunks))))
     for count in range(min(max_modes, len(chunks) // smallest), 1, -1):
-        with warnings.catch_warnings():
+        # threads gain nothing on a few hundred chunks, and waiting for a busy core costs ten times the work
+        with threadpool_limits(1), warnings.catch_warnings():
             # Fewer distinct chunks than clusters: two centres coincide and the ratio below is 0.
             warnings.simplefilter("ignore", ConvergenceWarning)
             labels = KMeans(count, n_init=4, random_state=seed).fit_predict(chunks)

@@ -21,7 +21,8 @@ _UNIT = frozenset((
     "mode_coverage", "offline/covered", "bridges/off_support", "bridges/off_support_demos", "bridges/reached",
     "bridges/walk_off", "capacity/discrete_base", "capacity/mass", "capacity/purity", "coverage/gap",
     "coverage/min_mass", "coverage/prior_off", "coverage/posterior_off", "coverage/above", "drift/middle",
-    "separation/multimodal",
+    "separation/multimodal", "separation/path_multimodal", "bridges/between", "bridges/around", "bridges/served",
+    "bridges/multimodal",
 ))  # fmt: skip
 _MODES = frozenset(("modes_kept", "commandable"))
 _POSITIVE = frozenset((
@@ -57,8 +58,14 @@ class Sizes:
         return Sizes(len(tables[0][0]) - 1, len(tables[0])) if tables else Sizes()
 
 
+def own_name(name: str) -> str:
+    """A metric's name without the setting of the environment that it was played under: `shifts/SETTING/NAME`."""
+    return name.split("/", 2)[-1] if name.startswith("shifts/") else name
+
+
 def domain(name: str, sizes: Sizes = Sizes()) -> tuple[float, float]:
     """(lowest, highest) value that a metric can take; infinite where there is none."""
+    name = own_name(name)
     modes = float(sizes.num_modes or math.inf)
     commands = float(sizes.num_z or math.inf)
     if name in SHARES or name in _UNIT:
@@ -77,14 +84,19 @@ def domain(name: str, sizes: Sizes = Sizes()) -> tuple[float, float]:
 
 
 def seeds_interval(
-    name: str, values: Sequence[float], episodes: int | None = None, sizes: Sizes = Sizes()
+    name: str,
+    values: Sequence[float],
+    episodes: int | None = None,
+    sizes: Sizes = Sizes(),
+    level: float = 0.95,
 ) -> Interval:
-    """The 95 % interval of a metric over seeds; see `ops.intervals.over_seeds`.
+    """The interval of a metric over seeds; see `ops.intervals.over_seeds`.
 
     Args:
       name: of the metric.
       values: [N] one per seed, N >= 2.
       episodes: of each seed; counts for `SHARES`.
       sizes: K and Z.
+      level: coverage.
     """
-    return over_seeds(values, domain(name, sizes), episodes if name in SHARES else None)
+    return over_seeds(values, domain(name, sizes), episodes if name in SHARES else None, level)

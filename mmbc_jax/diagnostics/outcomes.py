@@ -46,3 +46,10 @@ def outcome_metrics(rollouts: Rollouts, num_modes: int) -> dict[str, Any]:
         if name != _LABEL:
             found[FRACTIONS.get(name, f"final_{name}")] = float(values.mean())
     return found
+
+
+def success_figures(rollouts: Rollouts | None) -> dict[str, float]:
+    """{"outcome/success": share of the episodes that succeed}, for the verdict; empty without episodes."""
+    if rollouts is None or not np.size(rollouts.success):
+        return {}
+    return {"outcome/success": float(np.asarray(rollouts.success, np.float64).mean())}

@@ -11,13 +11,14 @@ import jax
 import numpy as np
 
 from mmbc_jax.core.files import plain
-from mmbc_jax.core.protocols import Diagnostic, Env
+from mmbc_jax.core.protocols import Diagnostic, Env, capabilities
 from mmbc_jax.core.stages import Cloned, Stage
 from mmbc_jax.core.state import TrainState
 from mmbc_jax.core.types import Key, PyTree, Rollouts
 from mmbc_jax.data.windows import Windows
 from mmbc_jax.diagnostics.case import Case
 from mmbc_jax.diagnostics.offline import make_offline_metrics
+from mmbc_jax.diagnostics.outcomes import success_figures
 from mmbc_jax.diagnostics.run import measure_all
 from mmbc_jax.diagnostics.verdict import verdict
 from mmbc_jax.evaluation.results import StageResult
@@ -172,7 +173,8 @@ def _diagnose(
         if not found:
             shared = measure_all(of_data, case, keys[run])
         figures: dict[str, Any] = {**shared, **measure_all(of_policy, case, keys[run])}
-        judged = verdict(figures, clone.family)
+        evidence = {**figures, **success_figures(case.rollouts)}
+        judged = verdict(evidence, clone.family, capabilities(clone.policy))
         figures["verdict"] = {
             "mechanism": judged.mechanism,
             "text": judged.text,

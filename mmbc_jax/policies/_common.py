@@ -22,6 +22,8 @@ from mmbc_jax.nn.backbone import NetworkOptions, bind, init_backbone
 from mmbc_jax.priors.normal import gaussian_noise
 
 Array4 = tuple[Array, Array, Array, Array]
+LEAST_SPREAD = 1e-4  # of normalised actions, which span 2: below, differences are rounding of float32
+_HALF_NORMAL = 0.6745 * 2**0.5  # median |x - y| of two draws of N(0, 1)
 
 
 def masked_mean(error: Array, mask: Array) -> Array:
@@ -48,6 +50,28 @@ def masked_mse(prediction: Array, target: Array, mask: Array) -> Array:
 def masked_l1(prediction: Array, target: Array, mask: Array) -> Array:
     """[B] `masked_mean` of the absolute error of predictions [B, H, A]."""
     return masked_mean(jnp.abs(prediction - target), mask)
+
+
+def data_spread(chunks: Array) -> Array:
+    """[H, A] the data's own spread: what is left between a chunk and the demonstration most like it.
+
+    With n(b) the chunk nearest to chunk b, over all entries together,
+
+      spread_ha = median_b |x_bha - x_n(b)ha| / (.6745 sqrt(2)),   not below `LEAST_SPREAD`:
+
+    the standard deviation where both are one mode with Gaussian noise. It needs no labels and no number of modes.
+    A nearest neighbour is nearer than a random one, so this errs towards less: by little for long chunks, by much
+    for single numbers. It is meant for floors, which must not exceed the spread.
+
+    Args:
+      chunks: [B, H, A], distinct windows.
+    """
+    flat = chunks.reshape(len(chunks), -1)
+    square = jnp.square(flat).sum(-1)
+    # full precision: distances are small differences of large squares
+    distance = square[:, None] + square - 2.0 * jnp.einsum("ai,bi->ab", flat, flat, precision="highest")
+    nearest = jnp.where(jnp.eye(len(flat), dtype=bool), jnp.inf, distance).argmin(-1)
+    return jnp.maximum(jnp.median(jnp.abs(chunks - chunks[nearest]), axis=0) / _HALF_NORMAL, LEAST_SPREAD)
 
 
 def observed_vector(spec: PolicySpec, obs: Obs) -> Array:

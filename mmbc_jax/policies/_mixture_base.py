@@ -12,7 +12,9 @@ from mmbc_jax.core.types import Array
 from mmbc_jax.nn.mlp import MLP
 from mmbc_jax.nn.obs_encoder import ObsEncoder
 
-MIN_STD = 1e-3  # of y in units of its own spread
+# Of y in units of its own spread, so relative to the data already; where squares are expanded (`mixture_flow`),
+# float32 has no digits for less.
+MIN_STD = 1e-3
 
 
 class MixtureBase(nn.Module):

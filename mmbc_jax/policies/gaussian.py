@@ -21,6 +21,7 @@ from mmbc_jax.core.protocols import MakePrior, Sampler
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Batch, Key, Loss, PolicySpec, PyTree, Variables
 from mmbc_jax.nn.backbone import bind, init_backbone, make_backbone
+from mmbc_jax.policies._common import data_spread
 from mmbc_jax.policies._gaussian import DensityOptions, bounded_log_std, masked_log_prob, raw_of_std
 from mmbc_jax.priors.normal import gaussian_noise
 
@@ -47,13 +48,14 @@ class GaussianPolicy:
     network: nn.Module
 
     def init(self, key: Key, sample_batch: Batch) -> Variables:
-        """Parameters of the network."""
-        return Variables(init_backbone(self.network, key, self.spec.obs.dummy(1)))
+        """Parameters of the network; the data's spread is a statistic."""
+        params = init_backbone(self.network, key, self.spec.obs.dummy(1))
+        return Variables(params, {"spread": data_spread(sample_batch.chunk)})
 
     def mean_and_log_std(self, variables: Variables, obs: Obs) -> tuple[Array, Array]:
         """(mu, log sigma), each [..., H, A], for obs [...]."""
         mean, raw = jnp.split(bind(self.network, variables.params, obs)(), 2, -1)
-        bounds = (self.options.min_std, self.options.max_std)
+        bounds = self.options.bounds(variables.stats)
         return mean, bounded_log_std(raw + raw_of_std(INITIAL_STD, *bounds), *bounds)
 
     def loss(self, variables: Variables, key: Key, batch: Batch, hp: dict[str, Array]) -> Loss:

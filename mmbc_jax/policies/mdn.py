@@ -34,6 +34,7 @@ from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Batch, Key, Loss, PolicySpec, PyTree, Variables
 from mmbc_jax.nn.backbone import Head, bind, init_backbone, make_backbone, make_head
 from mmbc_jax.ops.kmeans import kmeans
+from mmbc_jax.policies._common import data_spread
 from mmbc_jax.policies._gaussian import DensityOptions, bounded_log_std, masked_log_prob, raw_of_std
 from mmbc_jax.priors.normal import gaussian_noise
 
@@ -86,11 +87,13 @@ class MDNPolicy:
     def init(self, key: Key, sample_batch: Batch) -> Variables:
         """Parameters of both networks, centres and spread from the chunks of `sample_batch`.
 
-        Actions past an episode's end take part as they are stored (the last one repeated).
+        Actions past an episode's end take part as they are stored (the last one repeated). The data's spread,
+        of which the floor of sigma is a share, is a statistic.
         """
         key_network, key_gate, key_seed = jax.random.split(key, 3)
         obs, options, chunks = self.spec.obs.dummy(1), self.options, sample_batch.chunk
-        count, low = options.num_components, options.min_std
+        count, stats = options.num_components, {"spread": data_spread(chunks)}
+        low, high = options.bounds(stats)
         flat = chunks.reshape(chunks.shape[0], -1)
         centres, nearest = kmeans(key_seed, flat, count, options.kmeans_iterations)
         spread = jnp.sqrt(jnp.square(flat - centres[nearest]).mean())
@@ -98,9 +101,9 @@ class MDNPolicy:
             "network": init_backbone(self.network, key_network, obs),
             "gate": self.gate.init(key_gate, obs)["params"],
             "centres": centres.reshape(count, *self.spec.chunk_shape),
-            "raw_std": raw_of_std(jnp.maximum(spread, low), low, options.max_std),
+            "raw_std": raw_of_std(jnp.maximum(spread, low), low, high),
         }
-        return Variables(params)
+        return Variables(params, stats)
 
     def log_weights(self, variables: Variables, obs: Obs) -> Array:
         """[..., K] log pi(s) for obs [...]."""
@@ -113,7 +116,7 @@ class MDNPolicy:
         output = bind(self.network, params["network"], obs)()
         parts = output.reshape(*output.shape[:-1], 2, options.num_components, self.spec.action_dim)
         mean, raw = jnp.moveaxis(parts, (-3, -2), (0, -3))
-        log_std = bounded_log_std(raw + params["raw_std"], options.min_std, options.max_std)
+        log_std = bounded_log_std(raw + params["raw_std"], *options.bounds(variables.stats))
         return params["centres"] + mean, log_std
 
     def mixture(self, variables: Variables, obs: Obs) -> Mixture:

@@ -1,8 +1,8 @@
 """Stages that a run takes over from an earlier one (`start_from`).
 
-What a clone is must agree: its policy, prior, sampler and chunks, the entries of its observation, the physical
-actions that -1 and 1 stand for, and the seeds. Its normaliser travels in its state. Everything else of how it came
-about, the environment above all, may differ from this run, and the differences are recorded.
+What a clone is must agree: its policy, prior, sampler and predicted chunks, the entries of its observation, the
+physical actions that -1 and 1 stand for, and the seeds. Its normaliser travels in its state. Everything else of how
+it came about, the environment above all, may differ from this run, and the differences are recorded.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from mmbc_jax.runs.workdir import changed, changed_fields
 
 _TAKEN = ("bc", "discover")
 _CLONE_SECTIONS = ("policy", "prior", "sampler", "chunk")
-_RECORDED = ("env", "data", "bc")
+_RECORDED = ("env", "data", "bc", "chunk")
+_FREE = ("chunk.execute",)  # a clone predicts the same chunk however much of it is executed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +94,11 @@ def _check_source(
     if name == "bc" and "dagger" in names:
         sections += ["env", "data"]  # whose windows were normalised as the clone's were
     for section in sections:
-        differ = changed_fields(meta["config"].get(section), ours[section], section)
+        differ = [
+            f"{field}: {was!r} -> {now!r}"
+            for field, was, now in changed(meta["config"].get(section), ours[section], section)
+            if not (field in _FREE and name == "bc" and "dagger" not in names)
+        ]
         if differ:
             raise CheckpointError(f"checkpoint {directory} belongs to another configuration: {differ[0]}")
     if changed_fields(meta["config"]["env"], ours["env"]):

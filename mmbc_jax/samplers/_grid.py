@@ -29,6 +29,12 @@ def uniform_grid(steps: int) -> Array:
     return jnp.linspace(0.0, 1.0, steps + 1)
 
 
+def crowded_grid(steps: int, crowding: float) -> Array:
+    """[steps + 1] times 1 - (1 - u)^crowding with u evenly spaced: above 1 they crowd towards the data."""
+    even = uniform_grid(steps)
+    return even if crowding == 1.0 else 1.0 - (1.0 - even) ** crowding
+
+
 def ancestral_coefficients(
     now: tuple[Array, Array], after: tuple[Array, Array]
 ) -> tuple[Array, Array, Array]:
@@ -79,14 +85,20 @@ def visit_steps(step: Step, start: PyTree, inputs: PyTree, steps: int) -> Any:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvenOptions(Options):
-    """Steps of equal length in time."""
+    """Steps of equal length in time, unless they crowd."""
 
     steps: int = option(10, "steps from noise to chunk", low=1)
+    crowding: float = option(
+        1.0,
+        "times are 1 - (1 - i / steps)^crowding; above 1 steps crowd towards the data",
+        low=0.0,
+        open_low=True,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class EvenSampler(abc.ABC):
-    """A sampler on an even grid of times; what is left to it are its steps.
+    """A sampler on a grid of times that is even, or crowds; what is left to it are its steps.
 
     Attributes:
       options: of the plug-in.
@@ -106,6 +118,11 @@ class EvenSampler(abc.ABC):
     def steps(self) -> int:
         """Steps from noise to chunk."""
         return self.options.steps
+
+    @property
+    def times(self) -> Array:
+        """[steps + 1] times from 0 (noise) to 1 (data)."""
+        return crowded_grid(self.steps, self.options.crowding)
 
     @property
     def stochastic(self) -> bool:

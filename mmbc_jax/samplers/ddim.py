@@ -24,7 +24,7 @@ from mmbc_jax.core.options import option
 from mmbc_jax.core.protocols import Field
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, PyTree
-from mmbc_jax.samplers._grid import EvenOptions, EvenSampler, Step, ancestral_coefficients, uniform_grid
+from mmbc_jax.samplers._grid import EvenOptions, EvenSampler, Step, ancestral_coefficients
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class DDIM(EvenSampler):
 
     def recurrence(self, field: Field, x0: Array, noise: Array | None) -> tuple[Step, PyTree, PyTree]:
         """One step of the method; see `EvenSampler`."""
-        t = uniform_grid(self.steps)
+        t = self.times
 
         def step(x: Array, item: tuple[Array, ...]) -> Array:
             now, after = item[:2]

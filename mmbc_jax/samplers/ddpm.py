@@ -20,7 +20,7 @@ from mmbc_jax.core.options import option
 from mmbc_jax.core.protocols import Field
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, PyTree
-from mmbc_jax.samplers._grid import EvenOptions, EvenSampler, Step, ancestral_coefficients, uniform_grid
+from mmbc_jax.samplers._grid import EvenOptions, EvenSampler, Step, ancestral_coefficients
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class DDPM(EvenSampler):
     def recurrence(self, field: Field, x0: Array, noise: Array | None) -> tuple[Step, PyTree, PyTree]:
         """One step of the method; see `EvenSampler`."""
         assert noise is not None, "a stochastic sampler needs its noise path"
-        t = uniform_grid(self.steps)
+        t = self.times
 
         def step(x: Array, item: tuple[Array, Array, Array]) -> Array:
             now, after, eps = item

@@ -28,7 +28,7 @@ import jax.numpy as jnp
 from mmbc_jax.core.protocols import Field
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, PyTree
-from mmbc_jax.samplers._grid import EvenOptions, EvenSampler, Step, uniform_grid
+from mmbc_jax.samplers._grid import EvenOptions, EvenSampler, Step
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ class DPMSolver(EvenSampler):
 
     def recurrence(self, field: Field, x0: Array, noise: Array | None) -> tuple[Step, PyTree, PyTree]:
         """One step of the method; see `EvenSampler`."""
-        t = uniform_grid(self.steps)
+        t = self.times
         alpha, sigma = jax.vmap(field.path)(t)
         keep = sigma[1:] / sigma[:-1]
         pull = alpha[1:] - alpha[:-1] * keep

@@ -8,7 +8,7 @@ from typing import ClassVar
 from mmbc_jax.core.protocols import Field
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, PyTree
-from mmbc_jax.samplers._grid import EvenOptions, EvenSampler, Step, uniform_grid
+from mmbc_jax.samplers._grid import EvenOptions, EvenSampler, Step
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,7 @@ class Euler(EvenSampler):
 
     def recurrence(self, field: Field, x0: Array, noise: Array | None) -> tuple[Step, PyTree, PyTree]:
         """One step of the method; see `EvenSampler`."""
-        t = uniform_grid(self.steps)
+        t = self.times
 
         def step(x: Array, times: tuple[Array, Array]) -> Array:
             now, after = times

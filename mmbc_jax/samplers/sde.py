@@ -31,7 +31,7 @@ from mmbc_jax.core.options import option
 from mmbc_jax.core.protocols import Field
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, PyTree
-from mmbc_jax.samplers._grid import EvenOptions, EvenSampler, Step, uniform_grid
+from mmbc_jax.samplers._grid import EvenOptions, EvenSampler, Step
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ class SDE(EvenSampler):
     def recurrence(self, field: Field, x0: Array, noise: Array | None) -> tuple[Step, PyTree, PyTree]:
         """One step of the method; see `EvenSampler`."""
         assert noise is not None, "a stochastic sampler needs its noise path"
-        t = uniform_grid(self.steps)
+        t = self.times
         eta = jnp.full(self.steps, self.options.noise).at[-1].set(0.0)
 
         def step(x: Array, item: tuple[Array, ...]) -> Array:

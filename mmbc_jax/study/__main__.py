@@ -113,8 +113,8 @@ def main(argv: Sequence[str]) -> int:
     if args.only:
         studies = [study for study in studies if study.name == args.only] or _unknown(args.only, studies)
     from mmbc_jax.report.summary import command
+    from mmbc_jax.study import known, runner
     from mmbc_jax.study import page as report
-    from mmbc_jax.study import runner
     from mmbc_jax.study.judging import MARK, judge
 
     console = Console(width=None if os.isatty(1) else 120)
@@ -129,13 +129,14 @@ def main(argv: Sequence[str]) -> int:
     )
     path = Path(args.report or workdir / "report.md")
     figures = path.parent / f"{path.stem}-figures"
-    sections = []
+    sections, judgements = [], {}
     for study in studies:
         results, missing = runner.collect(workdir, study)
         runs = {
             v.name: runner.variant_dir(workdir, study, v) for v in study.variants if v.name not in missing
         }
         judged = judge(study, results, Frozen.read(Path(study.source).parent))
+        judgements[study.name] = judged
         sections.append(report.section(study, results, judged, missing, figures, runs))
         for one in judged:
             why = "" if one.counted else f" (not counted: {'; '.join(one.reasons)})"
@@ -143,7 +144,10 @@ def main(argv: Sequence[str]) -> int:
                 f"{study.name}: {MARK[one.check.holds]}: {one.claim.statement}{why}", highlight=False
             )
     report.write(
-        path, f"{Path(args.config).stem} study, {scale} scale", command("mmbc_jax.study", argv), sections
+        path,
+        f"{Path(args.config).stem} study, {scale} scale",
+        command("mmbc_jax.study", argv),
+        [known.section(judgements), *sections],
     )
     console.print(f"{path} has the tables, figures and claims; every run is below {workdir}")
     return 1 if failed else 0

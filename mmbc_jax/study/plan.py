@@ -57,7 +57,7 @@ class Entry:
 
     def per_seed(self, metric: str) -> np.ndarray:
         """[N] values of the seeds that have one."""
-        values = self._column(metric)
+        values = self.column(metric)
         return values[np.isfinite(values)]
 
     @property
@@ -70,17 +70,17 @@ class Entry:
         """Episodes behind the value of a seed; None where unknown."""
         return (self.metrics.get(metric) or {}).get("n")
 
-    def span(self, metric: str) -> Interval:
-        """The 95 % interval over seeds; needs two with a value."""
-        return Results([self]).span(metric)
+    def span(self, metric: str, level: float = 0.95) -> Interval:
+        """The interval over seeds; needs two with a value."""
+        return Results([self]).span(metric, level)
 
     def together(self, *metrics: str) -> np.ndarray:
         """[N, len(metrics)] values of the seeds that have all of them."""
-        columns = [self._column(metric) for metric in metrics]
+        columns = [self.column(metric) for metric in metrics]
         rows = np.stack([c[: min(map(len, columns))] for c in columns], axis=1)
         return rows[np.isfinite(rows).all(1)]
 
-    def _column(self, metric: str) -> np.ndarray:
+    def column(self, metric: str) -> np.ndarray:
         """[seeds] values, NaN where a seed has none."""
         values = (self.metrics.get(metric) or {}).get("per_seed") or []
         return np.array([v if isinstance(v, (int, float)) else np.nan for v in values], float)
@@ -114,8 +114,8 @@ class Results:
         values = self.values(metric)
         return float(values.mean()) if values.size else float("nan")
 
-    def span(self, metric: str) -> Interval:
-        """The 95 % interval of `values`, of which there are at least two, inside the metric's domain."""
+    def span(self, metric: str, level: float = 0.95) -> Interval:
+        """The interval of `values`, of which there are at least two, inside the metric's domain."""
         having = [entry for entry in self.entries if entry.per_seed(metric).size]
         counts = [entry.episodes(metric) for entry in having]
         sizes = [entry.sizes for entry in having]
@@ -123,7 +123,7 @@ class Results:
         widest = Sizes(*(max(each) if None not in each else None for each in (modes, commands)))
         known = [count for count in counts if count is not None]
         episodes = min(known) if known and len(known) == len(counts) else None
-        return seeds_interval(metric, self.values(metric).tolist(), episodes, widest)
+        return seeds_interval(metric, self.values(metric).tolist(), episodes, widest, level)
 
     def shown(self, metric: str) -> str:
         """`0.81 [0.70, 0.92]`: mean and interval over seeds; the mean alone with one seed."""
@@ -262,11 +262,17 @@ class Study:
 
 
 def entries_of(variant: Variant, summary: Mapping[str, Any]) -> list[Entry]:
-    """One entry per sweep point of a variant's `summary.json`."""
+    """One entry per sweep point of a variant's `summary.json`.
+
+    What was played under another setting of the environment is `shifts/SETTING/METRIC`.
+    """
     found = []
     for point in summary["points"]:
         swept = {path.rsplit(".", 1)[-1]: value for path, value in point["values"].items()}
-        found.append(Entry({**variant.tags, **swept}, point["stages"][variant.stage], summary["run"]))
+        metrics = dict(point["stages"][variant.stage])
+        for setting, own in metrics.pop("shifts", {}).items():
+            metrics |= {f"shifts/{setting}/{name}": value for name, value in own.items()}
+        found.append(Entry({**variant.tags, **swept}, metrics, summary["run"]))
     return found
 
 

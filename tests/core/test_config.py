@@ -129,7 +129,7 @@ def test_fields_of_the_former_plugin_are_unknown_to_the_new_one(config):
 
 def test_plugin_section_has_name_defaults_and_fields():
     section = lib.plugin("sampler", "euler", steps=7)
-    assert section.to_dict() == {"name": "euler", "steps": 7}
+    assert section.to_dict() == {"name": "euler", "steps": 7, "crowding": 1.0}
     assert lib.plugin("env", "").to_dict() == {"name": ""}
     with pytest.raises(ConfigError, match=r"config\.sampler\.steps = 2\.5 .*whole number"):
         lib.plugin("sampler", "euler", steps=2.5)

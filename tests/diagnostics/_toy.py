@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 
 import distrax
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -90,13 +89,11 @@ class Toy:
 
 @dataclasses.dataclass(frozen=True)
 class Mixture(Toy):
-    """Nothing planted: a code chooses the mode, Gaussian noise its shape. `lost` modes are never chosen."""
-
-    lost: int = 0
+    """Nothing planted: a code chooses the mode, Gaussian noise its shape."""
 
     def base_distribution(self, variables, obs):
-        kept = variables.params["used"] & (jnp.arange(K_MAX) >= self.lost)
-        logits = jnp.broadcast_to(jnp.where(kept, 0.0, -jnp.inf), (*obs.shape[:-1], K_MAX))
+        logits = jnp.where(variables.params["used"], 0.0, -jnp.inf)
+        logits = jnp.broadcast_to(logits, (*obs.shape[:-1], K_MAX))
         zeros = jnp.zeros((*obs.shape[:-1], H, A))
         x0 = distrax.Independent(distrax.Normal(zeros, jnp.ones_like(zeros)), 2)
         return distrax.Joint({"code": distrax.Categorical(logits=logits), "x0": x0})
@@ -123,21 +120,6 @@ def mean_path(params):
 def nearest_mode(params, chunk):
     distance = jnp.square(to_path(chunk)[..., None, :, :] - params["paths"]).sum((-1, -2))
     return jnp.where(params["used"], distance, jnp.inf).argmin(-1)
-
-
-@dataclasses.dataclass(frozen=True)
-class Collapsed(Mean):
-    """Information: the posterior is the prior, and the latent only adds noise."""
-
-    def base_distribution(self, variables, obs):
-        return normal((*obs.shape[:-1], 2))
-
-    def posterior(self, variables, obs, chunk):
-        return normal((*obs.shape[:-1], 2))
-
-    def transport(self, variables, obs, w):
-        path = mean_path(variables.params) + variables.params["noise"] * w[..., None, :]
-        return to_chunk(path)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,35 +175,6 @@ class Latent(Toy):
         far = jnp.linalg.norm(centres[0])
         short = jnp.minimum(jnp.linalg.norm(w, axis=-1) / (0.85 * far), 1.0)
         return to_chunk(params["paths"][k] * short[..., None, None] ** 2)
-
-
-@dataclasses.dataclass(frozen=True)
-class Disc(Toy):
-    """Capacity: a smooth map of the plane into the fan, which fills it."""
-
-    def transport(self, variables, obs, w):
-        first = variables.params["paths"][0]
-        # rotation and scaling that take (1, 0) to the first path, for every direction of w
-        u = w / jnp.sqrt(1 + jnp.square(w).sum(-1, keepdims=True))
-        x, y = first[:, 0], first[:, 1]
-        a, b = u[..., None, 0], u[..., None, 1]
-        return to_chunk(jnp.stack([a * x - b * y, a * y + b * x], -1))
-
-
-@dataclasses.dataclass(frozen=True)
-class Sectors(Toy):
-    """Bridges: sectors of the plane go to the modes, steeply, but .2 to .4 of each to the middle of two."""
-
-    def transport(self, variables, obs, w):
-        params = variables.params
-        count = params["used"].sum()
-        place = (jnp.arctan2(w[..., 1], w[..., 0]) / (2 * jnp.pi) % 1.0) * count
-        k = jnp.floor(place).astype(int)
-        here, there = params["paths"][k % count], params["paths"][(k + 1) % count]
-        s, steep = place - k, 0.005
-        share = 0.2 + 0.2 * params["strength"]
-        rise = jax.nn.sigmoid((s - 1 + share) / steep) + jax.nn.sigmoid((s - 1 + 5 * steep) / steep)
-        return to_chunk(here + 0.5 * rise[..., None, None] * (there - here))
 
 
 @dataclasses.dataclass(frozen=True)

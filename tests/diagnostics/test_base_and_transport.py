@@ -278,3 +278,10 @@ def test_every_policy_can_be_measured(name):
     assert ("information/ceiling" in found) == (name == "cvae")
     assert ("capacity/discrete_base" in found) == (name != "mse")
     assert verdict(found, name).mechanism in MECHANISMS
+
+
+def test_a_jump_within_one_step_is_as_steep_as_it_is():
+    # slope 2000 within 1/2000 of the middle; a step of a walk is about 1/50 long and sees less than 50 of it
+    jump = _line.Map(lambda w: 0.5 * jnp.clip(4000 * w, -1, 1))
+    found = measure("capacity", jump, _line.around([[-0.5], [0.5]]))
+    assert found["capacity/lipschitz"] == pytest.approx(2000, rel=0.01)

@@ -1,5 +1,7 @@
 """Information against closed forms of Gaussian channels; drift against hand-made episodes; paths."""
 
+import dataclasses
+
 import distrax
 import jax
 import jax.numpy as jnp
@@ -93,6 +95,24 @@ def test_ceiling_of_the_latent():
     assert found["information/beta_limit"] == pytest.approx(found["information/gain"] / floor)
     # E KL = 1/2 (.01 + 9 - 1 - log .01) = 6.3: more than log 2, no error left
     assert found["information/least_error"] == 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Scaled(_line.Encoded):
+    """Its loss compares three times the chunk."""
+
+    def modelled(self, variables, chunk):
+        return 3.0 * chunk
+
+
+def test_the_ceiling_is_in_the_units_of_the_loss():
+    gains = []
+    for kind in (_line.Encoded, Scaled):
+        policy = kind(lambda z: 0.5 * jnp.sign(z), encode=lambda a: _line.gaussian(3 * jnp.sign(a), 0.1))
+        demos = _line.around([[-0.5], [0.5]], noise=0.2)
+        found = measure("information", _line.case(policy, demos, {"beta": jnp.asarray(0.5)}), num_anchors=1)
+        gains.append(found["information/gain"])
+    assert gains[1] == pytest.approx(3.0 * gains[0], rel=1e-4)
 
 
 def test_codes_tell_their_entropy():

@@ -2,65 +2,8 @@ import jax
 import numpy as np
 import pytest
 
-from mmbc_jax.core import registry
 from mmbc_jax.diagnostics.run import measure_all
 from mmbc_jax.diagnostics.verdict import MECHANISMS, verdict
-
-from . import _toy
-
-INSTANCES = 10
-PLANTED = {
-    "none-mixture": ("none", _toy.Mixture()),
-    "none-learned-prior": ("none", _toy.Latent(learned=True)),
-    "information-collapsed": ("information", _toy.Collapsed()),
-    "information-parity": ("information", _toy.Parity()),
-    "coverage-prior": ("coverage", _toy.Latent()),
-    "coverage-lost-codes": ("coverage", _toy.Mixture(lost=1)),
-    "averaging": ("averaging", _toy.Mean()),
-    "capacity": ("capacity", _toy.Disc()),
-    "bridges": ("bridges", _toy.Sectors()),
-    "drift": ("drift", _toy.Mixture()),
-}
-
-
-def instruments():
-    found = {}
-    for name in ("bridges", "capacity", "coverage", "drift", "information"):
-        plugin = registry.find("diagnostic", name)
-        cfg = plugin.default_config()
-        if name != "drift":
-            cfg.num_anchors, cfg.candidates, cfg.neighbours, cfg.samples = 1, 2, _toy.N, 256
-        found[name] = plugin(cfg)
-    return found
-
-
-@pytest.fixture(scope="module")
-def shared_instruments():
-    return instruments()
-
-
-def instance(name, policy, seed):
-    """Another geometry, K, noise, strength of the failure and data per seed; episodes where they matter."""
-    rng = np.random.default_rng([seed, 7])
-    least = 4 if name == "information-parity" else 2  # two modes are told apart by their parity
-    modes = _toy.fan(rng, count=least + seed % (_toy.K_MAX - least + 1))
-    windows = _toy.demonstrations(rng, modes)
-    rollouts = None
-    if policy == _toy.Mixture():
-        growth = 0.1 + 0.1 * modes.strength if name == "drift" else 0.0
-        rollouts = _toy.episodes(rng, modes, growth)
-    return _toy.case(policy, modes, windows, rollouts)
-
-
-@pytest.mark.parametrize("name", PLANTED)
-def test_planted_failures_are_named(name, shared_instruments):
-    mechanism, policy = PLANTED[name]
-    named = []
-    for seed in range(INSTANCES):
-        found = measure_all(shared_instruments, instance(name, policy, seed), jax.random.key(seed))
-        named.append(verdict(found, name).mechanism)
-    assert named.count(mechanism) >= 9, named
-
 
 CLEAN = {"bridges/modes": 4.0, "bridges/off_support": 0.02, "bridges/off_support_demos": 0.01,
          "bridges/reached": 1.0, "bridges/spread": 1.0}  # fmt: skip
@@ -70,12 +13,15 @@ OFF = CLEAN | {"bridges/off_support": 0.51, "bridges/spread": 0.6}
 @pytest.mark.parametrize(
     ("figures", "mechanism"),
     [
-        ({}, "none"),
+        ({}, "unmeasured"),
         (CLEAN, "none"),
         # excess .50 over .1
         (OFF, "bridges"),
-        # one demonstrated mode: nothing multimodal to fail at
-        (OFF | {"bridges/modes": 1.0}, "none"),
+        # groups of raw chunks drown in noise where paths are apart
+        (OFF | {"separation/multimodal": 0.0, "separation/modes": 1.0}, "bridges"),
+        # one demonstrated mode: nothing multimodal to fail at, but samples leave it
+        (OFF | {"bridges/modes": 1.0, "bridges/between": 0.0}, "dispersion"),
+        (OFF | {"bridges/modes": 1.0, "bridges/between": 0.0, "bridges/spread": 0.01}, "unexplained"),
         (OFF | {"bridges/spread": 0.01}, "averaging"),
         # one answer that is one of the modes: the others are not covered
         (CLEAN | {"bridges/spread": 0.01, "bridges/reached": 0.25}, "coverage"),
@@ -116,6 +62,75 @@ OFF = CLEAN | {"bridges/off_support": 0.51, "bridges/spread": 0.6}
         ({"drift/relative": 0.2, "drift/growth": 5.0}, "drift"),
         # unlabelled data that cluster: 2.4 modes on average
         ({"separation/modes": 2.4, "bridges/off_support": 0.3, "bridges/spread": 1.0}, "bridges"),
+        # 1.48 modes on average, as 45 % of the observations have two or three: regression is off-support there
+        (
+            {"separation/modes": 1.48, "separation/multimodal": 0.45, "bridges/off_support": 0.33}
+            | {"bridges/off_support_demos": 0.06, "bridges/spread": 0.0},
+            "averaging",
+        ),
+        (OFF | {"bridges/modes": 1.09, "bridges/spread": 0.01}, "unexplained"),
+        # the same mass, around the modes and between them
+        (OFF | {"bridges/between": 0.05, "bridges/around": 0.46}, "dispersion"),
+        (OFF | {"bridges/between": 0.46, "bridges/around": 0.05}, "bridges"),
+        (
+            OFF | {"bridges/between": 0.05, "capacity/lipschitz": 2.0, "capacity/needed_lipschitz": 3.0},
+            "dispersion",
+        ),
+        # dispersion empties the tubes; a mode is lost where nothing comes near it
+        (OFF | {"bridges/between": 0.0, "bridges/reached": 0.2, "bridges/served": 1.0}, "dispersion"),
+        (OFF | {"bridges/between": 0.0, "bridges/reached": 0.2, "bridges/served": 0.5}, "coverage"),
+        # success
+        (CLEAN | {"outcome/success": 0.96}, "none"),
+        (CLEAN | {"outcome/success": 0.94}, "unexplained"),
+        (CLEAN | {"outcome/success": 0.86, "outcome/success_demos": 0.9}, "none"),
+        (CLEAN | {"outcome/success": 0.85, "outcome/success_demos": 0.9}, "unexplained"),
+        (CLEAN | {"outcome/success": 0.5, "drift/relative": 0.2, "drift/growth": 5.0}, "drift"),
+        # a loss of .125 is explained by .0417 off-support; without a loss, .06 is little
+        (CLEAN | {"bridges/off_support": 0.06, "outcome/success": 0.875}, "bridges"),
+        (CLEAN | {"bridges/off_support": 0.06, "outcome/success": 0.96}, "none"),
+        (
+            CLEAN
+            | {"bridges/off_support": 0.06, "outcome/success": 0.875}
+            | {"capacity/lipschitz": 1.9, "capacity/needed_lipschitz": 3.6},
+            "capacity",
+        ),
+        # success alone: enough for one way of doing it, not for several
+        ({"outcome/success": 1.0}, "unmeasured"),
+        ({"outcome/success": 1.0, "separation/multimodal": 0.0}, "none"),
+        ({"outcome/success": 1.0, "separation/multimodal": 0.5, "drift/relative": 0.01}, "unmeasured"),
+        ({"outcome/success": 0.1, "separation/multimodal": 1.0}, "unmeasured"),
+        # episodes that stray where answers were not looked at: from the modes, or between them?
+        ({"outcome/success": 0.1, "separation/multimodal": 1.0, "drift/relative": 0.3}, "unmeasured"),
+        # short chunks at a fork, whose modes are hardly apart: one answer that passes for a mode, or no modes at
+        # all, and episodes in the middle; with a base the same episodes are something else
+        (
+            CLEAN
+            | {"outcome/success": 0.0, "bridges/spread": 0.0, "bridges/reached": 0.5, "drift/relative": 0.07}
+            | {"drift/middle": 0.95},
+            "averaging",
+        ),
+        (
+            CLEAN
+            | {"outcome/success": 0.0, "bridges/spread": 0.0, "bridges/multimodal": 0.0, "drift/middle": 0.95}
+            | {"drift/relative": 0.2, "drift/growth": 5.0},
+            "averaging",
+        ),
+        (
+            CLEAN
+            | {"outcome/success": 0.9, "bridges/spread": 0.0, "drift/middle": 0.6, "bridges/reached": 0.5},
+            "coverage",
+        ),
+        (CLEAN | {"outcome/success": 0.0, "drift/middle": 0.95}, "unexplained"),
+        # regression at a fork that nobody looked at
+        (
+            {
+                "outcome/success": 0.0,
+                "separation/path_modes": 2.0,
+                "drift/relative": 0.07,
+                "drift/middle": 0.95,
+            },
+            "averaging",
+        ),
     ],
 )
 def test_rules(figures, mechanism):
@@ -140,9 +155,43 @@ def test_text_gives_the_figures_and_the_remedy():
 def test_scores_are_evidence_over_threshold():
     scores = verdict(OFF | {"capacity/lipschitz": 2.0, "capacity/needed_lipschitz": 3.0}, "flow").scores
     # excess .51 - .01 over .1; 3 / 2; .1 / .6
-    assert scores == pytest.approx({"bridges": 5.0, "capacity": 1.5, "averaging": 0.1 / 0.6})
+    expected = {"bridges": 5.0, "dispersion": 0.0, "capacity": 1.5, "averaging": 0.1 / 0.6}
+    assert scores == pytest.approx(expected)
+    # a loss of .3 at a limit of .1, one of .12 at .04; excess .05 between and .01 around
+    few = {"bridges/off_support": 0.06, "bridges/between": 0.05, "bridges/multimodal": 1.0}
+    assert verdict(few | {"outcome/success": 0.7}, "x").scores == pytest.approx(
+        {"bridges": 0.5, "dispersion": 0.1}
+    )
+    scores = verdict(few | {"outcome/success": 0.88}, "x").scores
+    assert scores == pytest.approx({"bridges": 1.25, "dispersion": 0.25})
     # nothing told at all: capped
     assert verdict({"information/floor_10": 0.9, "information/mutual": 0.0}, "x").scores["information"] == 100
+
+
+@pytest.mark.parametrize(
+    ("figures", "capabilities", "part", "absent"),
+    [
+        (OFF | {"bridges/spread": 0.0}, (), "Use a generative policy", "KL"),
+        (OFF | {"bridges/spread": 0.05}, ("field",), "train longer", "generative policy"),
+        (OFF, ("field",), "integration steps", "KL"),
+        (OFF, ("posterior",), "prior", "integration steps"),
+        (OFF | {"bridges/between": 0.0}, ("log_prob",), "min_std", "integration steps"),
+        (OFF | {"bridges/between": 0.0}, ("field", "chain"), "integration steps", "min_std"),
+        (
+            OFF | {"information/z_advantage": 0.0, "information/beta": 1.0},
+            ("posterior",),
+            "KL weight",
+            "codes",
+        ),
+        (OFF | {"information/z_advantage": 0.0}, ("posterior",), "latent more room", "KL weight"),
+        (OFF, (), "Not measured: success, episodes.", "KL"),
+        ({"outcome/success": 0.1}, ("field",), "Not measured: answers, episodes.", "steps"),
+    ],
+)
+def test_remedies_fit_the_policy(figures, capabilities, part, absent):
+    text = verdict(figures, "x", frozenset(capabilities)).text
+    assert part in text
+    assert absent not in text
 
 
 class Fixed:

@@ -76,13 +76,13 @@ def test_capabilities_are_kept(name):
         assert capabilities(bare) == {"field"}  # a sampler from elsewhere may not say where it went
     policy = in_coordinates(plain, "path")
     assert isinstance(policy, Policy)
-    assert capabilities(policy) == capabilities(plain)
+    assert capabilities(policy) == capabilities(plain) | {"modelled"}
     hash(policy)
 
 
 def test_a_posterior_does_not_hide_a_density():
     both = SimpleNamespace(posterior=lambda: None, log_prob=lambda: None, spec=SPEC)
-    assert capabilities(in_coordinates(both, "path")) == {"posterior", "log_prob"}
+    assert capabilities(in_coordinates(both, "path")) == {"posterior", "log_prob", "modelled"}
 
 
 def test_path_coordinates_are_scaled_running_sums():

@@ -8,9 +8,10 @@ from scipy import stats
 
 from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.core.protocols import capabilities
+from mmbc_jax.policies._common import LEAST_SPREAD, data_spread
 from mmbc_jax.policies._gaussian import bounded_log_std, raw_of_std
 
-from ._toys import POINT, batch, build, draw, fit, moved, two_points
+from ._toys import POINT, batch, build, draw, fit, hparams, moved, two_points
 
 
 def test_loss_is_scipys_likelihood_of_the_recorded_actions():
@@ -69,11 +70,45 @@ def test_two_modes_become_their_mean_and_spread():
     np.testing.assert_allclose(np.exp(log_std), [[np.sqrt(0.48)]], rtol=0.02)
 
 
+@pytest.mark.parametrize("clusters", [1, 3, 16])
+def test_data_spread_is_that_around_one_way_of_doing_it(clusters):
+    # entries of spread .002 and .02; 30 numbers, so that a neighbour is about as far as any member
+    rng = np.random.default_rng(0)
+    width = np.where(np.arange(15)[:, None] % 3 == 0, 0.02, 0.002) * np.ones((15, 2))
+    centres = rng.uniform(-0.9, 0.9, (clusters, 15, 2))
+    chunk = centres[np.arange(960) % clusters] + width * rng.standard_normal((960, 15, 2))
+    ratio = np.asarray(jax.jit(data_spread)(jnp.asarray(chunk, jnp.float32))) / width
+    assert 0.35 < ratio.min() < ratio.max() < 1.15
+    assert ratio.mean() < 1.0
+
+
+def test_data_without_spread_and_single_windows():
+    np.testing.assert_allclose(data_spread(jnp.ones((5, 4, 2))), np.full((4, 2), LEAST_SPREAD))
+    np.testing.assert_allclose(data_spread(jnp.ones((1, 4, 2))), np.full((4, 2), LEAST_SPREAD))
+
+
+@pytest.mark.parametrize("name", ["gaussian", "mdn"])
+def test_the_floor_is_below_the_spread_of_precise_data(name):
+    # .003 of a range of 2: a floor of .01 in normalised units would triple it
+    rng = np.random.default_rng(0)
+    mean = rng.uniform(-0.5, 0.5, (4, 2))
+    noisy = jnp.asarray(mean + 0.003 * rng.standard_normal((256, 4, 2)), jnp.float32)
+    data = batch(256).replace(chunk=noisy, mask=jnp.ones((256, 4)), obs=jnp.zeros((256, 3)))
+    policy = build(name, **({"num_components": 1} if name == "mdn" else {}))
+    v = jax.jit(policy.init)(jax.random.key(0), data)
+    low, _ = policy.options.bounds(v.stats)
+    assert (low < 0.1 * 0.003).all()
+    v = fit(policy, data, hparams(name), steps=600, learning_rate=1e-2)
+    _, chunk = draw(policy, v, jnp.zeros((512, 3)))
+    np.testing.assert_allclose(np.asarray(chunk).std(0), np.full((4, 2), 0.003), rtol=0.25)
+
+
 @pytest.mark.parametrize(
     ("field", "fields"),
     [
         ("policy.min_std", {"min_std": 0.0}),
-        ("policy.max_std", {"min_std": 0.5, "max_std": 0.5}),
+        ("policy.min_std", {"min_std": 1.5}),
+        ("policy.max_std", {"max_std": 0.0}),
         ("policy.activation", {"activation": "swish"}),
     ],
 )

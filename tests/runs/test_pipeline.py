@@ -164,16 +164,21 @@ def test_start_from_another_configuration_names_the_field(tmp_path, override, fo
 
 
 def test_a_clone_is_finetuned_under_a_shift(tmp_path):
-    """Another start noise: the run works, says so, and acts through the clone's own normaliser."""
-    config = toy_config(stages="finetune", start_from=finished_run() / "checkpoints/bc", env__start_std=0.3)
+    """Another start noise, and less of a chunk executed: it works, says so, and keeps the clone's normaliser."""
+    config = toy_config(
+        stages="finetune", start_from=finished_run() / "checkpoints/bc", env__start_std=0.3, chunk__execute=2
+    )
     out = io.StringIO()
     pipeline = make_pipeline(config, tmp_path / "run", Console(file=out, width=60))
     with unchecked():
         results = pipeline.run()
     found = run_report.write(pipeline, results, [], 1.0)["run"]["start_from"]
-    assert found == [{"field": "env.start_std", "clone": 0.05, "run": 0.3}]
+    assert found == [
+        {"field": "env.start_std", "clone": 0.05, "run": 0.3},
+        {"field": "chunk.execute", "clone": 4, "run": 2},
+    ]
     (line,) = [one for one in out.getvalue().splitlines() if one.startswith("start_from")]
-    assert line == "start_from: the clone had another env.start_std 0.05 -> 0.3"
+    assert line == "start_from: the clone had another env.start_std 0.05 -> 0.3, chunk.execute 4 -> 2"
     assert json.loads((tmp_path / "run/summary.json").read_text())["run"]["start_from"] == found
     tuned, clone = (restore(folder, stage, []).state.stats["normalizer"]
                     for folder, stage in ((tmp_path / "run", "finetune"), (finished_run(), "bc")))  # fmt: skip

@@ -12,7 +12,7 @@ import pytest
 from mmbc_jax.core import registry
 from mmbc_jax.core.config import plugin
 from mmbc_jax.core.errors import ConfigError
-from mmbc_jax.samplers._grid import ancestral_coefficients, run_steps, uniform_grid, visit_steps
+from mmbc_jax.samplers._grid import ancestral_coefficients, crowded_grid, run_steps, uniform_grid, visit_steps
 from mmbc_jax.samplers.dpm_solver import extrapolation
 
 from ._fields import GaussianField
@@ -197,6 +197,8 @@ def test_sde_with_vanishing_noise_is_ddim(kind):
 
 def test_grid_and_loop():
     np.testing.assert_allclose(uniform_grid(4), [0, 0.25, 0.5, 0.75, 1.0])
+    np.testing.assert_array_equal(crowded_grid(4, 1.0), uniform_grid(4))
+    np.testing.assert_allclose(crowded_grid(4, 2.0), [0, 7 / 16, 3 / 4, 15 / 16, 1.0])
     # ((2*1+1)*1+2)... : x <- x * b + a over (a, b) = (1, 2), (2, 1), (3, 3): 1 -> 3 -> 5 -> 18
     args = lambda x, ab: x * ab[1] + ab[0], jnp.ones(()), (jnp.array([1.0, 2, 3]), jnp.array([2.0, 1, 3])), 3
     assert run_steps(*args) == 18.0

@@ -85,8 +85,8 @@ def test_the_page_tells_null_reasons_and_history(study):
     frozen = Frozen.read(study.source.rpartition("/")[0])
     first, _, last = judge(study, results((10, 11, 12), (10, 11, 12)), frozen)
     assert first.lines == [
-        "- holds: it is high (version 2) — x : 3 [2.75, 3.25]",
-        "  - supposing that x is -1 on average, 0.0% of draws pass",
+        "- holds: it is high (version 2) — x : 3 [2.6, 3.4]",
+        "  - supposing that x of one entry is -1 on average, 0.0% of draws pass",
         "  - version 2: a; b; c",
     ]
     assert last.lines[-1] == "  - not counted: no null is stated"

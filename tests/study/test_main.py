@@ -11,8 +11,8 @@ from mmbc_jax.study import __main__ as sweep
 ROOT = Path(__file__).parents[2]
 FILE = """
 from mmbc_jax.core.config import plugin
-from mmbc_jax.study.claims import bound
-from mmbc_jax.study.plan import Study, Variant
+from mmbc_jax.study.claims import custom
+from mmbc_jax.study.plan import Check, Study, Variant
 from mmbc_jax.runs.sections import base_config
 
 def get_studies(scale):
@@ -28,7 +28,7 @@ def get_studies(scale):
         config.bc.update({"batch_size": 16, "warmup_steps": 2})
         config.evaluation.update({"episodes": 32, "samples": 2})
         found.append(Variant(f"width{width}", {"width": width}, config))
-    claim = bound("all fail", "success_rate", "<=", 1.0)
+    claim = custom("all fail", lambda found: Check(found.mean("success_rate") <= 1.0, ""))
     return [Study("toy", "A question.", found, [("success_rate", "SR", 2)], [claim])]
 """
 
@@ -80,6 +80,11 @@ def test_a_study_runs_to_its_report_and_continues(path, tmp_path):
     assert sweep.main(arguments) == 0
     text = (tmp_path / "w" / "report.md").read_text()
     assert "- holds: all fail" in text
+    assert text.index("## What is known") < text.index("## toy")
+    assert (
+        "0 of 1 claims count: 0 hold, 0 do not. 1 do not count: not frozen (1), no null is stated (1)."
+        in text
+    )
     assert "not counted: not frozen" in text
     cell = tmp_path / "w" / "toy" / "width4" / "seed0" / "summary.json"
     stamp = cell.stat().st_mtime_ns

@@ -4,7 +4,7 @@ import json
 
 from mmbc_jax.report import style
 from mmbc_jax.study import page as report
-from mmbc_jax.study.claims import bound, trend
+from mmbc_jax.study.claims import interval_bound, trend
 from mmbc_jax.study.frozen import Frozen
 from mmbc_jax.study.judging import judge
 from mmbc_jax.study.plan import Drawing, Entry, Plot, Results, Study
@@ -25,7 +25,11 @@ def study(**fields):
         "Does it fall?",
         [],
         [("sr", "SR", 2)],
-        [trend("it falls", "sr", "K", -1), bound("it is high", "sr", ">=", 0.5), bound("?", "x", "<=", 1)],
+        [
+            trend("it falls", "sr", "K", -1, margin=0.3),
+            interval_bound("it is high", "sr", ">", 0.5),
+            interval_bound("?", "x", "<", 1),
+        ],
         [Plot("sr", "K", "family", "success rate", True, reference={"paper": 0.5})],
         [
             Drawing("two", "two", lambda runs: style.new_figure(2, 2) if "flow-K2" in runs else None),
@@ -42,7 +46,7 @@ def results():
             {"sr": {"per_seed": values}, "verdict": {"per_seed": [JUDGED, JUDGED]}},
             RUN,
         )
-        for k, values in ((2, [0.9, 0.8]), (16, [0.4, 0.2]))
+        for k, values in ((2, [0.9, 0.8, 0.9, 0.8]), (16, [0.4, 0.2, 0.4, 0.2]))
     )
 
 
@@ -51,14 +55,14 @@ def test_section_states_claims_costs_seeds_and_verdicts(tmp_path):
     runs = {"flow-K2": tmp_path}
     text = report.section(study(), results(), judged, ["flow-K8"], tmp_path / "figures", runs)
     assert "0 of 3 claims count" in text
-    assert "  - not counted: not frozen; weak: a null passes" in text
+    assert "  - not counted: not frozen" in text
     assert "- holds: it falls" in text
     assert "- **does not hold**: it is high" in text
     assert "- no figures: ?" in text
     assert "2 runs" not in text  # both entries come from one run
     assert "1 runs, seeds 0, 1: 17 s of process time, of it 10 s" in text
     assert "2.00 GiB" in text
-    assert "| flow | 2 | 0.85 [0.21, 1.49] (0.90, 0.80) |" in text
+    assert "| flow | 2 | 0.85 [0.76, 0.94] (0.90, 0.80, 0.90, 0.80) |" in text
     assert "No result from: flow-K8." in text
     assert "(2 x bridges): flow: bridges." in text
     assert "![success rate](figures/toy_sr.png)" in text
@@ -68,7 +72,7 @@ def test_section_states_claims_costs_seeds_and_verdicts(tmp_path):
     assert (tmp_path / "figures" / "toy_sr.png").stat().st_size > 5000
     saved = json.loads((tmp_path / "figures" / "toy.json").read_text())
     assert [claim["holds"] for claim in saved["claims"]] == [True, False, None]
-    assert saved["entries"][1]["metrics"]["sr"]["per_seed"] == [0.4, 0.2]
+    assert saved["entries"][1]["metrics"]["sr"]["per_seed"] == [0.4, 0.2, 0.4, 0.2]
 
 
 def test_written_report_begins_with_its_command(tmp_path):

@@ -6,7 +6,7 @@ that the policy's samples give to each set (`ops.capacity_bounds` has the bounds
 
   capacity/delta, capacity/centre_delta   between sets and between centres
   capacity/lipschitz         L as sampled: the largest of local norms (power iteration at base samples),
-                             secants between samples, and the steepest step on walks between modes
+                             secants between samples, and the steepest step on walks between modes, seen in 64 x 64
   capacity/lipschitz_local   mean local norm
   capacity/lipschitz_global  the largest `lipschitz` over the anchors
   capacity/mass, capacity/modes           sum of p_i, and how many reach `tau`
@@ -49,7 +49,7 @@ from mmbc_jax.diagnostics._path_metric import (
     repeated,
     shares,
 )
-from mmbc_jax.diagnostics._walks import base_kind, flat_leaves, walk_between
+from mmbc_jax.diagnostics._walks import base_kind, flat_leaves, steepest, walk_between
 from mmbc_jax.diagnostics.case import Case
 from mmbc_jax.ops import capacity_bounds as capacity
 from mmbc_jax.ops import intervals, lipschitz
@@ -113,7 +113,7 @@ class CapacityInstrument:
             slope = max(slope, _secants(np.asarray(flat_leaves(w)), points))
             walks = walk_between(case, anchor, w, label, _WALKS, _STEPS, normal)
             if walks is not None:
-                slope = max(slope, float((walks.length / np.maximum(walks.stride, 1e-12)).max()))
+                slope = max(slope, steepest(case, anchor, walks, normal))
         found |= {"capacity/lipschitz": slope, "capacity/lipschitz_local": float(local.mean())}
         return found | (self._bounds(modes, masses, slope, len(points)) if normal else {})
 

@@ -11,7 +11,8 @@ At anchor observations s with n demonstrated chunks a_i, latents z_i ~ q(z|a_i, 
   information/floor_01, floor_10   Fano floors B_rho for an error of 1 % and 10 %
   information/least_error    the smallest error that `rate` allows (Fano, inverted)
   information/gain           C = rec(collapsed) - rec(best): collapsed is the best answer without a latent
-                             (median of the chunks), best the better of the policy's own and the modes' medians
+                             (median of the chunks), best the better of the policy's own and the modes' medians;
+                             in the coordinates that the policy models (`chunk.coordinates`), as its loss is
   information/beta, information/ceiling, information/beta_limit    where the policy has a `beta`: it, C / beta,
                              and C / floor_10, above which the modes cannot be told apart
   information/active_units, information/latent_size   dimensions whose posterior mode varies by more than .01
@@ -96,8 +97,7 @@ class InformationInstrument:
             found["information/active_units"] = rate.active_units(flat)
         if anchor.modes is None:
             return found
-        best = min(found["information/error_posterior"], _median_error(anchor.chunk, anchor.modes))
-        gain = max(_median_error(anchor.chunk) - best, 0.0)
+        gain = _gain(case, anchor, anchor.modes, first)
         found["information/gain"] = gain
         found |= _floors(anchor.modes, found.get("information/rate"), gain, case.hp.get("beta"))
         known = anchor.modes.label >= 0
@@ -168,6 +168,16 @@ def _errors(case: Case, key: Key, anchor: Anchor, z: PyTree) -> dict[str, float]
         if zero > 0:
             found["information/z_advantage"] = (zero - found["information/error_posterior"]) / zero
     return found
+
+
+def _gain(case: Case, anchor: Anchor, modes: LocalModes, z: PyTree) -> float:
+    """C, in the coordinates whose errors the loss weighs against the KL."""
+    decoded, chunk = decode(case, anchor.obs, z)[0], jnp.asarray(anchor.chunk)
+    if "modelled" in capabilities(case.policy):
+        decoded, chunk = (case.policy.modelled(case.variables, one) for one in (decoded, chunk))  # type: ignore[attr-defined]
+    known = np.asarray(chunk)
+    best = min(float(np.abs(np.asarray(decoded) - known).mean()), _median_error(known, modes))
+    return max(_median_error(known) - best, 0.0)
 
 
 def _median_error(chunk: np.ndarray, modes: LocalModes | None = None) -> float:

@@ -3,7 +3,8 @@ r"""Instrument: how far apart the demonstrated modes lie.
 `separation/<name>`: everything of `diagnostics.data_separation.separation`, on raw chunks and in normalised units,
 labelled and by clustering; where only images are observed, of chunks whatever their observation, so that modes of
 different places count together. `separation/path_*`: the same question in the metric of the other instruments,
-paths in physical units, at the anchors where most modes meet: `path_modes`, `path_delta` between centres,
+paths in physical units, at the anchors where most modes meet: `path_modes`, `path_multimodal` (share of the anchors
+with two modes or more), `path_delta` between centres,
 `path_set_delta` between the sets that hold 95 % of each mode, `path_radius` of these sets; absent where only
 images are observed.
 
@@ -69,6 +70,7 @@ class SeparationInstrument:
                 entries.append(
                     {
                         "separation/path_modes": anchor.modes.count,
+                        "separation/path_multimodal": anchor.modes.count > 1,
                         "separation/path_delta": anchor.modes.centre_distance,
                         "separation/path_set_delta": anchor.modes.set_distance,
                         "separation/path_radius": anchor.modes.radius.mean(),

@@ -78,8 +78,8 @@ class AffinePolicy:
 
     @property
     def capabilities(self) -> frozenset[str]:
-        """Those of the inner policy."""
-        return capabilities(self.inner)
+        """Those of the inner policy, and `modelled`."""
+        return capabilities(self.inner) | {"modelled"}
 
     def init(self, key: Key, sample_batch: Batch) -> Variables:
         """Variables of the inner policy, with the fitted map among the statistics."""
@@ -117,6 +117,10 @@ class AffinePolicy:
     def chain(self, variables: Variables, obs: Obs, w: PyTree) -> Array:
         """[N + 1, ..., H, A] the points that the inner policy visits, moved; the last is the chunk of `transport`."""
         return _outer(self.inner.chain(self._inner(variables), obs, w), variables.stats)
+
+    def modelled(self, variables: Variables, chunk: Array) -> Array:
+        """y of chunks [..., H, A]."""
+        return _map(chunk, variables.stats)
 
     def _inner(self, variables: Variables) -> Variables:
         return Variables(variables.params, variables.stats["inner"])
