@@ -89,6 +89,7 @@ def refused(call, tmp_path):
         ("chunk.execute=9", r"config.chunk.execute = 9 .*at most chunk.predict = 4"),
         ("chunk.predict=17", r"config.chunk.predict = 17 .*at most the episode length 16"),
         ("data.holdout=1", r"config.data.holdout = 1.0 "),
+        ("data.jitter=-1", r"config.data.jitter = -1.0 "),
         ("data.seed=-1", r"config.data.seed = -1 "),
         ("bc.learning_rate=0", r"config.bc.learning_rate = 0.0 "),
         ("bc.learning_rate=1e400", r"config.bc.learning_rate = inf .*finite"),

@@ -13,6 +13,9 @@ With `box` = c > 0 that Gaussian is squashed into a box, w = c tanh(w' / c) with
 the reference was trained, since values that are learned off-policy mean nothing elsewhere. For c of 3 or more the
 start is nearly the same; the box is centred at 0.
 
+A base that mixes components has its modes in them, where no noise reaches. With `components=commanded` z chooses
+among them, too (see `_components`).
+
 Source: the steering policy of Behavioral Mode Discovery (arXiv 2605.11387); noise-space RL of DSRL
 (Wagenmaker et al. 2025). The initialisation is ours.
 """
@@ -21,10 +24,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from mmbc_jax.actors._components import Components, component_logits
 from mmbc_jax.actors._density import normal_log_prob, squashed_entropy
 from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.options import Options, option
@@ -55,6 +60,11 @@ class SteerOptions(Options):
         1.5, "their standard deviation, in rad per unit of normalised observation", low=0.0
     )
     box: float = option(0.0, "half-width of the box that the noise is squashed into; 0 for none", low=0.0)
+    components: str = option(
+        "base",
+        "who chooses the component of a base that mixes some, as that of mixture_flow: the base, or z",
+        choices=("base", "commanded"),
+    )
 
 
 def x0_of(w: PyTree) -> Array:
@@ -72,6 +82,7 @@ class SteerActor:
       policy: the reference.
       num_modes: Z.
       network: (observation, one-hot z) to mu.
+      components: the commanded choice of a component; None where the base chooses, or has none.
     """
 
     options: SteerOptions
@@ -79,6 +90,7 @@ class SteerActor:
     policy: Policy
     num_modes: int
     network: EncodedMLP
+    components: Components | None = None
 
     @property
     def action_size(self) -> int:
@@ -94,7 +106,11 @@ class SteerActor:
         shape = (self.num_modes, 2 * options.init_features, self.action_size)
         obs, z = self.spec.obs.dummy(1), jnp.zeros((1,), jnp.int32)
         frequencies = (self._vectors(obs).shape[-1], options.init_features)
-        return {
+        own: dict[str, PyTree] = {}
+        if self.components is not None:
+            key_net, key_components = jax.random.split(key_net)
+            own["components"] = self.components.init(key_components, obs)
+        return own | {
             "base_mean": samples.mean(0),
             "base_std": samples.std(0),
             "frequency": options.init_frequency * jax.random.normal(key_freq, frequencies),
@@ -147,39 +163,74 @@ class SteerActor:
 
         Returns:
           (chunk [..., H, A], {"x0": [..., W] the noise before squashing, in units of the box,
-          "log_prob": [...] its log density}).
+          "log_prob": [...] its log density}; where components are commanded also "component" [...] and
+          "component_log_prob" [...]).
         """
         key_noise, key_path = jax.random.split(key)
         mean, log_std = self._moments(params, obs, z)
         x0 = mean + jnp.exp(log_std) * jax.random.normal(key_noise, mean.shape)
-        chunk = self.chunk(reference, key_path, obs, sac.squash(x0, self.options.box))
-        return chunk, {"x0": x0, "log_prob": normal_log_prob(x0, mean, log_std).sum(-1)}
+        info = {"x0": x0, "log_prob": normal_log_prob(x0, mean, log_std).sum(-1)}
+        if self.components is not None:
+            key_path, key_component = jax.random.split(key_path)
+            base = self.policy.base_distribution(_given(reference), obs)
+            info |= self.components.draw(params["components"], base, key_component, obs, z)
+        action = sac.squash(x0, self.options.box)
+        return _transported(self.policy, reference, key_path, obs, action, info), info
 
     def sample(
         self, params: PyTree, reference: Variables | None, key: Key, obs: Obs, z: Array
     ) -> tuple[Array, Array]:
-        """(noise [..., W], its log density [...]), differentiable in `params`; the reference is not asked."""
+        """(noise [..., W], its log density [...]), differentiable in `params`; the reference is not asked.
+
+        Raises:
+          ConfigError: z commands components, through which nothing differentiates.
+        """
+        if self.components is not None:
+            raise self.options.error("components", "base: this learner differentiates actions")
         mean, log_std = self._moments(params, obs, z)
         return sac.sample(key, mean, log_std, self.options.box)
 
     def chunk(self, reference: Variables | None, key: Key, obs: Obs, action: Array) -> Array:
         """Chunk [..., H, A] into which the reference transports a noise [..., W]; `key` is for a noise path."""
-        shaped = action.reshape(*action.shape[:-1], *self.spec.chunk_shape)
-        reference = _given(reference)
-        w = self.policy.base_distribution(reference, obs).sample(seed=key)
-        w = {**w, "x0": shaped} if isinstance(w, dict) else shaped
-        return self.policy.transport(reference, obs, w)
+        return _transported(self.policy, reference, key, obs, action, {})
 
     def log_ratio(
         self, params: PyTree, reference: Variables | None, obs: Obs, z: Array, info: PyTree
     ) -> Array:
-        """[..., 1] log pi_W(w | s, z) under `params` minus that at the time of acting; squashing cancels."""
+        """[..., 1] log pi_W(w | s, z) under `params` minus that at the time of acting; squashing cancels.
+
+        [..., 2] where components are commanded: the same of the component comes second.
+        """
         mean, log_std = self._moments(params, obs, z)
-        return (normal_log_prob(info["x0"], mean, log_std).sum(-1) - info["log_prob"])[..., None]
+        noise = normal_log_prob(info["x0"], mean, log_std).sum(-1) - info["log_prob"]
+        if self.components is None:
+            return noise[..., None]
+        base = self.policy.base_distribution(_given(reference), obs)
+        return jnp.stack([noise, self.components.log_ratio(params["components"], base, obs, z, info)], -1)
 
     def entropy(self, params: PyTree, reference: Variables | None, obs: Obs, z: Array) -> Array:
-        """[...] entropy of pi_W(. | s, z) in nats: sum_i (log sigma_i + log(2 pi e) / 2), plus that of squashing."""
-        return squashed_entropy(*self._moments(params, obs, z), self.options.box)
+        """[...] entropy of pi_W(. | s, z) in nats: sum_i (log sigma_i + log(2 pi e) / 2), plus that of squashing.
+
+        And of the component, where it is commanded.
+        """
+        entropy = squashed_entropy(*self._moments(params, obs, z), self.options.box)
+        if self.components is None:
+            return entropy
+        base = self.policy.base_distribution(_given(reference), obs)
+        return entropy + self.components.entropy(params["components"], base, obs, z)
+
+
+def _transported(
+    policy: Policy, reference: Variables | None, key: Key, obs: Obs, action: Array, given: PyTree
+) -> Array:
+    """Chunk [..., H, A] of a noise [..., W], from the component in `given` where there is one."""
+    shaped = action.reshape(*action.shape[:-1], *policy.spec.chunk_shape)
+    reference = _given(reference)
+    w: Any = policy.base_distribution(reference, obs).sample(seed=key)
+    w = {**w, "x0": shaped} if isinstance(w, dict) else shaped
+    if "component" in given:
+        w = {**w, "component": given["component"]}
+    return policy.transport(reference, obs, w)
 
 
 def _given(reference: Variables | None) -> Variables:
@@ -200,15 +251,21 @@ def build(options: SteerOptions, *, spec: PolicySpec, policy: Policy | None, num
             "name",
             "an actor that needs no clone, such as gaussian: there is nothing to steer without bc or start_from",
         )
-    _check_steerable(options, spec, policy)
+    count = _check_steerable(options, spec, policy)
+
+    def network(size: int) -> EncodedMLP:
+        mlp = MLP(options.hidden, size, activation=options.activation, zero_last=True)
+        return EncodedMLP(ObsEncoder(spec.obs, options.fourier_octaves), mlp)
+
+    components = Components(network(count), num_modes, count) if options.components == "commanded" else None
     size = spec.chunk_len * spec.action_dim
-    mlp = MLP(options.hidden, size, activation=options.activation, zero_last=True)
-    network = EncodedMLP(ObsEncoder(spec.obs, options.fourier_octaves), mlp)
-    return SteerActor(options, spec, policy, num_modes, network)
+    return SteerActor(options, spec, policy, num_modes, network(size), components)
 
 
-def _check_steerable(options: SteerOptions, spec: PolicySpec, policy: Policy) -> None:
-    def sample(key: Key) -> PyTree:
+def _check_steerable(options: SteerOptions, spec: PolicySpec, policy: Policy) -> int:
+    """Components of the base, 0 where they are not commanded; raises where there is nothing to steer."""
+
+    def sample(key: Key) -> tuple[PyTree, Array | None]:
         batch = Batch(
             obs=spec.obs.dummy(2),
             chunk=jnp.zeros((2, *spec.chunk_shape)),
@@ -216,9 +273,10 @@ def _check_steerable(options: SteerOptions, spec: PolicySpec, policy: Policy) ->
         )
         key_init, key_sample = jax.random.split(key)
         variables = policy.init(key_init, batch)
-        return policy.base_distribution(variables, batch.obs).sample(seed=key_sample)
+        base = policy.base_distribution(variables, batch.obs)
+        return base.sample(seed=key_sample), component_logits(base)
 
-    w = jax.eval_shape(sample, jax.random.key(0))
+    w, logits = jax.eval_shape(sample, jax.random.key(0))
     if isinstance(w, dict) and "x0" not in w:
         raise options.error("name", "a policy whose base has an initial noise x0")
     x0 = x0_of(w)
@@ -228,3 +286,8 @@ def _check_steerable(options: SteerOptions, spec: PolicySpec, policy: Policy) ->
             "a policy with continuous noise of a chunk's shape to steer, such as flow or diffusion; "
             f"this one's base is {x0.dtype}{x0.shape[1:]}",
         )
+    if options.components == "base":
+        return 0
+    if logits is None:
+        raise options.error("components", "base: that of this policy has no components")
+    return int(logits.shape[-1])

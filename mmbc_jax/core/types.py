@@ -116,6 +116,8 @@ class EnvSpec:
       position: indices of the two observation entries to plot as (x, y); empty if there are none.
       control_dt: seconds per control step; 0 if it has no physical meaning.
       obs: what an observation looks like; a plain vector of `obs_dim` where not given.
+      displaced: for each action entry the numbers of the observation, counted over its vectors, that its physical
+        value displaces; empty where actions are no displacements.
       summed: names of metrics that add up over the control steps of a decision; of the others the last counts.
     """
 
@@ -130,6 +132,7 @@ class EnvSpec:
     position: tuple[int, ...] = ()
     control_dt: float = 0.0
     obs: ObsSpec = dataclasses.field(default=None)  # type: ignore[assignment]
+    displaced: tuple[tuple[int, ...], ...] = ()
     summed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

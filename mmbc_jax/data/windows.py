@@ -14,6 +14,7 @@ from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.sharding import spread
 from mmbc_jax.core.types import Array, Batch, Key
 from mmbc_jax.data.episodes import Episodes
+from mmbc_jax.data.jitter import Jitter
 from mmbc_jax.ops.normalisation import Normalizer
 
 WINDOWS = ("all", "first")
@@ -32,6 +33,7 @@ class Windows(flax.struct.PyTreeNode):
       step: [M] int32 step in the episode at which the window starts.
       past: [M, T] int32 rows of `obs` that make up the window's observation, the oldest first; None where T = 1 and
         `obs` has one row per window.
+      jitter: moves the windows of training batches; None where they stay as recorded.
     """
 
     obs: Obs
@@ -41,6 +43,7 @@ class Windows(flax.struct.PyTreeNode):
     episode: Array
     step: Array
     past: Array | None = None
+    jitter: Jitter | None = None
 
     def __len__(self) -> int:
         return self.chunk.shape[0]
@@ -62,7 +65,8 @@ class Windows(flax.struct.PyTreeNode):
 
     def take(self, indices: np.ndarray) -> Windows:
         """The windows at `indices` [S] int, known outside of a trace, without the rows that no other needs."""
-        chosen = jax.tree.map(lambda leaf: leaf[indices], self.replace(obs={}, past=None))
+        chosen = jax.tree.map(lambda leaf: leaf[indices], self.replace(obs={}, past=None, jitter=None))
+        chosen = chosen.replace(jitter=self.jitter)
         if self.past is None:
             return chosen.replace(obs=self.observed(indices))
         rows, past = np.unique(np.asarray(self.past)[indices], return_inverse=True)
@@ -185,8 +189,15 @@ def make_windows(
 
 
 def sample_batch(key: Key, windows: Windows, size: int) -> Batch:
-    """`size` windows drawn uniformly with replacement; pure, and traceable where `size` is static."""
-    return spread(windows.batch(jax.random.randint(key, (size,), 0, len(windows))))
+    """`size` windows drawn uniformly with replacement, and moved by their jitter where they have one.
+
+    Pure, and traceable where `size` is static.
+    """
+    if windows.jitter is None:
+        return spread(windows.batch(jax.random.randint(key, (size,), 0, len(windows))))
+    key, key_move = jax.random.split(key)
+    batch = windows.batch(jax.random.randint(key, (size,), 0, len(windows)))
+    return spread(windows.jitter.apply(key_move, batch))
 
 
 def spread_indices(total: int, count: int) -> np.ndarray:

@@ -8,11 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from mmbc_jax.data import load
 from mmbc_jax.data.blocks import Blocks
 from mmbc_jax.data.episodes import Episodes
+from mmbc_jax.data.jitter import Jitter
 from mmbc_jax.data.windows import Windows, make_windows, spread_indices, window_bytes, window_rows
 from mmbc_jax.diagnostics.data_separation import separation
 from mmbc_jax.ops.normalisation import Normalizer, fit
@@ -103,12 +105,15 @@ class StageData:
 def _training(setup: Setup, episodes: Episodes, single: Normalizer) -> Callable[[int], Windows]:
     """All windows on the device for every epoch, or with `data.stream` a block of them after another."""
     chunk, data = setup.config.chunk, setup.config.data
+    jitter = None
+    if data.jitter:
+        jitter = Jitter.of(setup.env_spec, single, data.jitter, chunk.predict, chunk.observe)
     size = window_bytes(episodes, chunk.predict, data.windows, chunk.observe)
     if data.stream and size > data.stream * 2**20:
-        return Blocks(
-            episodes, single, chunk.predict, data.stream, data.seed, data.windows, chunk.observe
-        ).block
+        own = (episodes, single, chunk.predict, data.stream, data.seed, data.windows, chunk.observe)
+        return Blocks(*own, put=lambda block: jax.device_put(block.replace(jitter=jitter))).block
     windows = make_windows(episodes, single, chunk.predict, data.windows, chunk.observe)
+    windows = windows.replace(jitter=jitter)
     return lambda epoch: windows
 
 

@@ -97,6 +97,12 @@ class DataOptions(Options):
     windows: str = option(
         "all", "windows start at all steps, or at the first of each episode (open loop)", choices=WINDOWS
     )
+    jitter: float = option(
+        0.0,
+        "standard deviation by which bc and baseline move observed positions, with actions that lead back, in the "
+        "physical units of the actions",
+        low=0.0,
+    )
     stream: float = option(
         0.0, "device memory for windows in MB; the rest waits on the host; 0 for all", low=0.0
     )

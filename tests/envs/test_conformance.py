@@ -75,6 +75,9 @@ def test_spec(case):
     assert all(low < high for low, high in zip(spec.action_low, spec.action_high, strict=True))
     assert len(spec.mode_names) == len(set(spec.mode_names)) == spec.num_modes
     assert all(0 <= i < spec.obs_dim for i in spec.position)
+    assert len(spec.displaced) in (0, spec.action_dim)
+    assert all(0 <= i < spec.obs_dim for entries in spec.displaced for i in entries)
+    assert not (spec.displaced and spec.obs.images)  # an image would contradict the moved numbers
     assert spec.episode_length > 0
 
 

@@ -81,6 +81,7 @@ class Avoiding:
             action_high=(MAX_STEP, MAX_STEP),
             mode_names=tuple(names),
             position=(2, 3),
+            displaced=((0, 2), (1, 3)),
             control_dt=self.rod.dt,
             obs=ObsSpec.vector(4),  # unbounded: nothing keeps the command in the scene
         )

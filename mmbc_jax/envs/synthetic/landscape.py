@@ -59,6 +59,7 @@ class Landscape:
             action_high=(MAX_STEP, MAX_STEP),
             mode_names=("NE", "NW", "SW", "SE"),
             position=(0, 1),
+            displaced=((0,), (1,)),
             obs=ObsSpec.vector(2),  # unbounded: the start is Gaussian
         )
 
