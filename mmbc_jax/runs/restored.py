@@ -26,7 +26,7 @@ from mmbc_jax.runs.grid import Grid, config_grid, parse_grid, run_keys
 from mmbc_jax.runs.measurement import measurement
 from mmbc_jax.runs.mesh import make_mesh
 from mmbc_jax.runs.programs import Programs
-from mmbc_jax.runs.sections import STAGES
+from mmbc_jax.runs.sections import STAGES, completed
 from mmbc_jax.runs.setup import Setup
 from mmbc_jax.runs.stages import BaseStage, make_stages
 
@@ -169,7 +169,7 @@ def restore(path: Path, stage: str, overrides: list[tuple[str, str]]) -> Restore
         raise CheckpointError(f"--stage {stage}: known are {', '.join(STAGES)}")
     directory, name = find_stage(path, (stage,) if stage else tuple(reversed(STAGES)))
     _, meta = read_meta(directory)
-    config: Any = apply_overrides(from_plain(meta["config"]), overrides)
+    config: Any = apply_overrides(completed(from_plain(meta["config"])), overrides)
     trained = (ObsSpec.from_json(meta["obs"]), int(meta["action_dim"]))
     setup = setup_lib.build(config, trained)
     sizes, ours = [[obs.size, action] for obs, action in (trained, (setup.obs, setup.action_dim))]

@@ -246,6 +246,21 @@ def check_config(config: ConfigDict) -> None:
             )
 
 
+def completed(config: ConfigDict) -> ConfigDict:
+    """A configuration of an earlier version: options that it did not have yet take their defaults."""
+    config = ConfigDict(config.to_dict())
+    _fill(config, _known_fields(config))
+    return config
+
+
+def _fill(config: ConfigDict, known: ConfigDict) -> None:
+    for name, value in known.items():
+        if name not in config:
+            config[name] = value
+        elif isinstance(value, ConfigDict) and isinstance(config[name], ConfigDict):
+            _fill(config[name], value)
+
+
 def _known_fields(config: ConfigDict) -> ConfigDict:
     """The neutral configuration with the plug-ins that `config` names."""
     known = base_config()

@@ -65,6 +65,15 @@ def test_colours_stand_for_mode_and_command(fake):
     ])  # fmt: skip
 
 
+def test_many_commands_have_a_bar_of_colours_for_a_key(fake):
+    """40 commands, 40 episodes: a bar from z 0 to z 39 in the place of as many keys."""
+    right = draw(fake, fake.rollouts(80, 80, num_z=40, fail=0.0), 40).axes[1]
+    assert right.get_legend() is None
+    (bar,) = right.child_axes
+    assert [label.get_text() for label in bar.get_xticklabels()] == ["z 0", "z 39"]
+    np.testing.assert_allclose(bar.images[0].get_array()[0], [to_rgba(c)[:3] for c in style.palette(40)])
+
+
 def test_without_z_there_is_one_panel(fake):
     assert len(draw(fake, fake.rollouts(16, 8, num_z=1), 1).axes) == 1
 

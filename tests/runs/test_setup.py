@@ -121,6 +121,17 @@ def test_fields_that_a_config_file_made_up():
         defaults.check_config(config)
 
 
+def test_a_configuration_of_an_earlier_version_is_completed():
+    """What it has stays; an option, and a section, that came later take their defaults."""
+    config = toy_config()
+    config.bc.steps = 77
+    del config.evaluation["shifts"], config.actor["box"], config["mesh"]
+    found = defaults.completed(config)
+    assert (found.bc.steps, found.evaluation.shifts, found.actor.box) == (77, "", 0.0)
+    defaults.check_config(found)
+    assert "mesh" not in config
+
+
 def test_every_default_passes():
     defaults.check_config(defaults.base_config())
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -19,6 +20,7 @@ from mmbc_jax.report import style
 from mmbc_jax.report.finished import Draw, Finished
 
 Color = tuple[float, float, float]
+_MOST_KEYS = 32  # in a legend
 
 
 def paths_of(rollouts: Rollouts) -> list[np.ndarray]:
@@ -155,11 +157,25 @@ def _legend(
     handles = [Line2D([], [], color=colors[i], linewidth=3, label=f"{names[i]}  ({counts[i]})") for i in seen]
     if not handles:
         return
+    if len(handles) > _MOST_KEYS:
+        _colour_bar(ax, colors, names)
+        return
     many = len(handles) > 8
     ax.legend(
         handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=4,
         fontsize=6.5 if many else 8, frameon=False, handlelength=1.2, columnspacing=1.2, labelspacing=0.35,
     )  # fmt: skip
+
+
+def _colour_bar(ax: Axes, colors: Sequence[Color], names: Sequence[str]) -> None:
+    """A bar of all colours below the axes, in the place of more keys than anyone reads."""
+    bar = ax.inset_axes((0.1, -0.2, 0.8, 0.035))
+    bar.imshow([[to_rgb(color) for color in colors]], aspect="auto")
+    bar.set_yticks([])
+    bar.set_xticks([0, len(colors) - 1], [names[0], names[-1]])
+    bar.tick_params(length=0, labelsize=8)
+    for side in bar.spines.values():
+        side.set_visible(False)
 
 
 def plots(env: Any, spec: EnvSpec) -> bool:
