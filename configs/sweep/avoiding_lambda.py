@@ -1,7 +1,8 @@
 """Success against modes: the MI coefficient over four values and three seeds, in one compilation a stage.
 
 Run:     python -m mmbc_jax.train --config configs/sweep/avoiding_lambda.py --workdir runs/avoiding_lambda
-Expect:  about 25 minutes on two cores; 1 to 21 of 24 ways as lambda grows (docs/results/avoiding.md).
+Expect:  about 20 minutes on two cores; ways that can be commanded grow with lambda (docs/results/factorial.md has 0
+         against 2).
 """
 
 from ml_collections import ConfigDict

@@ -118,6 +118,14 @@ def bootstrap(
     return float(low), float(high)
 
 
+def _rounded_t(array: np.ndarray, level: float, step: float) -> Interval:
+    """Student's t with at least the standard deviation of values that are rounded to multiples of `step`."""
+    start, end = t_interval(array, level)
+    half = float(stats.t.ppf(0.5 + level / 2.0, array.size - 1)) * step / math.sqrt(12.0 * array.size)
+    mean = float(array.mean())
+    return min(start, mean - half), max(end, mean + half)
+
+
 def over_seeds(
     values: ArrayLike,
     domain: Interval = (-math.inf, math.inf),
@@ -157,14 +165,11 @@ def over_seeds(
       ValueError: fewer than two values, one that is not finite, or one outside the domain.
     """
     low, high = domain
-    start, end = t_interval(values, level)
     array = np.asarray(values, np.float64)
+    start, end = _rounded_t(array, level, step)
     slack = 1e-6 * (high - low) if math.isfinite(high - low) else 1e-6  # of figures that were rounded
     if array.min() < low - slack or array.max() > high + slack:
         raise ValueError(f"values from {array.min()} to {array.max()} outside [{low}, {high}]")
-    if step > 0:
-        half = stats.t.ppf(0.5 + level / 2.0, array.size - 1) * step / math.sqrt(12.0 * array.size)
-        start, end = min(start, float(array.mean() - half)), max(end, float(array.mean() + half))
     clipped = min(max(start, low), high), max(min(end, high), low)
     if step > 0 or not (math.isfinite(low) and math.isfinite(high)) or high <= low:
         return clipped
