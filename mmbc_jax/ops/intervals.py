@@ -148,8 +148,7 @@ def over_seeds(
     So: Wilson with m = N where every x is 0 or 1 and they differ; for a share of episodes the hull of the clipped t
     and of Wilson with that m; otherwise, in a bounded domain, Wilson with m = N where all x are equal and the clipped
     t where they are not. In a domain without an upper or lower end, the clipped t. Counts that agree differ by less
-    than their unit, not by nothing: a `step` above 0 gives t at least the deviation of rounding, step / sqrt(12), and
-    no other floor.
+    than their unit: a `step` above 0 gives t at least the deviation of rounding, step / sqrt(12), and no other floor.
 
     Args:
       values: [N] one value per seed, N >= 2, finite, in `domain`.
