@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -20,7 +21,7 @@ from mmbc_jax.report import style
 from mmbc_jax.report.finished import Draw, Finished
 
 Color = tuple[float, float, float]
-_MOST_KEYS = 32  # in a legend
+_MOST_KEYS, _KEY_COLUMNS = 32, 4  # of a legend
 
 
 def paths_of(rollouts: Rollouts) -> list[np.ndarray]:
@@ -77,7 +78,9 @@ def trajectories(
     window = _window(lines)
     width, height = window[1] - window[0]
     panel = float(np.clip(5.2 * width / height, 3.9, 6.5))  # inches, so that little white is left beside it
-    figure = style.new_figure(max(panel * len(panels) + 0.8, 7.0), 5.2 * min(1.0, 1.3 * height / width) + 1.5)
+    keys = max((count for _, _, count, _ in panels if count <= _MOST_KEYS), default=0)
+    room = 1.5 + 0.17 * max(0, math.ceil(keys / _KEY_COLUMNS) - 3)  # inches, for titles, axes and keys
+    figure = style.new_figure(max(panel * len(panels) + 0.8, 7.0), 5.2 * min(1.0, 1.3 * height / width) + room)
     axes = figure.subplots(1, len(panels), squeeze=False, sharex=True, sharey=True)[0]
     for ax, (title, labels, count, names) in zip(axes, panels, strict=True):
         if isinstance(env, HasDraw):
@@ -162,7 +165,7 @@ def _legend(
         return
     many = len(handles) > 8
     ax.legend(
-        handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=4,
+        handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=_KEY_COLUMNS,
         fontsize=6.5 if many else 8, frameon=False, handlelength=1.2, columnspacing=1.2, labelspacing=0.35,
     )  # fmt: skip
 
@@ -171,6 +174,7 @@ def _colour_bar(ax: Axes, colors: Sequence[Color], names: Sequence[str]) -> None
     """A bar of all colours below the axes, in the place of more keys than anyone reads."""
     bar = ax.inset_axes((0.1, -0.2, 0.8, 0.035))
     bar.imshow([[to_rgb(color) for color in colors]], aspect="auto")
+    bar.set_in_layout(False)
     bar.set_yticks([])
     bar.set_xticks([0, len(colors) - 1], [names[0], names[-1]])
     bar.tick_params(length=0, labelsize=8)
