@@ -80,7 +80,9 @@ def trajectories(
     panel = float(np.clip(5.2 * width / height, 3.9, 6.5))  # inches, so that little white is left beside it
     keys = max((count for _, _, count, _ in panels if count <= _MOST_KEYS), default=0)
     room = 1.5 + 0.16 * max(0, math.ceil(keys / _KEY_COLUMNS) - 3)  # inches, for titles, axes and keys
-    figure = style.new_figure(max(panel * len(panels) + 0.8, 7.0), 5.2 * min(1.0, 1.3 * height / width) + room)
+    figure = style.new_figure(
+        max(panel * len(panels) + 0.8, 7.0), 5.2 * min(1.0, 1.3 * height / width) + room
+    )
     axes = figure.subplots(1, len(panels), squeeze=False, sharex=True, sharey=True)[0]
     for ax, (title, labels, count, names) in zip(axes, panels, strict=True):
         if isinstance(env, HasDraw):
