@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.types import Array, Key, PyTree
 from mmbc_jax.nn.encoded_mlp import EncodedMLP
+from mmbc_jax.ops.picked import picked
 
 SHARPNESS = 0.3  # tau
 
@@ -79,8 +80,3 @@ def component_logits(base: Any) -> Array | None:
         return None
     logits: Array = parts["component"].logits
     return logits
-
-
-def picked(log_probs: Array, component: Array) -> Array:
-    """[...] log p of the components [...]."""
-    return jnp.take_along_axis(log_probs, component[..., None], axis=-1)[..., 0]

@@ -13,6 +13,9 @@ from typing import Any
 
 from mmbc_jax.ops.intervals import Interval, over_seeds
 
+SHIFTS = "shifts"
+"""Key of the metrics of stages that were played under other settings of the environment."""
+
 SHARES = frozenset(("success_rate", "bridge_fraction", "collision_fraction"))
 """Shares of a seed's episodes."""
 
@@ -60,7 +63,7 @@ class Sizes:
 
 def own_name(name: str) -> str:
     """A metric's name without the setting of the environment that it was played under: `shifts/SETTING/NAME`."""
-    return name.split("/", 2)[-1] if name.startswith("shifts/") else name
+    return name.split("/", 2)[-1] if name.startswith(f"{SHIFTS}/") else name
 
 
 def domain(name: str, sizes: Sizes = Sizes()) -> tuple[float, float]:

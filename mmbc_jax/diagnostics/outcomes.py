@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from mmbc_jax.core.types import Rollouts
+from mmbc_jax.diagnostics.attribution import LABEL
 
 FRACTIONS = {"bridge": "bridge_fraction", "collision": "collision_fraction"}
-_LABEL = "nearest_mode"
 
 
 def outcome_metrics(rollouts: Rollouts, num_modes: int) -> dict[str, Any]:
@@ -38,12 +38,12 @@ def outcome_metrics(rollouts: Rollouts, num_modes: int) -> dict[str, Any]:
     if num_modes:
         reached = np.asarray(rollouts.mode)[np.asarray(rollouts.success).astype(bool)]
         found["valid_mode_coverage"] = len(np.unique(reached[reached >= 0])) / num_modes
-    if num_modes and _LABEL in outcome:
-        free = outcome.get("collision", np.zeros_like(outcome[_LABEL])) == 0
-        nearest = outcome[_LABEL][free]
+    if num_modes and LABEL in outcome:
+        free = outcome.get("collision", np.zeros_like(outcome[LABEL])) == 0
+        nearest = outcome[LABEL][free]
         found["mode_coverage"] = len(np.unique(nearest[nearest >= 0])) / num_modes
     for name, values in outcome.items():
-        if name != _LABEL:
+        if name != LABEL:
             found[FRACTIONS.get(name, f"final_{name}")] = float(values.mean())
     return found
 

@@ -32,6 +32,7 @@ from mmbc_jax.core.types import Array, Key, Metrics, PyTree
 from mmbc_jax.nn.encoded_mlp import EncodedMLP
 from mmbc_jax.nn.mlp import ACTIVATIONS, MLP
 from mmbc_jax.nn.obs_encoder import ObsEncoder
+from mmbc_jax.ops.picked import picked
 
 INPUTS = ("state", "window", "history")
 
@@ -147,7 +148,7 @@ class CategoricalDiscriminator:
           ([...] -log q(z|features + noise) in nats, {"mode/q_accuracy": [] share of correct guesses}).
         """
         log_q = self.log_prob(params, key, features)
-        loss = -jnp.take_along_axis(log_q, z[..., None], -1)[..., 0]
+        loss = -picked(log_q, z)
         accuracy = (log_q.argmax(-1) == z).astype(jnp.float32).mean()
         return loss, {"mode/q_accuracy": accuracy}
 

@@ -15,6 +15,7 @@ from mmbc_jax.core.protocols import Policy
 from mmbc_jax.core.sharding import spread
 from mmbc_jax.core.types import Array, EnvSpec, Key, PyTree, Rollouts
 from mmbc_jax.envs import wrappers
+from mmbc_jax.ops.picked import picked
 
 _NOT_OUTCOME = ("success", "reward")  # these have fields of their own
 Act = Callable[[Subject, Key, Obs, Array], Array]
@@ -98,7 +99,7 @@ class Evaluator:
                 memory = self.reward.remember(memory, final)
                 features = self.reward.features(memory)
                 all_z = self.reward.discriminator.log_prob(subject.reward, key_q, features)
-                now = jnp.take_along_axis(all_z, z[:, None], -1)[:, 0]
+                now = picked(all_z, z)
                 log_q = jnp.where(alive > 0, now, log_q)  # the last decision sees the whole path
             path = next_state.info["path"][: self.paths]
             reward = reward + alive * next_state.metrics["reward"]

@@ -17,6 +17,7 @@ from mmbc_jax.core.state import TrainState
 from mmbc_jax.core.types import Key, PyTree, Rollouts
 from mmbc_jax.data.windows import Windows
 from mmbc_jax.diagnostics.case import Case
+from mmbc_jax.diagnostics.domains import SHIFTS
 from mmbc_jax.diagnostics.offline import make_offline_metrics
 from mmbc_jax.diagnostics.outcomes import success_figures
 from mmbc_jax.diagnostics.run import measure_all
@@ -24,7 +25,6 @@ from mmbc_jax.diagnostics.verdict import verdict
 from mmbc_jax.evaluation.results import StageResult
 
 _OFFLINE_BATCH = 256
-SHIFTS = "shifts"
 Keys = Callable[[str], Key]
 
 

@@ -35,6 +35,7 @@ from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Batch, Key, Loss, PolicySpec, PyTree, Variables
 from mmbc_jax.nn.backbone import Head, NetworkOptions, bind, init_backbone, make_backbone, make_head
 from mmbc_jax.ops.kmeans import kmeans
+from mmbc_jax.ops.picked import picked
 from mmbc_jax.policies._common import check_codes, chosen_prior, masked_mse
 
 
@@ -62,7 +63,7 @@ def focal_loss(logits: Array, target: Array, gamma: Array | float) -> Array:
     Returns:
       [...].
     """
-    log_p = jnp.take_along_axis(jax.nn.log_softmax(logits), target[..., None], -1)[..., 0]
+    log_p = picked(jax.nn.log_softmax(logits), target)
     # 1 - p by expm1: near p = 1 it is all that is left of the loss. The floor keeps the slope finite at p = 1
     miss = jnp.maximum(-jnp.expm1(log_p), 1e-12)
     return -(miss**gamma) * log_p

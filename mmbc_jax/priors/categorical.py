@@ -21,6 +21,7 @@ from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.options import option
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Key, PolicySpec, PyTree
+from mmbc_jax.ops.picked import picked
 from mmbc_jax.priors._conditioned import ConditionedOptions, ConditionedPrior, earlier_entries, flat_pair
 
 
@@ -131,7 +132,7 @@ class CodeDistribution:
         """[...] log-probability in nats of codes [..., *event_shape]."""
         codes, features = flat_pair(value, self.prior.event_shape, self.features)
         log_p = jax.nn.log_softmax(self.prior.logits(self.params, features, codes))
-        return jnp.take_along_axis(log_p, codes[..., None], -1)[..., 0].sum(-1)
+        return picked(log_p, codes).sum(-1)
 
 
 @register("prior", CategoricalPriorOptions)

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmbc_jax.diagnostics.domains import SHIFTS
 from mmbc_jax.diagnostics.modes import aggregate, stability
-from mmbc_jax.evaluation.measure import SHIFTS
 
 FORMAT = 1
 PACKAGES = (

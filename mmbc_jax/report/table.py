@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mmbc_jax.evaluation.measure import SHIFTS
+from mmbc_jax.diagnostics.domains import SHIFTS
 
 WIDTH = 118
 

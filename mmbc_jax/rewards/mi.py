@@ -19,6 +19,7 @@ from mmbc_jax.core.options import Options, option
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Key, Metrics, PyTree
 from mmbc_jax.ops.mi_reward import PAYMENTS, information
+from mmbc_jax.ops.picked import picked
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -116,7 +117,7 @@ class MIReward:
         if not self.trains:
             return jnp.zeros(z.shape)
         log_q = self.discriminator.log_prob(params, key, features)
-        return information(jnp.take_along_axis(log_q, z[..., None], -1)[..., 0], self.num_modes)
+        return information(picked(log_q, z), self.num_modes)
 
 
 @register("reward", MIOptions)

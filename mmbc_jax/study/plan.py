@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
-from mmbc_jax.diagnostics.domains import Sizes, seeds_interval
+from mmbc_jax.diagnostics.domains import SHIFTS, Sizes, seeds_interval
 from mmbc_jax.ops.intervals import Interval
 
 SCALES = ("small", "full")
@@ -270,8 +270,8 @@ def entries_of(variant: Variant, summary: Mapping[str, Any]) -> list[Entry]:
     for point in summary["points"]:
         swept = {path.rsplit(".", 1)[-1]: value for path, value in point["values"].items()}
         metrics = dict(point["stages"][variant.stage])
-        for setting, own in metrics.pop("shifts", {}).items():
-            metrics |= {f"shifts/{setting}/{name}": value for name, value in own.items()}
+        for setting, own in metrics.pop(SHIFTS, {}).items():
+            metrics |= {f"{SHIFTS}/{setting}/{name}": value for name, value in own.items()}
         found.append(Entry({**variant.tags, **swept}, metrics, summary["run"]))
     return found
 

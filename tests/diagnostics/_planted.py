@@ -305,17 +305,7 @@ def episodes(rng, case, tubes, means, drift, seed) -> Rollouts:
     apart = np.linalg.norm(path[:, None] - means, axis=-1)
     inside = np.sqrt(np.square(apart).mean(-1)) <= tubes.tube.max()
     success = (inside & (apart[..., -1] <= _NEAR * reach)).any(1)
-    zeros = jnp.zeros(EPISODES)
-    return Rollouts(
-        success=jnp.asarray(success),
-        mode=jnp.asarray(np.where(success, apart.mean(-1).argmin(1), -1), jnp.int32),
-        z=jnp.zeros(EPISODES, jnp.int32),
-        reward=zeros,
-        steps=jnp.full(EPISODES, POINTS - 1, jnp.int32),
-        log_q=zeros,
-        path=jnp.asarray(path, jnp.float32),
-        path_mask=jnp.ones((EPISODES, POINTS)),
-    )
+    return _toy.played(path, success, np.where(success, apart.mean(-1).argmin(1), -1))
 
 
 def instruments() -> dict:

@@ -205,16 +205,21 @@ def episodes(rng, modes, growth=0.0, count=32):
     angle = rng.uniform(0, 2 * np.pi, count)
     aside = np.stack([np.cos(angle), np.sin(angle)], -1)[:, None]
     path = path + growth * (np.linspace(0, 1, POINTS)[None, :, None] ** 2) * aside
-    zeros = jnp.zeros(count)
+    return played(path, np.ones(count, bool), mode)
+
+
+def played(path, success, mode):
+    """Episodes [n] along paths [n, POINTS, 2], without commands."""
+    zeros = jnp.zeros(len(path))
     return Rollouts(
-        success=zeros == 0,
+        success=jnp.asarray(success),
         mode=jnp.asarray(mode, jnp.int32),
-        z=jnp.zeros(count, jnp.int32),
+        z=jnp.zeros(len(path), jnp.int32),
         reward=zeros,
-        steps=jnp.full(count, POINTS - 1, jnp.int32),
+        steps=jnp.full(len(path), POINTS - 1, jnp.int32),
         log_q=zeros,
         path=jnp.asarray(path, jnp.float32),
-        path_mask=jnp.ones((count, POINTS)),
+        path_mask=jnp.ones((len(path), POINTS)),
     )
 
 
