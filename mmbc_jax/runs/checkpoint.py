@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +23,16 @@ from mmbc_jax.core.types import Array, PyTree
 from mmbc_jax.runs.mesh import Mesh, host, is_key
 
 FORMAT = 3
+Meta = dict[str, Any]
 
 
 class StageCheckpoints:
     """The checkpoints of one stage, in `<workdir>/checkpoints/<stage>/<step>/`.
 
     Saving is asynchronous and atomic: a directory gets its final name only when it is whole, so the
-    newest listed one can always be restored.
+    newest listed one can always be restored. A thread of its own computes the checksum and writes while the
+    device goes on; several processes, whose writing has to keep in step, leave the writing to orbax's threads.
+    What goes wrong there is raised by the next call.
 
     Args:
       directory: of the stage.
@@ -38,46 +43,66 @@ class StageCheckpoints:
 
     def __init__(self, directory: Path, keep: int = 2, read_only: bool = False, mesh: Mesh | None = None):
         self.directory, self._mesh = Path(directory).absolute(), mesh or Mesh()
+        self._alone = jax.process_count() == 1
         options = ocp.CheckpointManagerOptions(
             max_to_keep=None if read_only else keep,
-            enable_async_checkpointing=not read_only,
+            enable_async_checkpointing=not (read_only or self._alone),
             read_only=read_only,
         )
         self._manager = ocp.CheckpointManager(self.directory, options=options, item_names=("state", "meta"))
+        self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._writing: Future[None] | None = None
 
-    def save(self, step: int, state: PyTree, meta: dict[str, Any], runs: int | None = None) -> None:
+    def save(
+        self, step: int, state: PyTree, meta: Meta | Callable[[], Meta], runs: int | None = None
+    ) -> None:
         """Starts writing a checkpoint; the state may be donated as soon as this returns.
 
         Args:
           step: its name.
           state: with leading axis R, or on a mesh with its additional rows.
-          meta: what it says of itself.
+          meta: what it says of itself, or a function that says so in the thread that writes.
           runs: R; None for all rows.
         """
-        if self._mesh.devices is None:
+        self.wait()  # so that no more than one copy of the state is held
+        if self._alone:
             # On a CPU device-to-host is a view: without a copy the next epoch would overwrite what is being written.
-            snapshot = jax.tree.map(lambda leaf: jnp.copy(_stored(leaf)), state)
+            snapshot = jax.tree.map(lambda leaf: jnp.copy(_data(leaf)), state)
+            self._writing = self._thread.submit(self._write, step, snapshot, meta, runs)
         else:
-            snapshot = jax.tree.map(lambda leaf: _stored(host(leaf)[:runs]), state)
+            self._write(step, state, meta, runs)
+
+    def _write(self, step: int, snapshot: PyTree, meta: Meta | Callable[[], Meta], runs: int | None) -> None:
+        if self._mesh.devices is not None:
+            snapshot = jax.tree.map(lambda leaf: host(leaf)[:runs], snapshot)
+        snapshot = jax.tree.map(_stored, snapshot)
+        said = meta() if callable(meta) else meta
         self._manager.save(
             step,
             args=ocp.args.Composite(
                 state=ocp.args.StandardSave(snapshot),
-                meta=ocp.args.JsonSave({"format": FORMAT, "crc32": checksum(snapshot), **meta}),
+                meta=ocp.args.JsonSave({"format": FORMAT, "crc32": checksum(snapshot), **said}),
             ),
         )
 
     def wait(self) -> None:
         """Blocks until everything saved is on disk."""
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            writing.result()
         self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Waits and releases the manager's threads."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        try:
+            self.wait()
+        finally:
+            self._thread.shutdown()
+            self._manager.close()
 
     def latest(self) -> int | None:
         """Step of the newest whole checkpoint; None where there is none."""
+        self.wait()
         return self._manager.latest_step()
 
     def restore(self, step: int, template: PyTree) -> PyTree:

@@ -1,4 +1,8 @@
-"""Metric files: JSON lines are the truth, TensorBoard events are made from them."""
+"""Metric files: JSON lines are the truth, TensorBoard events are made from them.
+
+A sweep has a row of each of its runs for every logged step. So rows are made, written and forced to disk in a thread
+of the log's own while the device computes the next epoch.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +10,25 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterable
+import struct
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from tensorboardX import SummaryWriter
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto.summary_pb2 import Summary
+from tensorboardX.record_writer import masked_crc32c
 
 from mmbc_jax.core.files import plain
 
 Row = dict[str, Any]
 _AXES = ("stage", "step", "point", "seed")
+_MOST_WAITING = 16  # writes that wait for the thread at most; a faster loop waits with them
+_Value = TypeVar("_Value")
 
 
 class MetricLog:
@@ -23,7 +36,7 @@ class MetricLog:
 
     Opening it cuts the JSON lines back to `size` bytes (what the newest checkpoint had seen, a torn
     last line included) and writes the event files anew from what is left, so both always agree with
-    the checkpoint a run continues from.
+    the checkpoint a run continues from. What goes wrong in the log's thread is raised by a later call.
 
     Args:
       workdir: where to write.
@@ -33,53 +46,114 @@ class MetricLog:
 
     def __init__(self, workdir: Path, size: int = 0, write: bool = True):
         self.path, self._silent = Path(workdir) / "metrics.jsonl", not write
+        self._waiting: deque[Future[Any]] = deque()
+        self._one_at_a_time = threading.Lock()
         if self._silent:
             return
         self.path.touch()
         with self.path.open("r+b") as handle:
             handle.truncate(min(size, self.path.stat().st_size))
-        events = Path(workdir) / "tensorboard"
-        shutil.rmtree(events, ignore_errors=True)
-        self._events_root = events
-        self._writers: dict[str, SummaryWriter] = {}
+        self._events = _EventFiles(Path(workdir) / "tensorboard")
         for row in read_rows(self.path):
-            self._to_events(row)
+            self._events.add(row)
         self._handle = self.path.open("a", encoding="utf-8")
+        self._thread = ThreadPoolExecutor(1, "metrics")  # the interpreter's end waits for what it has to do
 
     def write(self, rows: Iterable[Row]) -> None:
-        """Appends rows; each has `stage`, `step`, `point`, `seed` and scalars named `group/name`."""
-        if self._silent:
-            return
-        for row in rows:
-            self._handle.write(json.dumps(plain(row)) + "\n")
-            self._to_events(row)
-        self._handle.flush()
+        """Appends rows, soon; each has `stage`, `step`, `point`, `seed` and scalars named `group/name`.
 
-    def sync(self) -> int:
-        """Forces everything to disk and returns the size of `metrics.jsonl` in bytes."""
+        Args:
+          rows: gone through in the log's thread, so a generator costs the caller nothing.
+        """
+        if not self._silent:
+            self._later(self._append, rows)
+
+    def sync(self) -> Future[int]:
+        """The size of `metrics.jsonl` in bytes, once everything written up to here is on disk."""
         if self._silent:
-            return 0
-        self._handle.flush()
-        os.fsync(self._handle.fileno())
-        for writer in self._writers.values():
-            writer.flush()
-        return self._handle.tell()
+            nothing: Future[int] = Future()
+            nothing.set_result(0)
+            return nothing
+        return self._later(self._force)
 
     def close(self) -> None:
-        """Closes all files."""
+        """Waits until everything is written and closes all files."""
         if self._silent:
             return
-        self._handle.close()
-        for writer in self._writers.values():
-            writer.close()
+        try:
+            self._later(self._events.flush)
+            while self._waiting:
+                self._waiting.popleft().result()
+        finally:
+            self._thread.shutdown()
+            self._handle.close()
 
-    def _to_events(self, row: Row) -> None:
+    def _later(self, call: Callable[..., _Value], *args: Any) -> Future[_Value]:
+        with self._one_at_a_time:
+            while self._waiting and (self._waiting[0].done() or len(self._waiting) >= _MOST_WAITING):
+                self._waiting.popleft().result()
+            future = self._thread.submit(call, *args)
+            self._waiting.append(future)
+            return future
+
+    def _append(self, rows: Iterable[Row]) -> None:
+        for row in rows:
+            self._handle.write(json.dumps(plain(row)) + "\n")
+            self._events.add(row)
+        self._handle.flush()
+
+    def _force(self) -> int:
+        self._handle.flush()
+        os.fsync(self._handle.fileno())
+        self._events.flush()
+        return self._handle.tell()
+
+
+class _EventFiles:
+    """TensorBoard's event files, one a run, with one event a row; opened only to append what has gathered.
+
+    A file is a sequence of records: length (8 bytes), its checksum (4), the event, its checksum (4).
+
+    Args:
+      root: folder of the files; emptied.
+    """
+
+    def __init__(self, root: Path):
+        shutil.rmtree(root, ignore_errors=True)
+        self._root, self._gathered = root, dict[str, bytearray]()
+        self._name = f"events.out.tfevents.{int(time.time())}.metrics"
+
+    def add(self, row: Row) -> None:
+        """Gathers the finite scalars of a row."""
+        values = [
+            Summary.Value(tag=name, simple_value=value)
+            for name, value in row.items()
+            if name not in _AXES and isinstance(value, (int, float)) and math.isfinite(value)
+        ]
         run = f"{row['stage']}/point{row['point']}_seed{row['seed']}"
-        if run not in self._writers:
-            self._writers[run] = SummaryWriter(str(self._events_root / run), flush_secs=3600)
-        for name, value in row.items():
-            if name not in _AXES and isinstance(value, (int, float)) and math.isfinite(value):
-                self._writers[run].add_scalar(name, value, row["step"])
+        if run not in self._gathered:
+            self._gathered[run] = bytearray(
+                _record(Event(wall_time=time.time(), file_version="brain.Event:2"))
+            )
+        event = Event(wall_time=time.time(), step=row["step"], summary=Summary(value=values))
+        self._gathered[run] += _record(event)
+
+    def flush(self) -> None:
+        """Appends what has gathered to the files."""
+        for run, gathered in self._gathered.items():
+            if gathered:
+                path = self._root / run / self._name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with path.open("ab") as handle:
+                    handle.write(gathered)
+                gathered.clear()
+
+
+def _record(event: Event) -> bytes:
+    data = event.SerializeToString()
+    length = struct.pack("<Q", len(data))
+    checks = (struct.pack("<I", masked_crc32c(part)) for part in (length, data))
+    return length + next(checks) + data + next(checks)
 
 
 def read_rows(path: Path) -> list[Row]:

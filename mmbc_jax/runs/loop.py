@@ -171,17 +171,11 @@ class StageLoop:
         return state
 
     def _save(self, epoch: int, state: TrainState) -> None:
-        size = self.log.sync()
-        self.checkpoints.save(epoch, state, {**self.meta, "epoch": epoch, "log_bytes": size}, len(self.runs))
+        size, said = self.log.sync(), {**self.meta, "epoch": epoch}
+        self.checkpoints.save(epoch, state, lambda: {**said, "log_bytes": size.result()}, len(self.runs))
 
     def _log_epoch(self, epoch: int, metrics: dict[str, np.ndarray]) -> str:
-        rows = []
-        for i in range(self.schedule.rows):
-            step = epoch * self.schedule.steps_per_epoch + (i + 1) * self.schedule.steps_per_row
-            for run in range(len(self.runs)):
-                values = {name: float(array[run, i]) for name, array in metrics.items()}
-                rows.append(self._row(step, run, values))
-        self.log.write(rows)
+        self.log.write(self._rows(epoch, metrics))
         self._check_finite(epoch, metrics)
         shown = ("rollout/success_rate", "mode/mi", "bc/loss")
         parts = [
@@ -190,6 +184,14 @@ class StageLoop:
             if name in metrics and np.isfinite(metrics[name][:, -1]).all()
         ]
         return "  ".join(parts)
+
+    def _rows(self, epoch: int, metrics: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
+        columns = {name: array.tolist() for name, array in metrics.items()}
+        for i in range(self.schedule.rows):
+            step = epoch * self.schedule.steps_per_epoch + (i + 1) * self.schedule.steps_per_row
+            for run in range(len(self.runs)):
+                values = {name: float(column[run][i]) for name, column in columns.items()}
+                yield self._row(step, run, values)
 
     def _log_evaluation(self, epoch: int, state: TrainState) -> None:
         assert self.evaluate is not None

@@ -2,6 +2,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +16,9 @@ import pytest
 from mmbc_jax.core.errors import CheckpointError
 from mmbc_jax.core.state import TrainState
 from mmbc_jax.runs import checkpoint as checkpoint_lib
-from mmbc_jax.runs.checkpoint import StageCheckpoints, checkpoint_steps, find_stage, read_meta
+from mmbc_jax.runs.checkpoint import StageCheckpoints, checkpoint_steps, checksum, find_stage, read_meta
+
+ROOT = Path(__file__).parents[2]
 
 
 def make_state(scale: float = 1.0) -> TrainState:
@@ -89,6 +96,78 @@ def test_a_save_holds_the_values_of_its_moment(folder):
         found = restore(folder, step, values)
         assert (np.asarray(found["a"]) == step).all()
         assert (np.asarray(found["b"]) == step).all()
+
+
+def test_the_checksum_is_computed_by_the_thread_that_writes(folder, monkeypatch):
+    """Of the values of the moment of the save: meanwhile the next epoch overwrites them."""
+    go, threads = threading.Event(), []
+
+    def patient(state):
+        threads.append(threading.get_ident())
+        assert go.wait(30)
+        return checksum(state)
+
+    monkeypatch.setattr(checkpoint_lib, "checksum", patient)
+    advance = jax.jit(lambda x: jax.tree.map(lambda leaf: leaf + 1, x), donate_argnums=0)
+    values = {"a": jnp.zeros((64, 64)), "b": jnp.arange(3)}
+    checkpoints = StageCheckpoints(folder)
+    checkpoints.save(1, values, lambda: {"thread": threading.get_ident()})
+    values = jax.block_until_ready(advance(values))
+    assert checkpoint_steps(folder) == []  # nothing is there before it is whole
+    go.set()
+    checkpoints.close()
+    monkeypatch.undo()
+    (thread,) = threads
+    assert thread != threading.get_ident()
+    assert read_meta(folder)[1]["thread"] == thread
+    found = restore(folder, 1, values)
+    assert (np.asarray(found["a"]) == 0).all()
+    np.testing.assert_array_equal(found["b"], [0, 1, 2])
+
+
+@pytest.mark.parametrize("ends_with", ["save", "wait", "latest", "close"])
+def test_what_goes_wrong_in_the_thread_is_raised(folder, ends_with):
+    def broken():
+        raise OSError("no space left")
+
+    checkpoints = StageCheckpoints(folder)
+    checkpoints.save(1, make_state(), broken)
+    arguments = (2, make_state(), {}) if ends_with == "save" else ()
+    with pytest.raises(OSError, match="no space left"):
+        getattr(checkpoints, ends_with)(*arguments)
+    checkpoints.close()
+    assert checkpoint_steps(folder) == []
+
+
+KILLED = """
+import os, signal, sys, threading
+import jax.numpy as jnp
+from mmbc_jax.runs import checkpoint
+folder, moment = sys.argv[1:]
+checkpoints = checkpoint.StageCheckpoints(folder)
+checkpoints.save(1, {"a": jnp.full(9, 1.0)}, {"log_bytes": 1})
+checkpoints.wait()
+die = lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGKILL)
+if moment == "checksum":
+    checkpoint.checksum = die
+elif moment == "written":
+    os.rename = os.replace = die  # the directory is whole but for its name
+checkpoints.save(2, {"a": jnp.full(9, 2.0)}, die if moment == "meta" else {"log_bytes": 2})
+if moment == "handed over":
+    die()
+checkpoints.wait()
+"""
+
+
+@pytest.mark.parametrize("moment", ["handed over", "meta", "checksum", "written"])
+def test_a_kill_while_one_is_written_leaves_the_one_before(folder, moment):
+    script = [sys.executable, "-c", KILLED, str(folder), moment]
+    done = subprocess.run(script, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert checkpoint_steps(folder) == [1]
+    assert read_meta(folder)[1]["log_bytes"] == 1
+    found = restore(folder, 1, {"a": jnp.zeros(9)})
+    np.testing.assert_array_equal(found["a"], np.ones(9))
 
 
 def test_only_the_newest_are_kept_and_the_last_is_found(folder):

@@ -2,9 +2,13 @@ from __future__ import annotations
 
 import json
 import math
+import struct
+import threading
 import time
 
 import pytest
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.record_writer import masked_crc32c
 
 from mmbc_jax.runs.logs import MetricLog, read_rows
 from tests.toys.landscape import events
@@ -17,7 +21,7 @@ def row(step, stage="bc", **values):
 def test_rows_are_json_lines_with_null_for_what_is_not_finite(tmp_path):
     log = MetricLog(tmp_path)
     log.write([row(1, **{"bc/loss": 0.1, "a/nan": math.nan, "a/inf": -math.inf})])
-    size = log.sync()
+    size = log.sync().result()
     log.close()
     text = (tmp_path / "metrics.jsonl").read_text()
     assert len(text) == size
@@ -43,30 +47,101 @@ def test_events_grow_with_every_sync(tmp_path):
     sizes = [0]
     for step in range(3):
         log.write([row(step, **{"bc/loss": float(step)})])
-        for _ in range(
-            100
-        ):  # events pass through a thread of the writer, which a busy machine may keep waiting
-            log.sync()
-            size = sum(path.stat().st_size for path in (tmp_path / "tensorboard").rglob("events.*"))
-            if size > sizes[-1]:
-                break
-            time.sleep(0.05)
-        sizes.append(size)
+        log.sync().result()
+        sizes.append(sum(path.stat().st_size for path in (tmp_path / "tensorboard").rglob("events.*")))
     log.close()
     assert sizes[0] < sizes[1] < sizes[2] < sizes[3]
+
+
+def test_event_files_are_what_tensorboard_reads(tmp_path):
+    """Its own reader checks the checksums of length and data of every record."""
+    log = MetricLog(tmp_path)
+    log.write([row(step, **{"bc/loss": 0.5 * step, "ppo/kl": 1.0}) for step in range(3)])
+    log.close()
+    (path,) = (tmp_path / "tensorboard" / "bc").rglob("events.out.tfevents.*")
+    data, at, versions = path.read_bytes(), 0, []
+    while at < len(data):
+        (length, check) = struct.unpack_from("<QI", data, at)
+        assert check == masked_crc32c(data[at : at + 8])
+        body = data[at + 12 : at + 12 + length]
+        assert struct.unpack_from("<I", data, at + 12 + length) == (masked_crc32c(body),)
+        versions.append(Event.FromString(body).file_version)
+        at += 16 + length
+    assert versions == ["brain.Event:2", "", "", ""]
+
+
+def test_rows_are_made_in_the_thread_of_the_log_in_the_order_of_the_calls(tmp_path):
+    threads, go = [], threading.Event()
+
+    def rows(steps):
+        go.wait(30)
+        for step in steps:
+            threads.append(threading.get_ident())
+            yield row(step)
+
+    log = MetricLog(tmp_path)
+    log.write(rows(range(3)))
+    log.write(rows(range(3, 5)))
+    size = log.sync()
+    assert not size.done()
+    go.set()
+    assert size.result() == len((tmp_path / "metrics.jsonl").read_bytes())
+    log.close()
+    assert threading.get_ident() not in threads
+    assert [found["step"] for found in read_rows(tmp_path / "metrics.jsonl")] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("ends_with", ["write", "sync", "close"])
+def test_what_goes_wrong_in_the_thread_is_raised(tmp_path, ends_with):
+    def rows():
+        yield row(1)
+        raise OSError("no space left")
+
+    log = MetricLog(tmp_path)
+    log.write(rows())
+    while not log._waiting[0].done():
+        time.sleep(0.01)
+    with pytest.raises(OSError, match="no space left"):
+        log.write([row(2)]) if ends_with == "write" else getattr(log, ends_with)()
+    if ends_with != "close":
+        log.close()
+
+
+def test_a_loop_that_is_faster_than_the_disk_waits(tmp_path):
+    """No more than a fixed number of writes waits in memory."""
+    go, log, ended = threading.Event(), MetricLog(tmp_path), []
+
+    def rows(step):
+        go.wait(30)
+        yield row(step)
+
+    def fill():
+        for step in range(100):
+            log.write(rows(step))
+        ended.append(True)
+
+    filler = threading.Thread(target=fill)
+    filler.start()
+    filler.join(0.5)
+    assert not ended
+    assert len(log._waiting) < 20
+    go.set()
+    filler.join()
+    log.close()
+    assert len(read_rows(tmp_path / "metrics.jsonl")) == 100
 
 
 @pytest.mark.parametrize("torn", ["", '{"stage": "bc", "st', "\x00\x00\x00"])
 def test_opening_again_cuts_back_to_the_checkpoint(tmp_path, torn):
     log = MetricLog(tmp_path)
     log.write([row(1, x=1.0), row(2, x=2.0)])
-    size = log.sync()
+    size = log.sync().result()
     log.write([row(3, x=3.0)])
     log.close()
     with (tmp_path / "metrics.jsonl").open("a") as handle:
         handle.write(torn)
     log = MetricLog(tmp_path, size)
-    assert log.sync() == size
+    assert log.sync().result() == size
     log.write([row(3, x=30.0)])
     log.close()
     expected = [row(1, x=1.0), row(2, x=2.0), row(3, x=30.0)]
