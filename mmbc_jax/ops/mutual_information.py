@@ -87,13 +87,14 @@ def mutual_information_corrected(table: ArrayLike) -> float:
     """Mutual information with Miller and Madow's correction of each entropy, in nats.
 
     Each plug-in entropy is too small by about `(m - 1) / 2n`, with m the number of occupied cells, so
-    `I_MM = I_plug-in + (m_X + m_Y - m_XY - 1) / 2n`, cut off below at 0 (Miller 1955).
+    `I_MM = I_plug-in + (m_X + m_Y - m_XY - 1) / 2n` (Miller 1955), cut off where no information can be: below at 0
+    and above at log min(X, Y), which a table with one occupied cell a row passes otherwise.
 
     Args:
       table: [X, Y] joint counts, finite, not negative.
 
     Returns:
-      The corrected estimate, >= 0; 0 for an empty table.
+      The corrected estimate, in [0, log min(X, Y)]; 0 for an empty table.
 
     Raises:
       ValueError: counts of the wrong shape or sign.
@@ -103,7 +104,8 @@ def mutual_information_corrected(table: ArrayLike) -> float:
     if total == 0:
         return 0.0
     occupied = (joint.sum(1) > 0).sum() + (joint.sum(0) > 0).sum() - (joint > 0).sum() - 1
-    return max(0.0, mutual_information(joint) + float(occupied) / (2.0 * float(total)))
+    corrected = mutual_information(joint) + float(occupied) / (2.0 * float(total))
+    return min(max(0.0, corrected), math.log(min(joint.shape)))
 
 
 def labels_of(table: ArrayLike) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:

@@ -248,3 +248,13 @@ def test_stability_leaves_out_commands_that_fail_and_lone_seeds():
     # the third z fails in one seed; the other two agree
     assert modes.stability([[0, 1, -1], [2, 3, 3]])["ari"] == pytest.approx(1.0)
     assert modes.stability([[0, 1], [0, 1], [0, 1]])["pairs"] == 3
+
+
+def test_seeds_whose_commands_are_all_obeyed_have_an_interval():
+    """The corrected information of perfect commands lies at its highest value, and not above it."""
+    table = np.pad(10 * np.eye(4, dtype=int), ((0, 0), (0, 1)))
+    tables = table, np.roll(table, 1, axis=0)
+    seeds = [modes.mode_metrics(episodes(one), num_modes=4, num_z=4) for one in tables]
+    entry = modes.aggregate(seeds)["mi_z_mode_corrected"]
+    assert entry["mean"] == pytest.approx(math.log(4))
+    assert entry["ci95"][1] == pytest.approx(math.log(4))

@@ -66,9 +66,11 @@ def test_corrected_mutual_information_subtracts_the_occupied_cells():
     # n = 8, two rows, two columns, four cells: correction (2 + 2 - 4 - 1) / 16 = -1/16
     expected = 0.1308120360 - 1 / 16
     assert information.mutual_information_corrected([[3, 1], [1, 3]]) == pytest.approx(expected, abs=1e-10)
-    # a diagonal table: (4 + 4 - 4 - 1) / (2 * 40) = +3/80, each plug-in entropy being too small
-    value = information.mutual_information_corrected(np.eye(4) * 10)
-    assert value == pytest.approx(math.log(4) + 3 / 80)
+    # one occupied cell a row: (4 + 2 - 4 - 1) / (2 * 42) = +1/84, each plug-in entropy being too small
+    value = information.mutual_information_corrected([[3, 0], [0, 11], [13, 0], [0, 15]])
+    assert value == pytest.approx(information.mutual_information([[16, 0], [0, 26]]) + 1 / 84)
+    # a diagonal table would get log 4 + 3/80, more than any table of its size can hold
+    assert information.mutual_information_corrected(np.eye(4) * 10) == math.log(4)
     assert information.mutual_information_corrected([[1, 1], [1, 1]]) == 0.0  # -1/8, cut off
     assert information.mutual_information_corrected(np.zeros((2, 2))) == 0.0
 
