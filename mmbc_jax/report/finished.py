@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from mmbc_jax.core.types import Rollouts
@@ -35,18 +36,42 @@ class Finished:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The run's parameters, for the footers."""
+        """The run's parameters, for the footers; those that a sweep varies are left out."""
         keys = ("env", "policy", "mi_coef", "num_modes", "seeds", "episodes")
-        return {key: self.found["run"][key] for key in keys}
+        swept = {path.rsplit(".", 1)[-1] for path in self.found["points"][0]["values"]}
+        return {key: self.found["run"][key] for key in keys if key not in swept}
 
     @property
     def point_labels(self) -> dict[int, str]:
         """A label of each sweep point."""
         return {i: table.point_label(point["values"]) for i, point in enumerate(self.found["points"])}
 
+    def distinct(self, stage: str) -> list[int]:
+        """Sweep points whose runs of a stage differ, the first of those that share them; just 0 without a sweep."""
+        _, first = np.unique(self.results[stage].index, axis=0, return_index=True)
+        return sorted(int(point) for point in first)
+
+    @property
+    def swept(self) -> dict[str, list[int]]:
+        """{stage: its distinct points} where there are more of them than get pictures of their own."""
+        most = self.setup.config.figures_per_point
+        points = {name: self.distinct(name) for name in self.results}
+        return {name: own for name, own in points.items() if len(own) > most}
+
     def evaluated(self) -> Iterator[tuple[str, StageResult, dict[str, Any], Rollouts | None]]:
-        """(label, result, metrics, episodes of the first seed) of every stage and sweep point."""
+        """(label, result, metrics, episodes of the first seed) of what gets a picture of its own.
+
+        That is every stage at each of its distinct sweep points, but for the stages in `swept`.
+        """
         for name, result in self.results.items():
-            for point, entry in enumerate(self.found["points"]):
-                label = name if len(self.found["points"]) == 1 else f"{name}_point{point}"
-                yield label, result, entry["stages"][name], result.run(point, 0)
+            if name in self.swept:
+                continue
+            points = self.distinct(name)
+            for point in points:
+                label = name if len(points) == 1 else f"{name}_point{point}"
+                yield label, result, self.metrics(name, point), result.run(point, 0)
+
+    def metrics(self, stage: str, point: int) -> dict[str, Any]:
+        """A stage's entry of the summary at a sweep point."""
+        found: dict[str, Any] = self.found["points"][point]["stages"][stage]
+        return found

@@ -60,6 +60,12 @@ class RunOptions(Options):
     )
     diagnostics: tuple[str, ...] = option((), "instruments applied to the final clones, by name, or all")
     figures: tuple[str, ...] = option(("all",), "drawn at the end, by name, or all")
+    figures_per_point: int = option(
+        8,
+        "a sweep in which a stage has up to so many points gets a page of each of them; one with more is drawn "
+        "together (8 colours can be told apart)",
+        low=1,
+    )
     nonfinite_limit: int = option(50, "updates skipped in a row after which a run stops", low=1)
 
     def check(self) -> None:

@@ -8,7 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection
+from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -18,6 +22,7 @@ from mmbc_jax.report import style
 from mmbc_jax.report.finished import Draw, Finished
 
 Row = Mapping[str, Any]
+MOST_KEYS = 8  # sweep points that are told apart by a legend; more share a bar of colours
 KEYS = ("stage", "step", "seed", "point")
 
 # what a reader looks for first; a part matches at the end of a metric's name or as one of its words
@@ -127,8 +132,10 @@ def learning_curves(
     for ax in axes[max(0, len(data) - columns) : len(data)]:
         ax.set_xlabel("step")
         ax.tick_params(labelbottom=True)
-    if len(points) > 1:
-        names = [(point_labels or {}).get(point, f"point {point}") for point in points]
+    names = [(point_labels or {}).get(point, f"point {point}") for point in points]
+    if len(points) > MOST_KEYS:
+        _colour_key(figure, axes[: len(data)], names)
+    elif len(points) > 1:
         handles = [
             Line2D([], [], color=shade, linewidth=1.4, label=label)
             for shade, label in zip(style.palette(len(points)), names, strict=True)
@@ -137,7 +144,8 @@ def learning_curves(
             handles=handles, loc="outside upper right", ncols=min(6, len(points)), fontsize=8, frameon=False
         )
     seeds = max(values.shape[0] for lines in data.values() for _, values in lines.values())
-    band = f"  ·  mean and min..max of {seeds} seeds" if seeds > 1 else "  ·  1 seed"
+    band = f"  ·  {'mean' if len(points) > MOST_KEYS else 'mean and min..max'} of {seeds} seeds"
+    band = band if seeds > 1 else "  ·  1 seed"
     style.add_title(figure, f"{env}  ·  {stage}{band}")
     style.add_footer(figure, facts or {})
     return figure
@@ -149,9 +157,18 @@ def _panel(
     lines: Mapping[int, tuple[np.ndarray, np.ndarray]],
     points: Sequence[int],
 ) -> None:
-    """Mean lines and bands of one metric; a logarithmic axis where a positive loss spans two decades."""
-    shades = style.palette(len(points))
-    for point, (steps, values) in lines.items():
+    """Mean lines and bands of one metric; a logarithmic axis where a positive loss spans two decades.
+
+    With many sweep points there are lines alone.
+    """
+    shades = style.palette(len(points)) if len(points) <= MOST_KEYS else _shades(len(points))
+    if len(points) > MOST_KEYS:
+        drawn = [np.column_stack([steps, _over_seeds(values)[0]]) for steps, values in lines.values()]
+        ax.add_collection(
+            LineCollection(drawn, colors=[shades[points.index(p)] for p in lines], linewidths=0.8, alpha=0.75)
+        )
+        ax.autoscale()
+    for point, (steps, values) in () if len(points) > MOST_KEYS else lines.items():
         shade = shades[points.index(point)]
         mean, low, high = _over_seeds(values)
         marker = "o" if len(steps) < 12 else ""
@@ -172,6 +189,23 @@ def _panel(
     elif name.endswith(("success_rate", "/success", "mode_entropy")) and bottom >= 0 and top <= 1:
         ax.set_ylim(-0.03, 1.03)
     style.dress(ax, name, grid="both")
+
+
+def _shades(count: int) -> list[Any]:
+    return [colormaps["viridis"](place) for place in np.linspace(0.0, 0.95, count)]
+
+
+def _colour_key(figure: Figure, axes: Sequence[Axes], names: Sequence[str]) -> None:
+    """A bar from the first sweep point to the last, beside all panels."""
+    count = len(names)
+    norm = BoundaryNorm(np.arange(count + 1) - 0.5, count)
+    mapped = ScalarMappable(norm, ListedColormap(_shades(count)))
+    bar = figure.colorbar(mapped, ax=list(axes), fraction=0.03, pad=0.01, aspect=40, spacing="uniform")
+    shown = sorted({int(i) for i in np.linspace(0, count - 1, 9).round()})
+    bar.set_ticks(shown, labels=[names[i] for i in shown])
+    bar.ax.minorticks_off()
+    bar.ax.tick_params(labelsize=7, length=0)
+    bar.outline.set_visible(False)  # type: ignore[operator]
 
 
 def _over_seeds(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -13,6 +13,7 @@ from mmbc_jax.core.options import Options
 from mmbc_jax.core.registry import register
 from mmbc_jax.diagnostics.modes import KEPT_SHARE
 from mmbc_jax.report import style
+from mmbc_jax.report.figures._points import bare, label_rows
 from mmbc_jax.report.finished import Draw, Finished
 
 
@@ -81,14 +82,69 @@ def _share_panel(ax: Axes, metrics: Mapping[str, Any], num_modes: int) -> None:
     ax.set_xlim(-0.6, num_modes - 0.4)
 
 
+def shares_over_points(
+    points: Sequence[Mapping[str, Any]],
+    stage: str,
+    env: str,
+    mode_names: Sequence[str],
+    facts: Mapping[str, Any] | None = None,
+) -> Figure:
+    """The mode shares of a stage over a sweep: a row per point, a column per mode, shares as colours.
+
+    Shares are means over seeds, among the successful episodes; the success rate stands beside them.
+
+    Args:
+      points: of a summary, whose runs differ.
+      stage: to show.
+      env: the environment's name.
+      mode_names: K labels.
+      facts: the run's parameters, for the footer.
+    """
+    share = np.full((len(points), len(mode_names)), np.nan)
+    success = [point["stages"][stage]["success_rate"]["mean"] for point in points]
+    for row, point in enumerate(points):
+        shares = point["stages"][stage].get("mode_share", {}).get("per_seed", ())
+        known = [one for one in shares if one is not None]
+        if known:
+            share[row] = np.mean(known, 0)
+    count = len(mode_names)
+    height = float(np.clip(1.6 + 0.13 * len(points), 3.4, 11.0))
+    figure = style.new_figure(float(np.clip(3.4 + 0.34 * count, 6.0, 13.0)), height)
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=[max(count, 6), 1.4])
+    top = float(np.nanmax(share)) if np.isfinite(share).any() else 1.0
+    image = left.imshow(share, cmap="Blues", vmin=0.0, vmax=top, aspect="auto", interpolation="nearest")
+    bare(left, "share of successes")
+    bar = figure.colorbar(image, ax=left, fraction=0.03, pad=0.02, aspect=40)
+    bar.ax.tick_params(labelsize=7, length=0)
+    bar.outline.set_visible(False)  # type: ignore[operator]
+    right.barh(range(len(points)), success, height=1.0, color=style.HUES[0], alpha=0.6)
+    right.set_xlim(0.0, 1.0)
+    style.dress(right, "SR", grid="x")
+    label_rows(left, points)
+    slanted = max(map(len, mode_names)) > 3 and count > 6
+    left.set_xticks(range(count), mode_names, rotation=60 if slanted else 0, fontsize=8)
+    right.set_xticks([0, 1])
+    right.tick_params(left=False)
+    parts = (env, stage, f"mode shares over {len(points)} points")
+    style.add_title(figure, style.SEPARATOR.join(filter(None, parts)))
+    style.add_footer(figure, facts or {})
+    return figure
+
+
 @register("figure", Options)
 def build(options: Options) -> Draw:
-    """One figure of all stages."""
+    """One figure of all stages at the main point, and one over all points of each stage that has many."""
 
     def draw(run: Finished) -> Iterator[tuple[str, Figure]]:
-        if run.setup.env is not None and run.setup.env_spec.num_modes:
-            spec, stages = run.setup.env_spec, run.found["stages"]
-            figure = mode_shares(stages, spec.name, spec.num_modes, spec.mode_names, facts=run.facts)
-            yield "mode_shares", figure
+        if run.setup.env is None or not run.setup.env_spec.num_modes:
+            return
+        spec = run.setup.env_spec
+        names = list(spec.mode_names) or [str(index) for index in range(spec.num_modes)]
+        alone = {name: entry for name, entry in run.found["stages"].items() if name not in run.swept}
+        if alone:
+            yield "mode_shares", mode_shares(alone, spec.name, spec.num_modes, names, facts=run.facts)
+        for name, own in run.swept.items():
+            points = [run.found["points"][point] for point in own]
+            yield f"mode_shares_{name}", shares_over_points(points, name, spec.name, names, facts=run.facts)
 
     return draw

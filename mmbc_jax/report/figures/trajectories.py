@@ -18,10 +18,12 @@ from mmbc_jax.core.protocols import HasDraw, HasPlotted
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import EnvSpec, Rollouts
 from mmbc_jax.report import style
+from mmbc_jax.report.figures._points import label_of, paths_of_sweep, spread_evenly
 from mmbc_jax.report.finished import Draw, Finished
 
 Color = tuple[float, float, float]
 _MOST_KEYS, _KEY_COLUMNS = 32, 4  # of a legend
+_MOST_PANELS, _MOST_PATHS = 12, 64  # of a figure of many points, and in each of its panels
 
 
 def paths_of(rollouts: Rollouts) -> list[np.ndarray]:
@@ -184,6 +186,50 @@ def _colour_bar(ax: Axes, colors: Sequence[Color], names: Sequence[str]) -> None
         side.set_visible(False)
 
 
+def trajectories_over_points(
+    env: Any,
+    spec: EnvSpec,
+    panels: Sequence[tuple[str, Rollouts]],
+    title: str,
+    facts: Mapping[str, Any] | None = None,
+) -> Figure:
+    """Paths at several points of a sweep beside each other, coloured by mode.
+
+    Args:
+      env: draws its scene where it has `draw(ax)`.
+      spec: of `env`.
+      panels: (name, episodes of one seed) of each point.
+      title: of the figure.
+      facts: the run's parameters, for the footer.
+    """
+    drawn = [paths_of(rollouts)[:_MOST_PATHS] for _, rollouts in panels]
+    window = _window([line for lines in drawn for line in lines])
+    width, height = window[1] - window[0]
+    columns = min(4, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    side = float(np.clip(2.4 * height / width, 1.5, 3.2))  # inches
+    figure = style.new_figure(2.5 * columns + 0.6, (side + 0.35) * rows + 0.9)
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
+    for ax, lines, (name, rollouts) in zip(axes, drawn, panels, strict=False):
+        if isinstance(env, HasDraw):
+            env.draw(ax)
+        success = np.asarray(rollouts.success)[: len(lines)].astype(bool)
+        _draw_paths(
+            ax, lines, success, np.asarray(rollouts.mode)[: len(lines)], style.palette(spec.num_modes)
+        )
+        _frame(ax, window, name)
+        ax.text(
+            0.98, 0.02, f"SR {np.asarray(rollouts.success).mean():.2f}", transform=ax.transAxes, ha="right",
+            fontsize=7.5, color=style.MUTED,
+        )  # fmt: skip
+        ax.label_outer()
+    for ax in axes[len(panels) :]:
+        ax.set_visible(False)
+    style.add_title(figure, title)
+    style.add_footer(figure, facts or {})
+    return figure
+
+
 def plots(env: Any, spec: EnvSpec) -> bool:
     """Whether an environment has a plane to plot in: a position of its own, or one among its observed numbers."""
     return isinstance(env, HasPlotted) or len(spec.position) == 2
@@ -191,7 +237,7 @@ def plots(env: Any, spec: EnvSpec) -> bool:
 
 @register("figure", Options)
 def build(options: Options) -> Draw:
-    """A figure of every stage and sweep point whose environment has a plane to plot in."""
+    """A figure of every stage and sweep point whose environment has a plane; of many points, some in one figure."""
 
     def draw(run: Finished) -> Iterator[tuple[str, Figure]]:
         env = run.setup.env
@@ -203,5 +249,19 @@ def build(options: Options) -> Draw:
                     env, env.spec, rollouts, result.num_modes, metrics, stage=label, facts=run.facts
                 )
                 yield f"trajectories_{label}", drawn
+        for name, own in run.swept.items():
+            chosen = [own[i] for i in spread_evenly(len(own), _MOST_PANELS)]
+            points = [run.found["points"][point] for point in own]
+            panels = [
+                (label_of(run.found["points"][point], paths_of_sweep(points)), rollouts)
+                for point in chosen
+                if (rollouts := run.results[name].run(point, 0)) is not None
+            ]
+            if panels:
+                title = (env.spec.name, name, f"{len(panels)} of {len(own)} points, coloured by mode")
+                figure = trajectories_over_points(
+                    env, env.spec, panels, style.SEPARATOR.join(title), facts=run.facts
+                )
+                yield f"trajectories_{name}", figure
 
     return draw

@@ -9,11 +9,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from mmbc_jax.core.options import Options
 from mmbc_jax.core.registry import register
 from mmbc_jax.diagnostics.modes import KEPT_SHARE, dominant_modes
 from mmbc_jax.report import style
+from mmbc_jax.report.figures._points import bare, label_rows
 from mmbc_jax.report.finished import Draw, Finished
 
 BLUES = LinearSegmentedColormap.from_list("share", ["#ffffff", "#9ecae1", "#2171b5", "#08306b"])
@@ -111,9 +113,59 @@ def _cells(ax: Axes, share: np.ndarray, cmap: LinearSegmentedColormap) -> Any:
     return image
 
 
+def commands_over_points(
+    points: Sequence[Mapping[str, Any]],
+    stage: str,
+    env: str,
+    mode_names: Sequence[str],
+    facts: Mapping[str, Any] | None = None,
+) -> Figure:
+    """What each z leads to over a sweep: a row per point, a column per z, in the colour of its most frequent mode.
+
+    The paler a cell, the fewer of the command's episodes end in that mode; white has none. First seed.
+
+    Args:
+      points: of a summary, whose runs differ.
+      stage: to show.
+      env: the environment's name.
+      mode_names: K labels.
+      facts: the run's parameters, for the footer.
+    """
+    tables = [point["stages"][stage]["z_mode_table"]["per_seed"][0] for point in points]
+    counts = np.asarray(tables, np.int64)  # [S, Z, K + 1]
+    num_z, count = counts.shape[1], len(mode_names)
+    colours = np.array(style.palette(count))
+    dominant = counts[..., :-1].argmax(-1)
+    purity = counts[..., :-1].max(-1) / np.maximum(counts.sum(-1), 1)
+    cells = 1.0 - purity[..., None] * (1.0 - colours[dominant])
+    height = float(np.clip(1.9 + 0.13 * len(points), 3.6, 11.0))
+    figure = style.new_figure(float(np.clip(2.6 + 0.36 * num_z, 6.0, 13.0)), height)
+    ax = figure.subplots()
+    ax.imshow(cells, aspect="auto", interpolation="nearest")
+    bare(ax)
+    label_rows(ax, points)
+    every = -(-num_z // 16)
+    ax.set_xticks(range(0, num_z, every), [f"z {index}" for index in range(0, num_z, every)], fontsize=8)
+    seen = np.unique(dominant[purity > 0])
+    if 0 < len(seen) <= 24:
+        handles = [Patch(color=colours[mode], label=mode_names[mode]) for mode in seen]
+        figure.legend(
+            handles=handles,
+            loc="outside right upper",
+            fontsize=7.5,
+            frameon=False,
+            title="mode",
+            title_fontsize=8,
+        )
+    parts = (env, stage, f"where each z leads over {len(points)} points", "paler: fewer of its episodes")
+    style.add_title(figure, style.SEPARATOR.join(filter(None, parts)))
+    style.add_footer(figure, facts or {})
+    return figure
+
+
 @register("figure", Options)
 def build(options: Options) -> Draw:
-    """A map of every stage that commands modes."""
+    """A map of every stage that commands modes; one over all points where there are many."""
 
     def draw(run: Finished) -> Iterator[tuple[str, Figure]]:
         if run.setup.env is None or not run.setup.env_spec.num_modes:
@@ -123,5 +175,10 @@ def build(options: Options) -> Draw:
             if result.num_modes > 1:
                 figure = z_mode_heatmap(metrics, spec.name, spec.mode_names, stage=label, facts=run.facts)
                 yield f"z_modes_{label}", figure
+        names = list(spec.mode_names) or [str(index) for index in range(spec.num_modes)]
+        for name, own in run.swept.items():
+            if run.results[name].num_modes > 1:
+                points = [run.found["points"][point] for point in own]
+                yield f"z_modes_{name}", commands_over_points(points, name, spec.name, names, facts=run.facts)
 
     return draw
