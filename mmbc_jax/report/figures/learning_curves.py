@@ -134,7 +134,7 @@ def learning_curves(
         ax.tick_params(labelbottom=True)
     names = [(point_labels or {}).get(point, f"point {point}") for point in points]
     if len(points) > MOST_KEYS:
-        _colour_key(figure, axes[: len(data)], names)
+        _colour_key(figure, list(axes[: len(data)]), names)
     elif len(points) > 1:
         handles = [
             Line2D([], [], color=shade, linewidth=1.4, label=label)
