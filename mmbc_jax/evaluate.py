@@ -22,7 +22,7 @@ from mmbc_jax.core.files import plain, write_json
 
 
 def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, str]]]:
-    """The arguments and the overrides of `evaluation` and `env`.
+    """The arguments and the overrides of `evaluation`, `env` and `precision`.
 
     Raises:
       UserError: an argument that cannot work.
@@ -46,8 +46,10 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, str]
     if unknown:
         raise UserError(f"unknown argument {unknown[0]!r}")
     for key, _ in overrides:
-        if key.split(".")[0] not in ("env", "evaluation"):
-            raise UserError(f"--config.{key}: only env and evaluation can be changed for a trained policy")
+        if key.split(".")[0] not in ("env", "evaluation", "precision"):
+            raise UserError(
+                f"--config.{key}: only env, evaluation and precision can be changed for a trained policy"
+            )
     if args.episodes < 0:
         raise UserError(f"--episodes {args.episodes} must be positive")
     if args.seed is not None and not 0 <= args.seed < 2**32:

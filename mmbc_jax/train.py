@@ -79,6 +79,9 @@ def train(config: ConfigDict, workdir: Path, argv: Sequence[str], start: float |
     """
     start = time.perf_counter() if start is None else start
     cli.compilation_cache()
+    import jax
+
+    from mmbc_jax.nn.precision import advice
     from mmbc_jax.report import run_report
     from mmbc_jax.runs.loop import Interrupted
     from mmbc_jax.runs.mesh import connect
@@ -87,6 +90,8 @@ def train(config: ConfigDict, workdir: Path, argv: Sequence[str], start: float |
     connect()
     console = Console(width=None if os.isatty(1) else 120)
     pipeline = make_pipeline(config, workdir, console)
+    if pipeline.mesh.is_writer and (line := advice(config.precision, jax.default_backend())):
+        console.print(line, highlight=False, soft_wrap=True)
     try:
         results = pipeline.run()
     except Interrupted:

@@ -29,7 +29,7 @@ ALLOWED = {
         *("core", "ops", "nn", "data", "envs.wrappers", "diagnostics", "policies.wrappers"),
         *("learners", "evaluation"),
     ),
-    "report": ("core", "ops", "data", "diagnostics", "evaluation", "runs"),
+    "report": ("core", "ops", "nn.precision", "data", "diagnostics", "evaluation", "runs"),
     "study": ("core", "ops", "diagnostics", "evaluation", "runs", "report", "cli"),
     "cli": ("core",),
 }

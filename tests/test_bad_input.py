@@ -282,7 +282,7 @@ def test_a_work_directory_that_may_not_be_written(refused, monkeypatch, tmp_path
         (("--checkpoint", ".", "--seed", "x"), "--seed"),
         (("--checkpoint", ".", "--seed", "-1"), "--seed -1"),
         (("--checkpoint", ".", "--episodes", "-1"), "--episodes -1"),
-        (("--checkpoint", ".", "--config.policy.hidden=3"), "only env and evaluation"),
+        (("--checkpoint", ".", "--config.policy.hidden=3"), "only env, evaluation and precision"),
     ],
 )
 def test_evaluate_refuses(call, tmp_path, monkeypatch, argv, found):

@@ -15,9 +15,10 @@ from mmbc_jax.nn.chunk_unet import DownPath
 from mmbc_jax.nn.condition import Condition
 from mmbc_jax.nn.mlp import MLP
 from mmbc_jax.nn.obs_encoder import ObsEncoder
+from mmbc_jax.nn.precision import Dense, Network
 
 
-class MLPEncoder(nn.Module):
+class MLPEncoder(Network):
     """MLP on [flattened chunk, features of the observation].
 
     Attributes:
@@ -62,7 +63,7 @@ class MLPEncoder(nn.Module):
         return self.read(chunk, self.observe(obs))
 
 
-class TransformerEncoder(nn.Module):
+class TransformerEncoder(Network):
     """Transformer over the actions with the observation as a further token; the mean token is read out.
 
     Blocks are x <- x + Attn(LN(x)), x <- x + MLP(LN(x)).
@@ -91,22 +92,22 @@ class TransformerEncoder(nn.Module):
     def read(self, chunk: Array, features: Array) -> Array:
         """[..., out_dim] from chunk [..., H, A] and features [..., F]."""
         positions = self.param("positions", initial_positions, chunk.shape[-2], self.width)
-        actions = nn.Dense(self.width, name="from_chunk")(chunk) + positions
-        token = nn.Dense(self.width, name="from_obs")(features)
+        actions = Dense(self.width, name="from_chunk")(chunk) + positions
+        token = Dense(self.width, name="from_obs")(features)
         lead = jnp.broadcast_shapes(actions.shape[:-2], token.shape[:-1])
         parts = (actions, token[..., None, :])
         x = jnp.concatenate([jnp.broadcast_to(p, (*lead, *p.shape[-2:])) for p in parts], axis=-2)
         for _ in range(self.depth):
             x = x + SelfAttention(self.heads)(nn.LayerNorm()(x))
             x = x + MLP((FEED_FORWARD * self.width,), self.width, self.activation)(nn.LayerNorm()(x))
-        return nn.Dense(self.out_dim, name="last")(nn.LayerNorm()(x).mean(-2))
+        return Dense(self.out_dim, name="last")(nn.LayerNorm()(x).mean(-2))
 
     def __call__(self, chunk: Array, obs: Obs) -> Array:
         """[..., out_dim] from chunk [..., H, A] and its observation."""
         return self.read(chunk, self.observe(obs))
 
 
-class UNetEncoder(nn.Module):
+class UNetEncoder(Network):
     """The way down of a U-Net, modulated by the observation; the mean along the chunk is read out.
 
     Attributes:
@@ -132,7 +133,7 @@ class UNetEncoder(nn.Module):
         """[..., out_dim] from chunk [..., H, A] and features [..., F]."""
         condition = Condition(self.width, self.activation)(None, features)
         levels = DownPath(self.channels, self.activation)(chunk, condition)
-        return nn.Dense(self.out_dim, name="last")(levels[-1].mean(-2))
+        return Dense(self.out_dim, name="last")(levels[-1].mean(-2))
 
     def __call__(self, chunk: Array, obs: Obs) -> Array:
         """[..., out_dim] from chunk [..., H, A] and its observation."""

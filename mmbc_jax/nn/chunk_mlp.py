@@ -10,9 +10,10 @@ from mmbc_jax.core.types import Array
 from mmbc_jax.nn.embedding import time_embedding
 from mmbc_jax.nn.mlp import ACTIVATIONS, MLP, dense
 from mmbc_jax.nn.obs_encoder import ObsEncoder
+from mmbc_jax.nn.precision import Network
 
 
-class ChunkMLP(nn.Module):
+class ChunkMLP(Network):
     """MLP from an observation and, where given, a noisy chunk and a time, to a chunk.
 
     The first layer is linear in its parts, h = act(norm(W_x x + W_t e(t) + W_o [f, extra] + b)), because

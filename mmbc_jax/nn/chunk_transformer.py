@@ -16,6 +16,7 @@ from mmbc_jax.nn.condition import Condition
 from mmbc_jax.nn.embedding import time_embedding
 from mmbc_jax.nn.mlp import ACTIVATIONS, MLP
 from mmbc_jax.nn.obs_encoder import ObsEncoder
+from mmbc_jax.nn.precision import Dense, DenseGeneral, Network, dot_general_in, precision_of
 
 FEED_FORWARD = 2  # width of a block's hidden layer, in widths of a token
 
@@ -38,10 +39,10 @@ class SelfAttention(nn.Module):
     def __call__(self, x: Array) -> Array:
         """Maps tokens [..., H, width] to [..., H, width]."""
         width = x.shape[-1]
-        qkv = nn.DenseGeneral((3, self.heads, width // self.heads), name="qkv")(x)
+        qkv = DenseGeneral((3, self.heads, width // self.heads), name="qkv")(x)
         q, k, v = (qkv[..., i, :, :] for i in range(3))
-        out = nn.dot_product_attention(q, k, v)
-        return nn.Dense(width, name="out")(out.reshape(*out.shape[:-2], width))
+        out = nn.dot_product_attention(q, k, v, einsum_dot_general=dot_general_in(precision_of(self)))
+        return Dense(width, name="out")(out.reshape(*out.shape[:-2], width))
 
 
 class Modulation(nn.Module):
@@ -60,7 +61,7 @@ class Modulation(nn.Module):
     @nn.compact
     def __call__(self, condition: Array) -> list[Array]:
         """`count` arrays [..., 1, width] from c [..., C]; the axis of length 1 is that of the tokens."""
-        layer = nn.Dense(self.count * self.width, kernel_init=nn.initializers.zeros, name="linear")
+        layer = Dense(self.count * self.width, kernel_init=nn.initializers.zeros, name="linear")
         return jnp.split(layer(ACTIVATIONS[self.activation](condition))[..., None, :], self.count, axis=-1)
 
 
@@ -88,7 +89,7 @@ class AdaLNBlock(nn.Module):
         return x + gate_mlp * mlp((1.0 + scale_mlp) * norm(x) + shift_mlp)
 
 
-class ChunkTransformer(nn.Module):
+class ChunkTransformer(Network):
     """Transformer from an observation and, where given, a noisy chunk and a time, to a chunk.
 
     A token is its learned position plus, where there is a noisy chunk, a linear map of its action; without
@@ -116,11 +117,11 @@ class ChunkTransformer(nn.Module):
         """Declares the layers; unused ones own no parameters."""
         self.condition = Condition(self.width, self.activation, self.time_dim)
         self.positions = self.param("positions", initial_positions, self.event_shape[0], self.width)
-        self.from_x = nn.Dense(self.width)
+        self.from_x = Dense(self.width)
         self.blocks = [AdaLNBlock(self.heads, self.activation) for _ in range(self.depth)]
         self.norm = nn.LayerNorm(use_scale=False, use_bias=False)
         self.modulation = Modulation(2, self.width, self.activation)
-        self.last = nn.Dense(self.event_shape[1], kernel_init=nn.initializers.zeros)
+        self.last = Dense(self.event_shape[1], kernel_init=nn.initializers.zeros)
 
     def observe(self, obs: Obs) -> Array:
         """[..., F] the observation's features."""

@@ -19,6 +19,7 @@ from mmbc_jax.core.types import Array
 from mmbc_jax.nn.condition import Condition
 from mmbc_jax.nn.mlp import ACTIVATIONS
 from mmbc_jax.nn.obs_encoder import ObsEncoder
+from mmbc_jax.nn.precision import Dense, Network
 
 KERNEL = 5  # of the convolutions in residual blocks
 MAX_GROUPS, MIN_GROUP = 8, 8  # groups of a GroupNorm and channels in each
@@ -63,7 +64,7 @@ class Conv1d(nn.Module):
         taps = [padded[..., k : k + length : self.stride, :] for k in range(self.kernel)]
         rows = jnp.concatenate(taps, -1)
         # one axis of rows: XLA's CPU product sums a kernel's gradient over two axes up to 1.3 times more slowly
-        flat = nn.Dense(self.features, name="taps")(rows.reshape(-1, rows.shape[-1]))
+        flat = Dense(self.features, name="taps")(rows.reshape(-1, rows.shape[-1]))
         return flat.reshape(*rows.shape[:-1], self.features)
 
 
@@ -86,12 +87,12 @@ class FiLMBlock(nn.Module):
         axes = (-2, -1)  # statistics never cross examples
         h = Conv1d(self.channels, name="conv_in")(x)
         h = act(nn.GroupNorm(groups, reduction_axes=axes, name="norm_in")(h))
-        film = nn.Dense(2 * self.channels, name="film")(act(condition))[..., None, :]
+        film = Dense(2 * self.channels, name="film")(act(condition))[..., None, :]
         scale, shift = jnp.split(film, 2, axis=-1)
         h = (1.0 + scale) * h + shift
         h = Conv1d(self.channels, name="conv_out")(h)
         h = act(nn.GroupNorm(groups, reduction_axes=axes, name="norm_out")(h))
-        return h + (x if x.shape[-1] == self.channels else nn.Dense(self.channels, name="shortcut")(x))
+        return h + (x if x.shape[-1] == self.channels else Dense(self.channels, name="shortcut")(x))
 
 
 class DownPath(nn.Module):
@@ -143,7 +144,7 @@ class UpPath(nn.Module):
         return x
 
 
-class ChunkUNet(nn.Module):
+class ChunkUNet(Network):
     """U-Net from an observation and, where given, a noisy chunk and a time, to a chunk.
 
     Any H works: the chunk is padded to a length that halves evenly and the output cropped. Without a noisy
@@ -171,7 +172,7 @@ class ChunkUNet(nn.Module):
         self.queries = nn.Embed(self.event_shape[0], self.channels[0])
         self.down = DownPath(self.channels, self.activation)
         self.up = UpPath(self.activation)
-        self.last = nn.Dense(self.event_shape[1], kernel_init=nn.initializers.zeros)
+        self.last = Dense(self.event_shape[1], kernel_init=nn.initializers.zeros)
 
     def observe(self, obs: Obs) -> Array:
         """[..., F] the observation's features."""

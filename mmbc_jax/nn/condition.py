@@ -8,6 +8,7 @@ from flax import linen as nn
 from mmbc_jax.core.types import Array
 from mmbc_jax.nn.embedding import time_embedding
 from mmbc_jax.nn.mlp import ACTIVATIONS
+from mmbc_jax.nn.precision import Dense
 
 
 class Condition(nn.Module):
@@ -25,9 +26,9 @@ class Condition(nn.Module):
 
     def setup(self) -> None:
         """Declares the layers; without a time `from_time` owns no parameters."""
-        self.from_obs = nn.Dense(self.width)
-        self.from_time = nn.Dense(self.width, use_bias=False)
-        self.last = nn.Dense(self.width)
+        self.from_obs = Dense(self.width)
+        self.from_time = Dense(self.width, use_bias=False)
+        self.last = Dense(self.width)
 
     def encode(self, features: Array, extra: Array | None = None) -> Array:
         """[..., width] from features f [..., F] of the observation and extra [..., E]."""

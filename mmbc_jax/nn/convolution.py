@@ -17,34 +17,37 @@ from __future__ import annotations
 import functools
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 from jax.custom_batching import custom_vmap
 
 from mmbc_jax.core.types import Array
+from mmbc_jax.nn.precision import operands, precision_of, xla_precision
 
 Pads = tuple[tuple[int, int], ...]  # zeros before and after, of rows and of columns
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def convolve(x: Array, kernel: Array, stride: int = 1) -> Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def convolve(x: Array, kernel: Array, stride: int = 1, precision: str = "fp32") -> Array:
     """Cross-correlation with zeros beyond the border ("SAME"); reverse mode only.
 
     Args:
       x: [B, H, W, I].
       kernel: [K, L, I, O].
       stride: of rows and columns.
+      precision: of this product and of those that make its gradients; see `nn.precision`.
 
     Returns:
       [B, H / stride, W / stride, O], sides rounded up.
     """
-    return _product(x, kernel, _same(x, kernel, stride), stride=stride)
+    return _product(x, kernel, _same(x, kernel, stride), precision, stride=stride)
 
 
-def _forward(x: Array, kernel: Array, stride: int) -> tuple[Array, tuple[Array, Array]]:
-    return convolve(x, kernel, stride), (x, kernel)
+def _forward(x: Array, kernel: Array, stride: int, precision: str) -> tuple[Array, tuple[Array, Array]]:
+    return convolve(x, kernel, stride, precision), (x, kernel)
 
 
-def _backward(stride: int, kept: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
+def _backward(stride: int, precision: str, kept: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
     """Cotangents of x and kernel; the pads are those that give back their sizes."""
     x, kernel = kept
     pads = _same(x, kernel, stride)
@@ -54,9 +57,13 @@ def _backward(stride: int, kept: tuple[Array, Array], g: Array) -> tuple[Array, 
         back.append((size - 1 - low, side + low - reach))
         spread.append((low, size - 1 + reach - side - low))
     turned = kernel[::-1, ::-1].swapaxes(2, 3)
-    of_x = _product(g, turned, (back[0], back[1]), zeros_x=stride)
+    of_x = _product(g, turned, (back[0], back[1]), precision, zeros_x=stride)
     of_kernel = _product(
-        x.transpose(3, 1, 2, 0), g.transpose(1, 2, 0, 3), (spread[0], spread[1]), zeros_kernel=stride
+        x.transpose(3, 1, 2, 0),
+        g.transpose(1, 2, 0, 3),
+        (spread[0], spread[1]),
+        precision,
+        zeros_kernel=stride,
     )
     return of_x, of_kernel.transpose(1, 2, 0, 3)
 
@@ -71,7 +78,13 @@ def _same(x: Array, kernel: Array, stride: int) -> Pads:
 
 
 def _product(
-    x: Array, kernel: Array, pads: Pads, stride: int = 1, zeros_x: int = 1, zeros_kernel: int = 1
+    x: Array,
+    kernel: Array,
+    pads: Pads,
+    precision: str,
+    stride: int = 1,
+    zeros_x: int = 1,
+    zeros_kernel: int = 1,
 ) -> Array:
     """Convolution in the fast layout; `zeros_...` dilate an operand."""
 
@@ -85,6 +98,8 @@ def _product(
             lhs_dilation=(zeros_x, zeros_x),
             rhs_dilation=(zeros_kernel, zeros_kernel),
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            precision=xla_precision(precision),
+            preferred_element_type=jnp.float32,
         )
 
     @product.def_vmap
@@ -96,7 +111,7 @@ def _product(
             return jax.lax.map(lambda w: product(x, w), kernel), True
         return jax.lax.map(lambda pair: product(*pair), (x, kernel)), True
 
-    return product(x, kernel)
+    return product(*operands(precision, x, kernel))
 
 
 class Convolution(nn.Module):
@@ -116,4 +131,5 @@ class Convolution(nn.Module):
     def __call__(self, x: Array) -> Array:
         """Maps [B, H, W, I] to [B, H / stride, W / stride, O], sides rounded up."""
         shape = (self.size, self.size, x.shape[-1], self.features)
-        return convolve(x, self.param("kernel", nn.initializers.lecun_normal(), shape), self.stride)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        return convolve(x, kernel, self.stride, precision_of(self))

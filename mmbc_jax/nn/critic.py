@@ -10,10 +10,11 @@ from mmbc_jax.core.observations import Obs, ObsSpec
 from mmbc_jax.core.types import Array
 from mmbc_jax.nn.mlp import MLP
 from mmbc_jax.nn.obs_encoder import ObsEncoder
+from mmbc_jax.nn.precision import Network
 from mmbc_jax.nn.q_ensemble import QEnsemble
 
 
-class Critic(nn.Module):
+class Critic(Network):
     """V(s, z, t): an MLP on features of s, one-hot z and the fraction of the horizon passed.
 
     Attributes:
@@ -39,7 +40,7 @@ class Critic(nn.Module):
         return network(jnp.concatenate(parts, -1))[..., 0]
 
 
-class ActionCritic(nn.Module):
+class ActionCritic(Network):
     """Q_j(s, w, z, t), j = 1 .. N: a `QEnsemble` on features of s.
 
     Attributes:

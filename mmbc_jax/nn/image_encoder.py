@@ -23,6 +23,7 @@ from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.core.types import Array
 from mmbc_jax.nn.convolution import Convolution
 from mmbc_jax.nn.mlp import ACTIVATIONS
+from mmbc_jax.nn.precision import Dense, Network
 
 PATCH = 4  # pixels a side
 
@@ -74,7 +75,7 @@ class ResidualBlock(nn.Module):
         return act(x + h)
 
 
-class ImageEncoder(nn.Module):
+class ImageEncoder(Network):
     """Images to features; see the module docstring.
 
     The stem maps each patch of 4 x 4 pixels to a vector, and every stage keeps that resolution: on 64 x 64 images
@@ -102,5 +103,5 @@ class ImageEncoder(nn.Module):
         x = ACTIVATIONS[self.activation](nn.GroupNorm(self.groups, name="stem_norm")(x))
         for index, width in enumerate(self.channels):
             x = ResidualBlock(width, self.groups, self.activation, name=f"stage_{index}")(x)
-        y = nn.Dense(self.features, name="out")(spatial_softmax(x))
+        y = Dense(self.features, name="out")(spatial_softmax(x))
         return y.reshape(*image.shape[:-3], self.features)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from mmbc_jax.core.types import Array
+from mmbc_jax.nn.precision import Dense, Network, precision_of, product
 
 
 def mish(x: Array) -> Array:
@@ -57,16 +58,17 @@ class BoundedDense(nn.Module):
         size = jnp.abs(kernel)
         squared = size.sum(0).max() * size.sum(1).max()
         # min(1, bound / norm) in a form whose gradient exists at a kernel of zeros
-        y = x @ (kernel * (self.bound * jax.lax.rsqrt(jnp.maximum(squared, self.bound**2))))
+        bounded = kernel * (self.bound * jax.lax.rsqrt(jnp.maximum(squared, self.bound**2)))
+        y = product(x, bounded, (((x.ndim - 1,), (0,)), ((), ())), precision_of(self))
         return y + self.param("bias", nn.initializers.zeros, (self.features,)) if self.use_bias else y
 
 
 def dense(features: int, bound: float = 0.0, **options: Any) -> nn.Module:
     """A dense layer, of bounded spectral norm where `bound` > 0; `options` are those of `nn.Dense`."""
-    return BoundedDense(features, bound, **options) if bound > 0.0 else nn.Dense(features, **options)
+    return BoundedDense(features, bound, **options) if bound > 0.0 else Dense(features, **options)
 
 
-class MLP(nn.Module):
+class MLP(Network):
     """Dense layers with an activation between them and a linear last layer.
 
     h_{i+1} = act(norm(W_i h_i + b_i)), or h_i + that where `residual` is set and the widths agree.

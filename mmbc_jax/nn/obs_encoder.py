@@ -8,9 +8,10 @@ from flax import linen as nn
 from mmbc_jax.core.observations import Obs, ObsSpec
 from mmbc_jax.core.types import Array
 from mmbc_jax.nn.image_encoder import ImageEncoder
+from mmbc_jax.nn.precision import Network
 
 
-class ObsEncoder(nn.Module):
+class ObsEncoder(Network):
     """One feature vector of an observation: what the kind of each entry makes of it, in the spec's order.
 
     The kinds are those of `nn.observations`. A plain vector without angles and quaternions becomes exactly its

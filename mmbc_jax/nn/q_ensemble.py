@@ -8,9 +8,10 @@ from flax import linen as nn
 
 from mmbc_jax.core.types import Array
 from mmbc_jax.nn.mlp import MLP
+from mmbc_jax.nn.precision import Network, precision_of
 
 
-class QEnsemble(nn.Module):
+class QEnsemble(Network):
     """Q_j(s, w, z, t), j = 1 .. N: independent MLPs on features of s, the action, one-hot z and the time passed.
 
     The heads share their input and nothing else; their parameters carry a leading axis N. Unlike the state
@@ -53,5 +54,5 @@ class QEnsemble(nn.Module):
             in_axes=None,
             out_axes=0,
             axis_size=self.heads,
-        )(self.hidden, 1, activation=self.activation, layer_norm=self.layer_norm)
+        )(self.hidden, 1, self.activation, self.layer_norm, precision=precision_of(self))
         return network(x)[..., 0]

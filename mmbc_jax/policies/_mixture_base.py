@@ -11,13 +11,14 @@ from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.types import Array
 from mmbc_jax.nn.mlp import MLP
 from mmbc_jax.nn.obs_encoder import ObsEncoder
+from mmbc_jax.nn.precision import Network
 
 # Of y in units of its own spread, so relative to the data already; where squares are expanded (`mixture_flow`),
 # float32 has no digits for less.
 MIN_STD = 1e-3
 
 
-class MixtureBase(nn.Module):
+class MixtureBase(Network):
     """pi(s), the parts of m(s), and sigma of the mixture over y.
 
     Attributes:

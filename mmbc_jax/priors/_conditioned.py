@@ -14,6 +14,7 @@ from mmbc_jax.core.options import Options, option
 from mmbc_jax.core.types import Array, Key, PyTree
 from mmbc_jax.nn.mlp import MLP
 from mmbc_jax.nn.obs_encoder import ObsEncoder
+from mmbc_jax.nn.precision import building
 from mmbc_jax.priors._base_prior import BasePrior
 
 _MAX_LOG_VARIANCE = 8.0
@@ -53,9 +54,15 @@ class ConditionedMLP(MLP):
 
 @dataclasses.dataclass(frozen=True)
 class ConditionedPrior(BasePrior, abc.ABC):
-    """A prior whose density is a network of the observation's features; see `BasePrior` for the attributes."""
+    """A prior whose density is a network of the observation's features; see `BasePrior` for the attributes.
+
+    Attributes:
+      precision: of the network; see `nn.precision`.
+    """
 
     options: ConditionedOptions
+
+    precision: str | None = dataclasses.field(default_factory=building, kw_only=True)
 
     trainable: ClassVar[bool] = True
 
@@ -78,7 +85,12 @@ class ConditionedPrior(BasePrior, abc.ABC):
         """The network."""
         o = self.options
         return ConditionedMLP(
-            o.hidden, self.outputs, zero_last=True, spec=self.spec.obs, octaves=o.fourier_octaves
+            o.hidden,
+            self.outputs,
+            zero_last=True,
+            spec=self.spec.obs,
+            octaves=o.fourier_octaves,
+            precision=self.precision,
         )
 
     def init(self, key: Key) -> PyTree:

@@ -48,7 +48,7 @@ def table(summary: Mapping[str, Any]) -> Table | None:
         box=box.SIMPLE_HEAD,
         title="held-out episodes",
         title_justify="left",
-        caption=separation_line((summary.get("run") or {}).get("data") or {}),
+        caption=_caption(summary.get("run") or {}),
         caption_justify="left",
     )
     result.add_column("stage")
@@ -60,6 +60,12 @@ def table(summary: Mapping[str, Any]) -> Table | None:
         if any(mean is not None for mean in means):
             result.add_row(stage, *("–" if mean is None else f"{mean:.4f}" for mean in means))
     return result
+
+
+def _caption(run: Mapping[str, Any]) -> str:
+    """The separation of the modes, and the precision of networks, as far as they are known."""
+    precision = f"networks in {run['precision']}" if run.get("precision") else ""
+    return "; ".join(filter(None, (separation_line(run.get("data") or {}), precision)))
 
 
 def separation_line(data: Mapping[str, Any]) -> str:

@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 from rich.console import Console
 
 from mmbc_jax.core import registry
 from mmbc_jax.core.files import write_json
 from mmbc_jax.core.registry import chosen_names
 from mmbc_jax.evaluation.results import StageResult
+from mmbc_jax.nn.precision import described
 from mmbc_jax.report import offline_table, style, summary, table
 from mmbc_jax.report.finished import Finished
 from mmbc_jax.runs.grid import Grid
@@ -128,6 +130,7 @@ def _run_facts(setup: Setup, grid: Grid, results: Results) -> dict[str, Any]:
         "prior": config.prior.name,
         "mi_coef": config.finetune.mi_coef,
         "num_modes": config.finetune.num_modes,
+        "precision": described(config.precision, jax.default_backend()),
         "seeds": list(grid.seeds),
         "episodes": config.evaluation.episodes,
         "timings": timings,

@@ -198,6 +198,12 @@ def rows(summary: Mapping[str, Any]) -> list[Row]:
     return found
 
 
+def caption(summary: Mapping[str, Any]) -> str:
+    """What the columns mean, and in which precision networks were computed where the summary says so."""
+    precision = (summary.get("run") or {}).get("precision")
+    return f"{CAPTION} Networks in {precision}." if precision else CAPTION
+
+
 def headings() -> list[str]:
     """The column headings, in the order of `rows`."""
     return ["stage", "SR [95 %]", *(heading for _, heading, _ in COLUMNS), "env steps", "wall s"]
@@ -205,7 +211,9 @@ def headings() -> list[str]:
 
 def table(summary: Mapping[str, Any]) -> Table:
     """The summary as a rich table; see `rows`."""
-    result = Table(box=box.SIMPLE_HEAD, caption=CAPTION, caption_justify="left", padding=(0, 1, 0, 0))
+    result = Table(
+        box=box.SIMPLE_HEAD, caption=caption(summary), caption_justify="left", padding=(0, 1, 0, 0)
+    )
     for index, heading in enumerate(headings()):
         if index < 2:
             result.add_column(heading, justify="left", overflow="fold", max_width=24, no_wrap=index == 1)
@@ -231,4 +239,4 @@ def markdown(summary: Mapping[str, Any]) -> str:
         if row.detail:
             cells[0] = "&nbsp;&nbsp;" + cells[0].strip()
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", CAPTION, ""])
+    return "\n".join([*lines, "", caption(summary), ""])

@@ -15,8 +15,20 @@ from ml_collections import ConfigDict
 
 from mmbc_jax.core.config import at, resolve_path
 from mmbc_jax.core.errors import ConfigError, nearest
+from mmbc_jax.core.options import Options, option
 from mmbc_jax.core.state import Hparams
 from mmbc_jax.core.types import Key
+from mmbc_jax.runs.mesh import MODES
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SweepOptions(Options):
+    """Runs side by side."""
+
+    grid: str = option("", 'swept traced scalars, "section.field=1,2; section.field=3,4" for a full product')
+    mode: str = option(
+        "vmap", "how runs share a device: all at once, or in turn; shard: over devices", choices=MODES
+    )
 
 
 @dataclasses.dataclass(frozen=True)

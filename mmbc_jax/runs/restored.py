@@ -159,7 +159,8 @@ def restore(path: Path, stage: str, overrides: list[tuple[str, str]]) -> Restore
     Args:
       path: a work directory or one stage's checkpoints.
       stage: which stage; "" for the last there is.
-      overrides: of `env` and `evaluation` (a shifted environment, more episodes), and of `diagnostics`.
+      overrides: of `env` and `evaluation` (a shifted environment, more episodes), of `diagnostics`, and of
+        `precision`, which is else that of the training.
 
     Raises:
       CheckpointError: nothing there, or damaged.

@@ -20,8 +20,10 @@ from mmbc_jax.core.options import Described, Options, describe, option
 from mmbc_jax.data import load
 from mmbc_jax.data.windows import WINDOWS
 from mmbc_jax.diagnostics import chosen
+from mmbc_jax.nn.precision import PRECISIONS
 from mmbc_jax.policies.wrappers.coordinates import COORDINATES
-from mmbc_jax.runs.mesh import MODES, MeshOptions
+from mmbc_jax.runs.grid import SweepOptions
+from mmbc_jax.runs.mesh import MeshOptions
 
 STAGES = ("bc", "baseline", "dagger", "discover", "finetune", "plain")
 STAGE_PARTS = ("actor", "reward", "learner")
@@ -61,10 +63,10 @@ class RunOptions(Options):
     diagnostics: tuple[str, ...] = option((), "instruments applied to the final clones, by name, or all")
     figures: tuple[str, ...] = option(("all",), "drawn at the end, by name, or all")
     figures_per_point: int = option(
-        8,
-        "a sweep in which a stage has up to so many points gets a page of each of them; one with more is drawn "
-        "together (8 colours can be told apart)",
-        low=1,
+        8, "a stage with more sweep points is drawn in one picture instead of a page each", low=1
+    )
+    precision: str = option(
+        "fp32", "of products in networks; all else is computed in fp32", choices=PRECISIONS
     )
     nonfinite_limit: int = option(50, "updates skipped in a row after which a run stops", low=1)
 
@@ -150,16 +152,6 @@ class EvaluationOptions(Options):
         "",
         "other settings of the environment under which the final states are played too, "
         '"calm: start_noise=0, action_noise=0; push: action_noise=0.3"',
-    )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SweepOptions(Options):
-    """Runs side by side."""
-
-    grid: str = option("", 'swept traced scalars, "section.field=1,2; section.field=3,4" for a full product')
-    mode: str = option(
-        "vmap", "how runs share a device: all at once, or in turn; shard: over devices", choices=MODES
     )
 
 

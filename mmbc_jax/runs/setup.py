@@ -24,6 +24,7 @@ from mmbc_jax.data import load
 from mmbc_jax.data.collect import record
 from mmbc_jax.data.episodes import Episodes
 from mmbc_jax.evaluation.shifts import shifted_params
+from mmbc_jax.nn.precision import exact_elsewhere, networks_in
 from mmbc_jax.policies.wrappers.coordinates import in_coordinates
 from mmbc_jax.runs.sections import check_config, learner_options
 
@@ -88,9 +89,10 @@ class Setup:
         prior = functools.partial(registry.build, "prior", config.prior, spec=spec)
         prior(spec.chunk_shape)  # so that its section is checked whether or not the policy has a prior
         sampler = registry.build("sampler", config.sampler)
-        policy = registry.build(
-            "policy", config[section], spec, section=section, prior=prior, sampler=sampler
-        )
+        with networks_in(config.precision):
+            policy = registry.build(
+                "policy", config[section], spec, section=section, prior=prior, sampler=sampler
+            )
         return in_coordinates(policy, config.chunk.coordinates)
 
     @property
@@ -120,9 +122,10 @@ class Setup:
     def reward(self, stage: str, num_modes: int) -> Reward:
         """The intrinsic reward of a stage that is trained by reinforcement."""
         spec, path = self.policy_spec, self.part(stage, "reward")
-        q = registry.build("discriminator", self.config.discriminator, spec.obs, num_modes, self.horizon)
-        cfg = at(self.config, path)
-        return registry.build("reward", cfg, section=path, discriminator=q, horizon=self.horizon)
+        with networks_in(self.config.precision):
+            q = registry.build("discriminator", self.config.discriminator, spec.obs, num_modes, self.horizon)
+            cfg = at(self.config, path)
+            return registry.build("reward", cfg, section=path, discriminator=q, horizon=self.horizon)
 
     def tune_parts(self, stage: str, num_modes: int, policy: Policy | None) -> Parts:
         """What the learner of a stage that is trained by reinforcement is built from.
@@ -133,14 +136,9 @@ class Setup:
           policy: the reference; None where there is no clone.
         """
         path = self.part(stage, "actor")
-        actor = registry.build(
-            "actor",
-            at(self.config, path),
-            section=path,
-            spec=self.policy_spec,
-            policy=policy,
-            num_modes=num_modes,
-        )
+        sizes = {"spec": self.policy_spec, "policy": policy, "num_modes": num_modes}
+        with networks_in(self.config.precision):
+            actor = registry.build("actor", at(self.config, path), section=path, **sizes)
         return Parts(
             self.policy_spec,
             self.config.chunk.execute,
@@ -167,6 +165,7 @@ def build(config: ConfigDict, sizes: tuple[ObsSpec, int] | None = None) -> Setup
       DataError: there is no environment and the data file cannot be read.
     """
     check_config(config)
+    exact_elsewhere()
     episodes = None
     env = registry.build("env", config.env) if config.env.name else None
     if env is not None:

@@ -27,7 +27,7 @@ from mmbc_jax.runs.workdir import changed, changed_fields
 
 _TAKEN = ("bc", "discover")
 _CLONE_SECTIONS = ("policy", "prior", "sampler", "chunk")
-_RECORDED = ("env", "data", "bc", "chunk")
+_RECORDED = ("env", "data", "bc", "chunk", "precision")
 _FREE = ("chunk.execute",)  # a clone predicts the same chunk however much of it is executed
 
 
@@ -77,7 +77,7 @@ def find_sources(setup: Setup, names: tuple[str, ...], grid: Grid) -> Sources:
     for name, directory in found.items():
         _, meta = read_meta(directory)
         _check_source(setup, names, grid, name, directory, meta)
-        ours, theirs = plain(config), meta["config"]
+        ours, theirs = plain(config), {"precision": "fp32", **meta["config"]}
         for section in _RECORDED:
             for field, clone, run in changed(theirs.get(section), ours[section], section):
                 differences[field] = {"field": field, "clone": clone, "run": run}

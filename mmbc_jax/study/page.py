@@ -104,7 +104,8 @@ def costs(results: Results) -> str:
     return (
         f"{len(runs)} runs, seeds {', '.join(map(str, seeds))}: {process:.0f} s of process time, of it "
         f"{wall:.0f} s in training and evaluation and {compiled:.0f} s compiling; peak memory of a process "
-        f"{peak:.2f} GiB; device {device['kind']} ({device['cpu_cores']} CPU cores)."
+        f"{peak:.2f} GiB; device {device['kind']} ({device['cpu_cores']} CPU cores); networks in "
+        f"{', '.join(sorted({run.get('precision', 'fp32') for run in runs}))}."
     )
 
 

@@ -136,13 +136,7 @@ def learning_curves(
     if len(points) > MOST_KEYS:
         _colour_key(figure, list(axes[: len(data)]), names)
     elif len(points) > 1:
-        handles = [
-            Line2D([], [], color=shade, linewidth=1.4, label=label)
-            for shade, label in zip(style.palette(len(points)), names, strict=True)
-        ]
-        figure.legend(
-            handles=handles, loc="outside upper right", ncols=min(6, len(points)), fontsize=8, frameon=False
-        )
+        _legend_of(figure, names)
     seeds = max(values.shape[0] for lines in data.values() for _, values in lines.values())
     band = f"  ·  {'mean' if len(points) > MOST_KEYS else 'mean and min..max'} of {seeds} seeds"
     band = band if seeds > 1 else "  ·  1 seed"
@@ -193,6 +187,15 @@ def _panel(
 
 def _shades(count: int) -> list[Any]:
     return [colormaps["viridis"](place) for place in np.linspace(0.0, 0.95, count)]
+
+
+def _legend_of(figure: Figure, names: Sequence[str]) -> None:
+    handles = [
+        Line2D([], [], color=shade, linewidth=1.4, label=label)
+        for shade, label in zip(style.palette(len(names)), names, strict=True)
+    ]
+    columns = min(6, len(names))
+    figure.legend(handles=handles, loc="outside upper right", ncols=columns, fontsize=8, frameon=False)
 
 
 def _colour_key(figure: Figure, axes: Sequence[Axes], names: Sequence[str]) -> None:

@@ -19,6 +19,7 @@ from mmbc_jax.core.stages import Cloned
 from mmbc_jax.core.state import Hparams, TrainState
 from mmbc_jax.core.types import Key, Metrics, PyTree
 from mmbc_jax.evaluation.evaluator import Evaluator, make_evaluator
+from mmbc_jax.nn.precision import networks_in
 from mmbc_jax.runs.grid import Grid, StageRuns, hparams, stage_runs
 from mmbc_jax.runs.loop import Schedule
 from mmbc_jax.runs.setup import Setup
@@ -100,7 +101,8 @@ class BaseStage(abc.ABC):
     def learner(self) -> Learner:
         """Its learner."""
         plugin = registry.find("learner", self.learner_name, self.section)
-        return plugin(at(self.setup.config, self.section), self.parts, section=self.section)
+        with networks_in(self.setup.config.precision):
+            return plugin(at(self.setup.config, self.section), self.parts, section=self.section)
 
     @property
     def logs(self) -> Mapping[str, str]:
@@ -110,8 +112,7 @@ class BaseStage(abc.ABC):
     @property
     def traced(self) -> tuple[str, ...]:
         """Config paths of the scalars that its result depends on, those of its ancestors among them."""
-        inherited = self.parent.traced if self.parent else ()
-        return tuple(dict.fromkeys((*inherited, *self.scalars.values())))
+        return tuple(dict.fromkeys((*(self.parent.traced if self.parent else ()), *self.scalars.values())))
 
     @property
     def env_steps(self) -> int:
