@@ -15,10 +15,9 @@ import jax
 from ml_collections import ConfigDict
 
 from mmbc_jax.core import config as config_lib
-from mmbc_jax.core.errors import UserError
+from mmbc_jax.core.errors import INTERRUPTED, USER_ERROR, UserError
 
-USER_ERROR = 2
-INTERRUPTED = 143  # 128 + SIGTERM
+__all__ = ["INTERRUPTED", "USER_ERROR", "Parser", "compilation_cache", "quiet", "read_config", "run_main"]
 
 
 class Parser(argparse.ArgumentParser):

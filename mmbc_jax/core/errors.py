@@ -5,6 +5,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+USER_ERROR = 2
+"""Exit code of a command line that ends with one of these errors."""
+INTERRUPTED = 143
+"""Exit code of one that a signal ended, after it had saved: 128 + SIGTERM."""
+
 
 class UserError(Exception):
     """Base of all errors that name something the user can mend."""

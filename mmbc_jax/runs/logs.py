@@ -42,10 +42,19 @@ class MetricLog:
       workdir: where to write.
       size: bytes of `metrics.jsonl` to keep.
       write: False for a log that writes nothing, of a process beside the one that does.
+      folder: of the JSON lines, in `workdir`.
+      stages: that it logs, where others log theirs beside it: the event files of no other stage are touched.
     """
 
-    def __init__(self, workdir: Path, size: int = 0, write: bool = True):
-        self.path, self._silent = Path(workdir) / "metrics.jsonl", not write
+    def __init__(
+        self,
+        workdir: Path,
+        size: int = 0,
+        write: bool = True,
+        folder: str = "",
+        stages: tuple[str, ...] = (),
+    ):
+        self.path, self._silent = Path(workdir) / folder / "metrics.jsonl", not write
         self._waiting: deque[Future[Any]] = deque()
         self._one_at_a_time = threading.Lock()
         if self._silent:
@@ -53,7 +62,7 @@ class MetricLog:
         self.path.touch()
         with self.path.open("r+b") as handle:
             handle.truncate(min(size, self.path.stat().st_size))
-        self._events = _EventFiles(Path(workdir) / "tensorboard")
+        self._events = _EventFiles(Path(workdir) / "tensorboard", stages)
         for row in read_rows(self.path):
             self._events.add(row)
         self._handle = self.path.open("a", encoding="utf-8")
@@ -67,6 +76,11 @@ class MetricLog:
         """
         if not self._silent:
             self._later(self._append, rows)
+
+    def append(self, rows: Iterable[Row]) -> None:
+        """Appends rows whose events have been written."""
+        if not self._silent:
+            self._later(self._append, rows, False)
 
     def sync(self) -> Future[int]:
         """The size of `metrics.jsonl` in bytes, once everything written up to here is on disk."""
@@ -96,10 +110,11 @@ class MetricLog:
             self._waiting.append(future)
             return future
 
-    def _append(self, rows: Iterable[Row]) -> None:
+    def _append(self, rows: Iterable[Row], events: bool = True) -> None:
         for row in rows:
             self._handle.write(json.dumps(plain(row)) + "\n")
-            self._events.add(row)
+            if events:
+                self._events.add(row)
         self._handle.flush()
 
     def _force(self) -> int:
@@ -116,10 +131,12 @@ class _EventFiles:
 
     Args:
       root: folder of the files; emptied.
+      stages: whose files alone are removed; none for all.
     """
 
-    def __init__(self, root: Path):
-        shutil.rmtree(root, ignore_errors=True)
+    def __init__(self, root: Path, stages: tuple[str, ...]):
+        for folder in [root / stage for stage in stages] or [root]:
+            shutil.rmtree(folder, ignore_errors=True)
         self._root, self._gathered = root, dict[str, bytearray]()
         self._name = f"events.out.tfevents.{int(time.time())}.metrics"
 

@@ -12,10 +12,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
-from rich.progress import TimeRemainingColumn as TimeRemaining
-from rich.text import Text
 
 from mmbc_jax.core.errors import DivergenceError
 from mmbc_jax.core.state import TrainState
@@ -24,6 +20,7 @@ from mmbc_jax.runs.checkpoint import StageCheckpoints
 from mmbc_jax.runs.epoch import Program
 from mmbc_jax.runs.logs import MetricLog
 from mmbc_jax.runs.mesh import Mesh
+from mmbc_jax.runs.screen import Screen
 
 
 class Interrupted(Exception):
@@ -77,29 +74,6 @@ class Schedule:
         return self.rows * self.steps_per_row
 
 
-class _Rate(ProgressColumn):
-    """Training steps per second of this process, over the whole stage."""
-
-    def render(self, task: Task) -> Text:
-        steps = task.completed - task.fields["first"]
-        rate = f"{steps / task.elapsed:,.1f} steps/s" if steps and task.elapsed else ""
-        return Text(rate, style="cyan")
-
-
-def progress_bar(console: Console) -> Progress:
-    """A bar with count, rate, time left and a note."""
-    return Progress(
-        TextColumn("{task.description:<9}"),
-        BarColumn(bar_width=28),
-        MofNCompleteColumn(),
-        _Rate(),
-        TextColumn("left"),
-        TimeRemaining(),
-        TextColumn("{task.fields[note]}"),
-        console=console,
-    )
-
-
 @dataclasses.dataclass
 class StageLoop:
     """Runs the epochs of one stage.
@@ -112,7 +86,7 @@ class StageLoop:
       checkpoints: of this stage.
       meta: what every checkpoint says of itself.
       stop: signals.
-      console: for the progress bar.
+      screen: for the progress bar.
       evaluate: metrics of each run at an epoch, or None.
       mesh: that the states are on.
     """
@@ -124,7 +98,7 @@ class StageLoop:
     checkpoints: StageCheckpoints
     meta: dict[str, Any]
     stop: StopSignal
-    console: Console
+    screen: Screen
     evaluate: Callable[[TrainState, int], list[dict[str, float]]] | None
     mesh: Mesh = Mesh()
 
@@ -149,10 +123,9 @@ class StageLoop:
         schedule = self.schedule
         start = time.perf_counter()
         before = self.meta.get("seconds", 0.0)
-        with progress_bar(self.console) as bar:
-            total = schedule.epochs * schedule.steps_per_epoch
-            done = first_epoch * schedule.steps_per_epoch
-            task = bar.add_task(self.name, total=total, completed=done, note="", first=done)
+        total = schedule.epochs * schedule.steps_per_epoch
+        with self.screen.bars() as bars:
+            bars.start(self.name, total, first_epoch * schedule.steps_per_epoch)
             for epoch in range(first_epoch, schedule.epochs):
                 state, metrics = program(state, shared(epoch))
                 note = self._log_epoch(epoch, jax.device_get(metrics))
@@ -163,7 +136,7 @@ class StageLoop:
                 stopped = self.mesh.any_process(self.stop.received is not None)
                 if last or stopped or (epoch + 1) % schedule.save_every == 0:
                     self._save(epoch + 1, state)
-                bar.update(task, advance=schedule.steps_per_epoch, note=note)
+                bars.advance(self.name, schedule.steps_per_epoch, note)
                 if stopped:
                     self.checkpoints.wait()
                     raise Interrupted

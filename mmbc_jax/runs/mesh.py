@@ -43,6 +43,12 @@ class MeshOptions(Options):
         low=0,
     )
     batch: int = option(1, "devices that share the environments, or the batch, of each run", low=1)
+    cores: str = option(
+        "auto",
+        "CPU cores of stages that learn in an environment: one each, in processes of their own side by side (own); "
+        "all of them, in turn (shared); or one each where there are several and enough to train (auto)",
+        choices=("auto", "own", "shared"),
+    )
 
 
 @dataclasses.dataclass(frozen=True)

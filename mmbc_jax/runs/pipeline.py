@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from rich.console import Console
 
@@ -17,11 +19,14 @@ from mmbc_jax.runs import setup as setup_lib
 from mmbc_jax.runs.checkpoint import checkpoint_steps, read_meta
 from mmbc_jax.runs.demonstrations import StageData
 from mmbc_jax.runs.grid import Grid, StageRuns, check_grid, config_grid
+from mmbc_jax.runs.lanes import FOLDER, Lane, Lanes, choose
+from mmbc_jax.runs.lanes import rows as lane_rows
 from mmbc_jax.runs.logs import MetricLog
 from mmbc_jax.runs.loop import Interrupted, StopSignal
 from mmbc_jax.runs.mesh import make_mesh
 from mmbc_jax.runs.programs import Programs
 from mmbc_jax.runs.restored import restore_stage
+from mmbc_jax.runs.screen import ConsoleScreen, Screen
 from mmbc_jax.runs.sections import STAGES
 from mmbc_jax.runs.setup import Setup
 from mmbc_jax.runs.sources import find_sources
@@ -36,11 +41,11 @@ class Pipeline:
     Args:
       setup: what the configuration names.
       workdir: where everything is written; see `workdir.claim_workdir`.
-      console: for progress.
+      screen: for progress.
     """
 
-    def __init__(self, setup: Setup, workdir: Path, console: Console):
-        self.setup, self.workdir, self.console = setup, Path(workdir), console
+    def __init__(self, setup: Setup, workdir: Path, screen: Screen):
+        self.setup, self.workdir, self.screen = setup, Path(workdir), screen
         config = setup.config
         self.grid: Grid = config_grid(config)
         self.names = tuple(name for name in STAGES if name in config.stages)
@@ -77,18 +82,64 @@ class Pipeline:
         with self.mesh.writer_first():
             claim_workdir(self.workdir, self.setup.config, clean=self.mesh.is_writer)
         if self.sources.line:
-            self.console.print(self.sources.line, highlight=False, markup=False, soft_wrap=True)
+            self.screen.line(self.sources.line)
+        lanes = self._lanes()
+        laned = {name for lane in lanes for name in lane.stages}
         results = {}
-        with self.stop.installed():
+        with self.stop.installed(), Lanes(self.workdir, lanes) as side:
             log = MetricLog(self.workdir, self._log_bytes(), write=self.mesh.is_writer)
             try:
-                for name in self.names:
-                    if self.mesh.any_process(self.stop.received is not None):
-                        raise Interrupted
+                for source in ("", *self.sources.directories):
+                    side.go(source)
+                for name in (name for name in self.names if name not in laned):
+                    results[name] = self._run_stage(self.stages[name], log, side.go)
+                    side.go(name)
+                self._join(side, log)
+                for name in (name for name in self.names if name in laned):
                     results[name] = self._run_stage(self.stages[name], log)
             finally:
                 log.close()
-        return results
+        return {name: results[name] for name in self.names}
+
+    def prepare(self, lane: Lane) -> None:
+        """Compiles what the stages of a lane need, before there is a state to start from."""
+        for name in lane.stages:
+            self._stage_run(self.stages[name], None, lane.name).prepare()
+
+    def run_lane(self, lane: Lane) -> None:
+        """Runs or resumes the stages of a lane, in its own process; what they start from is saved.
+
+        Raises:
+          UserError: of any kind.
+          Interrupted: SIGTERM or SIGINT arrived; the state is saved.
+        """
+        size = self._log_bytes(lane.name)
+        log = MetricLog(self.workdir, size, folder=f"{FOLDER}/{lane.name}", stages=lane.stages)
+        try:
+            for name in lane.stages:
+                self._run_stage(self.stages[name], log, lane=lane.name)
+        finally:
+            log.close()
+
+    @property
+    def trained(self) -> list[BaseStage]:
+        """The stages that this run trains, in order."""
+        return [self.stages[name] for name in self.names]
+
+    def _lanes(self) -> list[Lane]:
+        alone = self.mesh.devices is None and jax.process_count() == 1 and jax.default_backend() == "cpu"
+        runs = len(self.grid.points) * len(self.grid.seeds)
+        return choose(self.setup.config.mesh.cores, self.trained, runs, self.workdir, alone)
+
+    def _join(self, side: Lanes, log: MetricLog) -> None:
+        """Waits for the lanes, and takes over their rows in the order of the stages."""
+        if not side.lanes:
+            return
+        with self.screen.bars() as bars:
+            if side.wait(bars, lambda: self.stop.received is not None):
+                raise Interrupted
+        for lane in side.lanes:
+            log.append(lane_rows(self.workdir, lane))
 
     @property
     def data(self) -> StageData:
@@ -109,28 +160,46 @@ class Pipeline:
     def _learns_from_data(self, name: str) -> bool:
         return "demonstrations" in self.stages[name].needs
 
-    def _log_bytes(self) -> int:
-        """Bytes of the metric file that the newest checkpoint of this work directory had seen."""
+    def _log_bytes(self, lane: str = "") -> int:
+        """Bytes of its metric file that the newest checkpoint of a lane, or with "" of the run itself, had seen."""
         sizes = [0]
         for name in self.names:
             directory = self.workdir / "checkpoints" / name
             if checkpoint_steps(directory):
-                sizes.append(int(read_meta(directory)[1]["log_bytes"]))
+                meta = read_meta(directory)[1]
+                sizes += [int(meta["log_bytes"])] if meta.get("lane", "") == lane else []
         return max(sizes)
 
-    def _run_stage(self, stage: BaseStage, log: MetricLog) -> StageResult:
-        run = StageRun(
+    def _stage_run(self, stage: BaseStage, log: MetricLog | None, lane: str) -> StageRun:
+        return StageRun(
             self.setup,
             self.workdir,
-            self.console,
+            self.screen,
             self.grid,
             stage,
             self.programs,
             self.stop,
-            log,
+            log or MetricLog(self.workdir, write=False),
             self._demos,
+            lane,
         )
-        return run.result(self._parent_of, lambda done: self._done.update({stage.name: done}))
+
+    def _run_stage(
+        self,
+        stage: BaseStage,
+        log: MetricLog,
+        saved: Callable[[str], None] = lambda name: None,
+        lane: str = "",
+    ) -> StageResult:
+        """The result of a stage; `saved` is called with its name as soon as its final state is on disk."""
+        if self.mesh.any_process(self.stop.received is not None):
+            raise Interrupted
+
+        def done(final: Done) -> None:
+            self._done[stage.name] = final
+            saved(stage.name)
+
+        return self._stage_run(stage, log, lane).result(self._parent_of, done)
 
     def _demos(self) -> StageData:
         return self.data
@@ -156,4 +225,4 @@ class Pipeline:
 
 def make_pipeline(config: Any, workdir: Path, console: Console) -> Pipeline:
     """Builds and checks everything that needs no compilation."""
-    return Pipeline(setup_lib.build(config), workdir, console)
+    return Pipeline(setup_lib.build(config), workdir, ConsoleScreen(console))

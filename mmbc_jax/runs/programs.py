@@ -99,8 +99,29 @@ class Programs:
         if self.setup.env is None:
             return None, [{} for _ in range(runs)]
         subject = self.mesh.place(stage.subject(state, keys))
-        if params is None and self.shifts:  # given, so that the shifted ones find the same program
-            params = self.setup.bare_env.default_params()
+        params = self._given(params)
+        played = self._evaluation(stage, subject, params, runs)(subject, params)
+        rollouts = jax.tree.map(lambda leaf: leaf[:runs], jax.device_get(played))
+        num_modes = self.setup.env_spec.num_modes
+        metrics = [
+            mode_metrics(one, num_modes, stage.num_modes) | outcome_metrics(one, num_modes)
+            for one in (jax.tree.map(lambda x, i=i: x[i], rollouts) for i in range(runs))
+        ]
+        return rollouts, metrics
+
+    def prepare(self, stage: BaseStage, state: PyTree, keys: Key) -> None:
+        """Compiles the epoch and evaluation of a stage from the shapes of its state and keys [R]; not on a mesh."""
+        runs = len(keys)
+        if not (self.mesh.mode == "auto" and runs > 1):  # that measures on the state itself
+            self.epoch(stage, state, (), runs)
+        if self.setup.env is not None:
+            self._evaluation(stage, jax.eval_shape(stage.subject, state, keys), self._given(None), runs)
+
+    def _given(self, params: PyTree) -> PyTree:
+        """Parameters of the environment: given where there are shifts, so that all settings find the same program."""
+        return self.setup.bare_env.default_params() if params is None and self.shifts else params
+
+    def _evaluation(self, stage: BaseStage, subject: PyTree, params: PyTree, runs: int) -> Program:
         key = (f"evaluate {stage.program}", runs)
         if key not in self._cache:
             evaluator = stage.evaluator(self.command)
@@ -110,13 +131,7 @@ class Programs:
                 at = {"out_shardings": self.mesh.everywhere()}
             self._cache[key] = compile_program(lifted, subject, params, **at)
             self.compiled.append((stage.name, "evaluate", self._cache[key].compile_seconds))
-        rollouts = jax.tree.map(lambda leaf: leaf[:runs], jax.device_get(self._cache[key](subject, params)))
-        num_modes = self.setup.env_spec.num_modes
-        metrics = [
-            mode_metrics(one, num_modes, stage.num_modes) | outcome_metrics(one, num_modes)
-            for one in (jax.tree.map(lambda x, i=i: x[i], rollouts) for i in range(runs))
-        ]
-        return rollouts, metrics
+        return self._cache[key]
 
     def facts(self, stage: BaseStage, runs: int) -> dict[str, Any]:
         """Seconds and number of the compilations that a stage caused, and the scratch memory of its epoch in bytes.

@@ -50,7 +50,7 @@ def restore_stage(setup: Setup, name: str, directory: Path) -> tuple[TrainState,
     stage = stage_of(setup, name, meta)
     checkpoints = StageCheckpoints(directory, read_only=True)
     try:
-        return checkpoints.restore(step, _template(stage, len(runs))), runs
+        return checkpoints.restore(step, template_of(stage, len(runs))), runs
     finally:
         checkpoints.close()
 
@@ -63,10 +63,10 @@ def stage_of(setup: Setup, name: str, meta: dict[str, Any]) -> BaseStage:
     return make_stages(setup, (*ancestors, name))[name]
 
 
-def _template(stage: BaseStage, runs: int) -> PyTree:
+def template_of(stage: BaseStage, runs: int) -> PyTree:
     """Shapes of a stage's state for R runs, by way of its ancestors'."""
     grid = parse_grid("", 1, 0)
-    parent = None if stage.parent is None else _template(stage.parent, runs)
+    parent = None if stage.parent is None else template_of(stage.parent, runs)
     one = stage.make_hparams(grid, stage.runs(grid))
     hp = jax.tree.map(lambda _: jax.ShapeDtypeStruct((runs,), jnp.float32), one)
     return stage.template(hp, parent, dummy_shared(stage.setup))

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from mmbc_jax.core.files import plain
 from mmbc_jax.core.state import TrainState
 from mmbc_jax.core.types import Key, PyTree
@@ -23,6 +21,8 @@ from mmbc_jax.runs.logs import MetricLog
 from mmbc_jax.runs.loop import StageLoop, StopSignal
 from mmbc_jax.runs.measurement import measurement
 from mmbc_jax.runs.programs import Programs
+from mmbc_jax.runs.restored import template_of
+from mmbc_jax.runs.screen import Screen
 from mmbc_jax.runs.setup import Setup
 from mmbc_jax.runs.stages import BaseStage
 
@@ -42,24 +42,26 @@ class StageRun:
     Attributes:
       setup: of the run.
       workdir: of the run.
-      console: for progress.
+      screen: for progress.
       grid: of the run.
       stage: which.
       programs: of the run.
       stop: signals.
       log: metric files.
       data: the demonstrations; called where they are needed.
+      lane: that the stage belongs to (see `runs.lanes`); "" for none.
     """
 
     setup: Setup
     workdir: Path
-    console: Console
+    screen: Screen
     grid: Grid
     stage: BaseStage
     programs: Programs
     stop: StopSignal
     log: MetricLog
     data: Callable[[], StageData]
+    lane: str = ""
     _shown: list[PyTree] = dataclasses.field(
         default_factory=list
     )  # the last windows, and as all runs read them
@@ -95,6 +97,13 @@ class StageRun:
         done(Done(state, self.runs))
         return self._measure(state, meta)
 
+    def prepare(self) -> None:
+        """Compiles what the stage is trained and evaluated with, before there is a state to start from."""
+        stage, runs = self.stage, len(self.runs.runs)
+        before = None if stage.parent is None else template_of(stage.parent, runs)
+        state = stage.template(stage.make_hparams(self.grid, self.runs), before, ())
+        self.programs.prepare(stage, state, self._keys(stage.name))
+
     def _meta(self) -> dict[str, Any]:
         """What every checkpoint says of itself."""
         stage, seeds = self.stage, self.grid.seeds
@@ -105,6 +114,7 @@ class StageRun:
             "action_dim": self.setup.action_dim,
             "runs": [[point, seeds[index]] for point, index in self.runs.runs],
             "parent": stage.parent.name if stage.parent else "",
+            "lane": self.lane,
             "cloned": stage.policy() is not None,
         }
 
@@ -115,7 +125,7 @@ class StageRun:
         if first_epoch == stage.schedule.epochs:
             return state
         seeds = [(point, seed) for point, seed in meta["runs"]]
-        with self.console.status(f"{stage.name}: compiling"):
+        with self.screen.status(f"{stage.name}: compiling"):
             program = self.programs.epoch(stage, state, self._shared(first_epoch), len(seeds))
         evaluate = self._evaluate if self.setup.env is not None else None
         loop = StageLoop(
@@ -126,7 +136,7 @@ class StageRun:
             checkpoints,
             meta,
             self.stop,
-            self.console,
+            self.screen,
             evaluate,
             self.programs.mesh,
         )
@@ -172,7 +182,7 @@ class StageRun:
             "env_steps": stage.env_steps,
             "train_steps": stage.schedule.epochs * stage.schedule.steps_per_epoch,
         }
-        with self.console.status(f"{stage.name}: evaluating"):
+        with self.screen.status(f"{stage.name}: evaluating"):
             result = measure(
                 measurement(self.setup),
                 stage,

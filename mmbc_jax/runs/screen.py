@@ -1,0 +1,172 @@
+"""What a run shows of itself: bars and lines on a terminal, or messages to the process that started it."""
+
+from __future__ import annotations
+
+import json
+from contextlib import AbstractContextManager, nullcontext
+from typing import IO, Any, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.progress import TimeRemainingColumn as TimeRemaining
+from rich.text import Text
+
+
+class Bars(Protocol):
+    """Bars of stages, below each other; a context manager."""
+
+    def __enter__(self) -> Bars: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def start(self, name: str, total: int, done: int) -> None:
+        """Adds the bar of a stage, for `total` training steps of which `done` were taken before."""
+        ...
+
+    def advance(self, name: str, steps: int, note: str) -> None:
+        """Counts training steps of a stage, and shows a note beside them."""
+        ...
+
+    def line(self, text: str) -> None:
+        """Says something that stays, above the bars."""
+        ...
+
+
+class Screen(Protocol):
+    """Where a run shows its progress."""
+
+    def bars(self) -> Bars:
+        """New bars."""
+        ...
+
+    def status(self, text: str) -> AbstractContextManager[Any]:
+        """Says what is being waited for."""
+        ...
+
+    def line(self, text: str) -> None:
+        """Says something that stays."""
+        ...
+
+
+class _Rate(ProgressColumn):
+    """Training steps per second of this process, over the whole stage."""
+
+    def render(self, task: Task) -> Text:
+        steps = task.completed - task.fields["first"]
+        rate = f"{steps / task.elapsed:,.1f} steps/s" if steps and task.elapsed else ""
+        return Text(rate, style="cyan")
+
+
+class ConsoleBars:
+    """Bars on a terminal; see `Bars`.
+
+    Args:
+      console: rich's.
+    """
+
+    def __init__(self, console: Console):
+        self._tasks: dict[str, Any] = {}
+        self._progress = Progress(
+            TextColumn("{task.description:<9}"),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            _Rate(),
+            TextColumn("left"),
+            TimeRemaining(),
+            TextColumn("{task.fields[note]}"),
+            console=console,
+        )
+
+    def __enter__(self) -> ConsoleBars:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def start(self, name: str, total: int, done: int) -> None:
+        """See `Bars`."""
+        self._tasks[name] = self._progress.add_task(name, total=total, completed=done, note="", first=done)
+
+    def advance(self, name: str, steps: int, note: str) -> None:
+        """See `Bars`."""
+        self._progress.update(self._tasks[name], advance=steps, note=note)
+
+    def line(self, text: str) -> None:
+        """See `Bars`."""
+        _print(self._progress.console, text)
+
+
+class ConsoleScreen:
+    """A terminal.
+
+    Args:
+      console: rich's.
+    """
+
+    def __init__(self, console: Console):
+        self.console = console
+
+    def bars(self) -> Bars:
+        """See `Screen`."""
+        return ConsoleBars(self.console)
+
+    def status(self, text: str) -> AbstractContextManager[Any]:
+        """See `Screen`."""
+        return self.console.status(text)
+
+    def line(self, text: str) -> None:
+        """See `Screen`."""
+        _print(self.console, text)
+
+
+def _print(console: Console, text: str) -> None:
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+class PipedScreen:
+    """Messages to another process, a line of JSON each: the screen, and its bars as well.
+
+    - `{"bar": stage, "total": steps, "done": steps}` where a stage begins;
+    - `{"advance": stage, "steps": steps, "note": text}`;
+    - `{"line": text}`;
+    - `{"error": text}` before the process ends because of a UserError.
+
+    Args:
+      out: text stream.
+    """
+
+    def __init__(self, out: IO[str]):
+        self._out = out
+
+    def say(self, **message: Any) -> None:
+        """Sends a message."""
+        self._out.write(json.dumps(message) + "\n")
+        self._out.flush()
+
+    def __enter__(self) -> PipedScreen:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def bars(self) -> Bars:
+        """See `Screen`."""
+        return self
+
+    def start(self, name: str, total: int, done: int) -> None:
+        """See `Bars`."""
+        self.say(bar=name, total=total, done=done)
+
+    def advance(self, name: str, steps: int, note: str) -> None:
+        """See `Bars`."""
+        self.say(advance=name, steps=steps, note=note)
+
+    def status(self, text: str) -> AbstractContextManager[Any]:
+        """Nothing: whoever watches several processes sees their bars."""
+        del text
+        return nullcontext()
+
+    def line(self, text: str) -> None:
+        """See `Screen`."""
+        self.say(line=text)

@@ -1,0 +1,105 @@
+"""Stages in processes of their own, one a core, give the files that one process gives."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from mmbc_jax.core.errors import UserError
+from mmbc_jax.runs import lanes as lanes_lib
+from mmbc_jax.runs.lanes import FOLDER, Lane, chains, choose
+from mmbc_jax.runs.loop import Interrupted
+from tests.runs.test_resume import assert_same
+from tests.toys.landscape import rows, toy_config, toy_pipeline, toy_run, unchecked
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processes cannot be held to a core here")
+STAGES = ("bc", "discover", "finetune", "plain")
+
+
+def config(cores, **more):
+    return toy_config(stages="bc,discover,finetune,plain", seeds=1, mesh__cores=cores, **more)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """A run in one process."""
+    workdir = tmp_path_factory.mktemp("alone") / "run"
+    toy_run(workdir, config("shared"))
+    assert not (workdir / FOLDER).exists()
+    return workdir
+
+
+def test_lanes_leave_what_one_process_leaves(tmp_path, alone):
+    workdir = tmp_path / "run"
+    results = toy_run(workdir, config("own"))
+    assert tuple(results) == STAGES
+    assert_same(workdir, alone, STAGES)
+    assert {path.name for path in (workdir / FOLDER).iterdir()} == {"discover+finetune", "plain"}
+    before = (workdir / "metrics.jsonl").read_bytes()
+    with unchecked():
+        pipeline = toy_pipeline(workdir, config("shared"))  # on whatever cores it continues
+        pipeline.run()
+    assert pipeline.programs.compiled == []
+    assert (workdir / "metrics.jsonl").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_an_interrupted_lane_continues_exactly(tmp_path, alone, monkeypatch):
+    workdir = tmp_path / "run"
+    wait = lanes_lib.Lanes.wait
+
+    def interrupted(self, bars, stopped):
+        saved = workdir / "checkpoints" / "discover"
+
+        def soon():
+            while not list(saved.glob("[0-9]*")):
+                time.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        threading.Thread(target=soon).start()
+        return wait(self, bars, stopped)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lanes_lib.Lanes, "wait", interrupted)
+        with pytest.raises(Interrupted):
+            toy_run(workdir, config("own"))
+    assert not (workdir / "stages" / "finetune" / "result.json").exists()
+    toy_run(workdir, config("shared"))  # a lane that was begun stays one
+    assert_same(workdir, alone, STAGES)
+    assert {row["stage"] for row in rows(workdir)} == set(STAGES)
+
+
+@pytest.mark.slow
+def test_an_error_in_a_lane_is_the_runs(tmp_path):
+    with pytest.raises(UserError, match=r"stage (discover|plain), seed 3.*not finite"):
+        toy_run(tmp_path / "run", config("own", learner__learning_rate=1e38, nonfinite_limit=1))
+
+
+def stages(**more):
+    return toy_pipeline("unused", toy_config(stages="bc,discover,finetune,plain", **more)).trained
+
+
+def test_lanes_are_chains_of_stages_that_act():
+    found = chains(stages())
+    assert found == [Lane(("discover", "finetune"), "bc"), Lane(("plain",), "bc")]
+    assert chains(toy_pipeline("unused", toy_config(stages="bc,baseline")).trained) == []
+
+
+def test_a_run_uses_lanes_where_they_pay(tmp_path, monkeypatch):
+    few, many = stages(), stages(finetune__iterations=400_000)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3, 5})
+    assert choose("auto", few, 1, tmp_path, True) == []
+    assert choose("auto", many, 1, tmp_path, True) == chains(many)
+    assert choose("own", few, 1, tmp_path, True) == chains(few)
+    for cores, alone in (("shared", True), ("auto", False)):
+        assert choose(cores, many, 1, tmp_path, alone) == []
+    (tmp_path / "checkpoints" / "plain").mkdir(parents=True)  # begun in the process of the run
+    (tmp_path / FOLDER / "discover+finetune").mkdir(parents=True)  # begun as a lane
+    assert choose("own", few, 1, tmp_path, True) == chains(few)[:1]
+    assert choose("shared", few, 1, tmp_path, True) == chains(few)[:1]
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3})
+    assert choose("auto", many, 1, tmp_path / "new", True) == []
