@@ -20,6 +20,7 @@ from mmbc_jax.runs.grid import Grid, StageRuns, check_grid, config_grid
 from mmbc_jax.runs.logs import MetricLog
 from mmbc_jax.runs.loop import Interrupted, StopSignal
 from mmbc_jax.runs.mesh import make_mesh
+from mmbc_jax.runs.modes import Modes
 from mmbc_jax.runs.programs import Programs
 from mmbc_jax.runs.restored import restore_stage
 from mmbc_jax.runs.sections import STAGES
@@ -54,8 +55,9 @@ class Pipeline:
         for point in range(len(self.grid.points)):
             setup_lib.check_point(setup, self.grid.values(point))
         self.stop = StopSignal()
-        self.mesh = make_mesh(config.sweep.mode, config.mesh.runs, config.mesh.batch)
-        self.programs = Programs(setup, self.mesh)
+        count = len(self.grid.points) * len(self.grid.seeds)
+        self.mesh = make_mesh(config.sweep.mode, config.mesh.runs, config.mesh.batch, count)
+        self.programs = Programs(setup, self.mesh, modes=Modes(self.workdir / "modes.json"))
         self._done: dict[str, Done] = {}
         self._data: StageData | None = None
         self._episodes: Episodes | None = None
