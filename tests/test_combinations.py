@@ -36,6 +36,7 @@ AXES = {
     "discriminator.input": ("state", "window", "history"),
     "finetune.num_modes": (1, 4),
     "sweep.mode": ("vmap", "map"),
+    "precision": ("fp32", "bf16"),
 }
 TUNING = {"actor.name", "learner.name", "reward.name", "discriminator.input", "finetune.num_modes"}
 NETWORK = {"hidden": (8,), "width": 8, "depth": 1, "heads": 2, "channels": (8,), "time_dim": 4}

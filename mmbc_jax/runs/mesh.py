@@ -52,7 +52,7 @@ class Mesh:
 
     Attributes:
       mode: how the runs of one device are computed, one of `MODES`; "shard" computes them as "vmap" does, "auto" as
-        `runs.modes` chooses.
+        `runs.mode_choice` chooses.
       devices: the mesh (`runs`, `batch`); None for the one default device.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from mmbc_jax.runs.grid import Grid, StageRuns, check_grid, config_grid
 from mmbc_jax.runs.logs import MetricLog
 from mmbc_jax.runs.loop import Interrupted, StopSignal
 from mmbc_jax.runs.mesh import make_mesh
-from mmbc_jax.runs.modes import Modes
+from mmbc_jax.runs.mode_choice import Modes
 from mmbc_jax.runs.programs import Programs
 from mmbc_jax.runs.restored import restore_stage
 from mmbc_jax.runs.sections import STAGES
@@ -57,7 +58,8 @@ class Pipeline:
         self.stop = StopSignal()
         count = len(self.grid.points) * len(self.grid.seeds)
         self.mesh = make_mesh(config.sweep.mode, config.mesh.runs, config.mesh.batch, count)
-        self.programs = Programs(setup, self.mesh, modes=Modes(self.workdir / "modes.json"))
+        modes = Modes(self.workdir / "modes.json", functools.partial(console.print, soft_wrap=True))
+        self.programs = Programs(setup, self.mesh, modes=modes)
         self._done: dict[str, Done] = {}
         self._data: StageData | None = None
         self._episodes: Episodes | None = None

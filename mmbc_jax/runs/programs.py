@@ -18,7 +18,7 @@ from mmbc_jax.diagnostics.outcomes import outcome_metrics
 from mmbc_jax.evaluation.shifts import shifted_params
 from mmbc_jax.runs.epoch import Program, compile_program, make_epoch, over_runs
 from mmbc_jax.runs.mesh import Mesh
-from mmbc_jax.runs.modes import Modes
+from mmbc_jax.runs.mode_choice import Modes
 from mmbc_jax.runs.setup import Setup
 from mmbc_jax.runs.stages import BaseStage
 

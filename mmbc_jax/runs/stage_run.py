@@ -117,8 +117,6 @@ class StageRun:
         seeds = [(point, seed) for point, seed in meta["runs"]]
         with self.console.status(f"{stage.name}: compiling"):
             program = self.programs.epoch(stage, state, self._shared(first_epoch), len(seeds))
-        for line in self.programs.modes.lines():
-            self.console.print(line, highlight=False, soft_wrap=True)
         evaluate = self._evaluate if self.setup.env is not None else None
         loop = StageLoop(
             stage.name,

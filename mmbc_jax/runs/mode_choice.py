@@ -40,13 +40,13 @@ class Modes:
 
     Attributes:
       path: where they are recorded; None for nowhere.
+      say: gets a line on every choice that is made, and not read.
       clock: seconds.
-      news: choices that were made, not read, since somebody asked.
     """
 
     path: Path | None = None
+    say: Callable[[str], None] = lambda line: None
     clock: Callable[[], float] = time.perf_counter
-    news: list[Choice] = dataclasses.field(default_factory=list)
     _made: dict[str, Choice] = dataclasses.field(default_factory=dict)
 
     def known(self, key: str) -> Choice | None:
@@ -97,16 +97,11 @@ class Modes:
         self._record(key, found)
         return other if better else program
 
-    def lines(self) -> list[str]:
-        """What was chosen since the last call, a line each."""
-        news, self.news = self.news, []
-        return [said(choice) for choice in news]
-
     def _record(self, key: str, choice: Choice) -> None:
         self._made[key] = choice
-        self.news.append(choice)
         if self.path is not None:
             write_json(self.path, self._made)
+        self.say(said(choice))
 
     def _seconds(self, mode: str, program: Program, state: PyTree, shared: PyTree, found: Choice) -> float:
         """Of an epoch, on a copy: the program takes over what it is given. Noted in `found`."""
