@@ -64,11 +64,11 @@ def small(config, chosen):
             if field in config[section]:
                 config[section][field] = value
     config.learner.update({"iterations_per_epoch": 1, "num_envs": 4, "decisions": 2})
-    rest = {
-        key: value
-        for key, value in chosen.items()
-        if key not in names and key.split(".")[1] in config[key.split(".")[0]]
-    }
+    rest = {}
+    for key, value in chosen.items():
+        section, _, field = key.rpartition(".")
+        if key not in names and field in (config[section] if section else config):
+            rest[key] = value
     apply_overrides(config, [(key, str(value)) for key, value in rest.items()])
     return config
 
