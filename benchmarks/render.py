@@ -32,6 +32,26 @@ def ratio(spread: Record) -> str:
     return f"{spread['median']:.2f} [{spread['q25']:.2f}, {spread['q75']:.2f}]"
 
 
+def _reached(case: Record, name: str) -> str:
+    """GFLOP/s and the share of peak of one contender; "-" where neither was measured.
+
+    Pages from before the peak was measured within the rounds have numbers in the place of spreads.
+    """
+    if name not in case.get("gflops", {}):
+        return "-"
+    found = (case["gflops"][name], case["share_of_peak"][name])
+    rate, share = (value["median"] if isinstance(value, dict) else value for value in found)
+    return f"{rate:.0f} ({100 * share:.0f} %)"
+
+
+def _peak(case: Record) -> str:
+    """Median [quartiles] of the peak over the rounds of a case, GFLOP/s."""
+    if "peak_gflops" not in case:
+        return "-"
+    low, median, high = (case["peak_gflops"][key] for key in ("q25", "median", "q75"))
+    return f"{median:.0f} [{low:.0f}, {high:.0f}]"
+
+
 def _compared(case: Record, name: str) -> list[str]:
     """Time, processor time and both ratios of one contender."""
     ratios = [ratio(case[key][name]) if name in case[key] else "" for key in ("ratio", "cpu_ratio")]
@@ -45,16 +65,15 @@ def cloning(result: Record) -> list[str]:
         for case in run["batches"]:
             where = [str(run["cores"]), str(case["batch_size"])]
             for name in case["seconds"]:
-                share = f"{case['gflops'][name]:.0f} ({100 * case['share_of_peak'][name]:.0f} %)"
-                rows.append([*where, name, *_compared(case, name), share])
-            peak = max(run["peak"]["gflops_jax"], run["peak"]["gflops_torch"])
+                rows.append([*where, name, *_compared(case, name), _reached(case, name)])
+            once = run.get("peak")  # of a page from before it was measured within the rounds
             compiled = [*case["compile_seconds"].items(), *case["first_step_seconds"].items()]
             facts.append(
                 [
                     *where,
                     f"{case['gflop_per_step']:.3f}",
-                    f"{peak:.0f}",
-                    f"{run['peak']['copy_gb_per_s']:.1f}",
+                    f"{max(once['gflops_jax'], once['gflops_torch']):.0f}" if once else _peak(case),
+                    f"{(once or run)['copy_gb_per_s']:.1f}",
                     f"{1e3 * case['floor_seconds']:.2f}",
                     ", ".join(f"{name} {seconds:.1f} s" for name, seconds in compiled),
                     f"{case['temp_bytes'] / 2**20:.1f}",
@@ -73,9 +92,9 @@ def sampling(result: Record) -> list[str]:
             for name in case["seconds"]:
                 where = [str(run["cores"]), str(case["batch_size"]), str(case["euler_steps"])]
                 first = f"{case['first_call_seconds'][name]:.2f}"
-                rows.append([*where, name, *_compared(case, name), first])
+                rows.append([*where, name, *_compared(case, name), _reached(case, name), _peak(case), first])
     header = ["cores", "batch", "Euler steps", "", "ms/call", "CPU ms/call", "ratio", "CPU ratio"]
-    return [table([*header, "first call s"], rows)]
+    return [table([*header, "GFLOP/s (of peak)", "peak GFLOP/s", "first call s"], rows)]
 
 
 def finetuning(result: Record) -> list[str]:
@@ -95,12 +114,14 @@ def finetuning(result: Record) -> list[str]:
                         f"{case['control_steps_per_second'][name]:,.0f}",
                         f"{case['control_steps_per_iteration'] / case['cpu_seconds'][name]['median']:,.0f}",
                         f"{100 * share['median']:.0f} %" if share else "",
+                        _reached(case, name),
+                        _peak(case),
                         f"{case['compile_seconds'][name]:.1f}",
                         f"{case['temp_bytes'][name] / 2**20:.1f}",
                     ]
                 )
     header = ["cores", "modes", "part", "ms", "CPU ms", "control steps/s", "per CPU second", "share"]
-    return [table([*header, "compile s", "scratch MiB"], rows)]
+    return [table([*header, "GFLOP/s (of peak)", "peak GFLOP/s", "compile s", "scratch MiB"], rows)]
 
 
 def families(result: Record) -> list[str]:
