@@ -16,8 +16,8 @@ import torch
 
 from benchmarks import host, peak, subjects
 from benchmarks.mirrors.cloner import TorchCloner
-from benchmarks.timing import Contender, interleave
 from benchmarks.mirrors.subjects import tensors, torch_flow
+from benchmarks.timing import Contender, interleave
 from mmbc_jax.core.types import Variables
 from mmbc_jax.learners.bc import CloningLearner, Demonstrations
 from mmbc_jax.runs.epoch import compile_program, make_epoch, stack_runs

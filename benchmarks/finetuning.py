@@ -22,7 +22,7 @@ from benchmarks import host, peak, subjects
 from benchmarks.timing import Contender, interleave
 from mmbc_jax.core import config as config_lib
 from mmbc_jax.core.state import TrainState
-from mmbc_jax.core.types import PyTree
+from mmbc_jax.core.types import PolicySpec, PyTree
 from mmbc_jax.learners._collect import normalised
 from mmbc_jax.learners._ppo_update import Update
 from mmbc_jax.learners.ppo import PPOLearner
@@ -46,15 +46,15 @@ def main_job(quick: bool) -> dict[str, BaseStage]:
     return make_stages(setup.build(config), ("bc", *TUNING))
 
 
-def start(stage: BaseStage) -> TrainState:
+def start(stage: BaseStage, spec: PolicySpec = subjects.SPEC) -> TrainState:
     """[R = 1] the state in which a stage starts, on an untrained policy with non-zero weights.
 
     Episodes run their full length.
     """
-    parent = None if stage.parent is None else subjects.with_noise(start(stage.parent))
+    parent = None if stage.parent is None else subjects.with_noise(start(stage.parent, spec))
     grid = config_grid(stage.setup.config)
     hparams = stage.make_hparams(grid, stage.runs(grid))
-    data = subjects.demonstrations(1000)
+    data = subjects.demonstrations(1000, spec=spec)
     return jax.jit(stage.start)(jax.random.key(0)[None], hparams, parent, data)
 
 

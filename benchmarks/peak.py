@@ -1,8 +1,8 @@
 """The float32 peak of the pinned cores, measured in the rounds of what it is compared with, and a program's products.
 
 A peak measured once holds for that moment: clock and neighbours move it by half. So a product of two 512 x 512
-matrices is one more contender of every round, by JAX and, where it is loaded, by PyTorch; the faster of the two is the
-peak of that round, and a share of peak is taken within the round.
+matrices is one more contender of every round, by JAX and, where it is loaded, by PyTorch; the faster of the two is
+the peak of that round, and a share of peak is taken within the round.
 """
 
 from __future__ import annotations

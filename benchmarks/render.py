@@ -4,58 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-_PACKAGES = ("python", "jax", "jaxlib", "flax", "optax", "torch", "mujoco-mjx")
-Record = dict[str, Any]
+from benchmarks import pages, peers
+from benchmarks.tables import Record, compared, milliseconds, peak, ratio, reached, table
 
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A markdown table; every row must be as long as the header."""
-    if any(len(row) != len(header) for row in rows):
-        raise ValueError(f"rows of {sorted({len(row) for row in rows})} cells under {len(header)} headings")
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def milliseconds(spread: Record) -> str:
-    """Median [quartiles] in ms."""
-    low, median, high = (1e3 * spread[key] for key in ("q25", "median", "q75"))
-    digits = 3 if median < 1 else 2 if median < 100 else 0
-    return f"{median:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
-
-
-def ratio(spread: Record) -> str:
-    """Median [quartiles] of a ratio."""
-    return f"{spread['median']:.2f} [{spread['q25']:.2f}, {spread['q75']:.2f}]"
-
-
-def _reached(case: Record, name: str) -> str:
-    """GFLOP/s and the share of peak of one contender; "-" where neither was measured.
-
-    Pages from before the peak was measured within the rounds have numbers in the place of spreads.
-    """
-    if name not in case.get("gflops", {}):
-        return "-"
-    found = (case["gflops"][name], case["share_of_peak"][name])
-    rate, share = (value["median"] if isinstance(value, dict) else value for value in found)
-    return f"{rate:.0f} ({100 * share:.0f} %)"
-
-
-def _peak(case: Record) -> str:
-    """Median [quartiles] of the peak over the rounds of a case, GFLOP/s."""
-    if "peak_gflops" not in case:
-        return "-"
-    low, median, high = (case["peak_gflops"][key] for key in ("q25", "median", "q75"))
-    return f"{median:.0f} [{low:.0f}, {high:.0f}]"
-
-
-def _compared(case: Record, name: str) -> list[str]:
-    """Time, processor time and both ratios of one contender."""
-    ratios = [ratio(case[key][name]) if name in case[key] else "" for key in ("ratio", "cpu_ratio")]
-    return [milliseconds(case["seconds"][name]), milliseconds(case["cpu_seconds"][name]), *ratios]
+PACKAGES = ("python", "jax", "jaxlib", "flax", "optax", "torch", "mujoco-mjx")
 
 
 def cloning(result: Record) -> list[str]:
@@ -65,14 +19,14 @@ def cloning(result: Record) -> list[str]:
         for case in run["batches"]:
             where = [str(run["cores"]), str(case["batch_size"])]
             for name in case["seconds"]:
-                rows.append([*where, name, *_compared(case, name), _reached(case, name)])
+                rows.append([*where, name, *compared(case, name), reached(case, name)])
             once = run.get("peak")  # of a page from before it was measured within the rounds
             compiled = [*case["compile_seconds"].items(), *case["first_step_seconds"].items()]
             facts.append(
                 [
                     *where,
                     f"{case['gflop_per_step']:.3f}",
-                    f"{max(once['gflops_jax'], once['gflops_torch']):.0f}" if once else _peak(case),
+                    f"{max(once['gflops_jax'], once['gflops_torch']):.0f}" if once else peak(case),
                     f"{(once or run)['copy_gb_per_s']:.1f}",
                     f"{1e3 * case['floor_seconds']:.2f}",
                     ", ".join(f"{name} {seconds:.1f} s" for name, seconds in compiled),
@@ -92,7 +46,7 @@ def sampling(result: Record) -> list[str]:
             for name in case["seconds"]:
                 where = [str(run["cores"]), str(case["batch_size"]), str(case["euler_steps"])]
                 first = f"{case['first_call_seconds'][name]:.2f}"
-                rows.append([*where, name, *_compared(case, name), _reached(case, name), _peak(case), first])
+                rows.append([*where, name, *compared(case, name), reached(case, name), peak(case), first])
     header = ["cores", "batch", "Euler steps", "", "ms/call", "CPU ms/call", "ratio", "CPU ratio"]
     return [table([*header, "GFLOP/s (of peak)", "peak GFLOP/s", "first call s"], rows)]
 
@@ -114,8 +68,8 @@ def finetuning(result: Record) -> list[str]:
                         f"{case['control_steps_per_second'][name]:,.0f}",
                         f"{case['control_steps_per_iteration'] / case['cpu_seconds'][name]['median']:,.0f}",
                         f"{100 * share['median']:.0f} %" if share else "",
-                        _reached(case, name),
-                        _peak(case),
+                        reached(case, name),
+                        peak(case),
                         f"{case['compile_seconds'][name]:.1f}",
                         f"{case['temp_bytes'][name] / 2**20:.1f}",
                     ]
@@ -223,9 +177,11 @@ def render(result: Record) -> str:
         "families": families,
         "torch_families": torch_families,
         "rendering": rendering,
+        **dict.fromkeys(peers.NAMES, pages.peer),
     }
     tables = makers[result["benchmark"]](result)
-    versions = ", ".join(f"{name} {result['versions'][name]}" for name in _PACKAGES)
+    versions = ", ".join(f"{name} {result['versions'][name]}" for name in PACKAGES)
+    commit = f", the peer's commit {result['peer']}" if "peer" in result else ""
     run_facts = [
         [
             str(run["cores"]),
@@ -237,7 +193,7 @@ def render(result: Record) -> str:
     ]
     facts = table(["cores", "load average before / after", "peak RSS MiB", "agreement"], run_facts)
     title = f"# {result['benchmark']}"
-    head = [title, f"`{result['command']}`, {result['date']}. {versions}.", *warnings(result)]
+    head = [title, f"`{result['command']}`, {result['date']}. {versions}{commit}.", *warnings(result)]
     note = (
         "Median [quartiles] over interleaved rounds; a ratio is that contender's time over ours, per round."
     )

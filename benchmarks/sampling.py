@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 from benchmarks import host, peak, subjects
-from benchmarks.timing import Contender, interleave
 from benchmarks.mirrors.contenders import traced
 from benchmarks.mirrors.subjects import torch_flow
+from benchmarks.timing import Contender, interleave
 from mmbc_jax.core.types import Array, Key, Variables
 from mmbc_jax.learners.bc import clone
 from mmbc_jax.policies.flow import FlowPolicy

@@ -35,19 +35,19 @@ def cloner(batch_size: int, steps: int = 5, **fields: Any) -> CloningLearner:
     return CloningLearner(BCOptions(batch_size=batch_size, **fields), flow_policy(steps))
 
 
-def demonstrations(count: int = WINDOWS, seed: int = 0) -> Demonstrations:
+def demonstrations(count: int = WINDOWS, seed: int = 0, spec: PolicySpec = SPEC) -> Demonstrations:
     """Uniform random windows and a normaliser: the time of a step does not depend on their values."""
     key_obs, key_chunk = jax.random.split(jax.random.key(seed))
     integers = jnp.zeros((count,), jnp.int32)
     windows = Windows(
-        obs=jax.random.uniform(key_obs, (count, SPEC.obs_dim), minval=-1.0),
-        chunk=jax.random.uniform(key_chunk, (count, *SPEC.chunk_shape), minval=-1.0),
-        mask=jnp.ones((count, SPEC.chunk_len)).at[:: max(count // 100, 1), -2:].set(0.0),
+        obs=jax.random.uniform(key_obs, (count, spec.obs_dim), minval=-1.0),
+        chunk=jax.random.uniform(key_chunk, (count, *spec.chunk_shape), minval=-1.0),
+        mask=jnp.ones((count, spec.chunk_len)).at[:: max(count // 100, 1), -2:].set(0.0),
         mode=integers,
         episode=integers,
         step=integers,
     )
-    return windows, Normalizer(*(jnp.ones(size) for size in (4, 4, 2, 2)))
+    return windows, Normalizer(*(jnp.ones(size) for size in (spec.obs_dim,) * 2 + (spec.action_dim,) * 2))
 
 
 def init_state(learner: CloningLearner, data: Demonstrations, seed: int = 0) -> TrainState:

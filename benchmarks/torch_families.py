@@ -22,7 +22,6 @@ import numpy as np
 import torch
 
 from benchmarks import host
-from benchmarks.timing import Contender, interleave, repeated, summarise
 from benchmarks.mirrors.contenders import our_sampler, our_steps, their_sampler, their_steps
 from benchmarks.mirrors.networks import copy_weights
 from benchmarks.mirrors.subjects import (
@@ -35,6 +34,7 @@ from benchmarks.mirrors.subjects import (
     training_noise,
     tree,
 )
+from benchmarks.timing import Contender, interleave, repeated, summarise
 from mmbc_jax.core.types import Array
 
 OURS = "mmbc_jax"
