@@ -177,6 +177,9 @@ def render(result: Record) -> str:
         "families": families,
         "torch_families": torch_families,
         "rendering": rendering,
+        "sweeps": pages.sweeps,
+        "scaling": pages.scaling,
+        "start": pages.start,
         **dict.fromkeys(peers.NAMES, pages.peer),
     }
     tables = makers[result["benchmark"]](result)

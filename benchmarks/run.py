@@ -26,9 +26,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import peers, render, worker
+from benchmarks import pages, peers, render, worker
 
-OWN = ("cloning", "sampling", "finetuning", "families", "torch_families", "rendering")
+OWN = (
+    "cloning",
+    "sampling",
+    "finetuning",
+    "families",
+    "torch_families",
+    "rendering",
+    "sweeps",
+    "scaling",
+    "start",
+)
 NAMES = (*OWN, *peers.NAMES)
 KEEPING = ("families",)  # those that can go on where they were stopped
 FORMAT = 1
@@ -139,6 +149,8 @@ def run_one(name: str, args: argparse.Namespace) -> str:
         result = describe(args, name, records)
         write_json(args.out / f"{name}.json", result)
         (args.out / f"{name}.md").write_text(render.render(result), encoding="utf-8")
+        if name in pages.FIGURES:
+            pages.FIGURES[name](result, args.out / f"{name}.png")
     for path in (path for cores in args.cores for path in kept(name, cores, args.out)):
         path.unlink(missing_ok=True)
     print(render.render(result))

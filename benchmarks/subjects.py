@@ -23,11 +23,11 @@ SPEC = PolicySpec(obs_dim=4, action_dim=2, chunk_len=8)  # the Avoiding task
 WINDOWS = 200_000  # about as many as the default job's 2,400 episodes make
 
 
-def flow_policy(steps: int = 5) -> FlowPolicy:
-    """The default flow policy with `steps` Euler steps."""
-    prior = functools.partial(registry.build, "prior", plugin("prior", "normal"), spec=SPEC)
+def flow_policy(steps: int = 5, spec: PolicySpec = SPEC, **options: Any) -> FlowPolicy:
+    """The default flow policy, but for `options`, with `steps` Euler steps."""
+    prior = functools.partial(registry.build, "prior", plugin("prior", "normal"), spec=spec)
     sampler = registry.build("sampler", plugin("sampler", "euler", steps=steps))
-    return registry.build("policy", plugin("policy", "flow"), SPEC, prior=prior, sampler=sampler)
+    return registry.build("policy", plugin("policy", "flow", **options), spec, prior=prior, sampler=sampler)
 
 
 def cloner(batch_size: int, steps: int = 5, **fields: Any) -> CloningLearner:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +14,7 @@ if TYPE_CHECKING:  # no checker can tell at run time what numpy takes for an arr
 Interval = tuple[float, float]
 
 
-def _stats() -> ModuleType:
+def _stats() -> Any:
     """`scipy.stats`, imported where an interval is asked for: it is half of what a run would import at its start."""
     from scipy import stats
 
