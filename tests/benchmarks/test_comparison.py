@@ -16,7 +16,7 @@ import pytest
 
 from benchmarks import comparison, peers, render, run, worker
 from benchmarks.peers import _denoising_ppo as port
-from benchmarks.peers import dppo
+from benchmarks.peers import brax_ppo, dppo
 
 
 @pytest.mark.parametrize("name", peers.NAMES)
@@ -154,3 +154,27 @@ def test_ported_ratio_starts_at_one_and_an_iteration_moves_both_networks() -> No
     moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), params, after)
     assert min(jax.tree.leaves(moved["actor"])) > 0
     assert max(jax.tree.leaves(moved["critic"])) <= 2.1 * port.CRITIC_RATE
+
+
+def test_a_trainer_with_a_callback_is_run_step_by_step() -> None:
+    seen: list[int] = []
+
+    def train(progress) -> None:
+        for epoch in range(2):
+            seen.append(epoch)
+            progress(epoch, {})
+        raise ValueError("at the end")
+
+    stepwise = brax_ppo.Stepwise(train)
+    assert seen == []
+    stepwise.step()
+    assert seen == [0]
+    stepwise.step()
+    assert seen == [0, 1]
+    with pytest.raises(ValueError, match="at the end"):
+        stepwise.step()
+
+
+def test_the_dropped_function_of_jax_puts_a_device_axis_in_front() -> None:
+    found = brax_ppo.replicated({"a": jnp.arange(3.0)}, [None])
+    np.testing.assert_array_equal(found["a"], [[0.0, 1.0, 2.0]])
