@@ -31,15 +31,16 @@ def vectorised(base: type, spaces: Any) -> Any:
             super().__init__(task.ENVS, observed, spaces.Box(-1.0, 1.0, (env.action_size,), np.float32))
 
         def reset(self) -> np.ndarray:
-            self.state = reset(jax.random.split(jax.random.key(0), task.ENVS))
-            return np.asarray(self.state.obs)
+            keys = jax.random.split(jax.random.key(0), task.ENVS)
+            self.state = reset(jax.random.key_data(keys))  # brax reads the batch off raw keys
+            return np.array(self.state.obs)
 
         def step_async(self, actions: np.ndarray) -> None:
             self.actions = actions
 
         def step_wait(self) -> tuple[Any, ...]:
             self.state = step(self.state, self.actions)
-            found = (np.asarray(x) for x in (self.state.obs, self.state.reward, self.state.done))
+            found = (np.array(x) for x in (self.state.obs, self.state.reward, self.state.done))
             obs, reward, done = found
             return obs, reward, done > 0.5, [{} for _ in range(task.ENVS)]
 
