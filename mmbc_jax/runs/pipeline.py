@@ -92,23 +92,32 @@ class Pipeline:
                     results[name] = self._run_stage(self.stages[name], log)
             finally:
                 log.close()
+            self._write_data_facts()
         return results
 
     @property
     def data(self) -> StageData:
         """The demonstrations, read or recorded when a stage first needs them."""
         if self._data is None:
-            writes = self.mesh.is_writer
             with self.mesh.writer_first():
-                self._data = StageData.prepare(self.setup, self.workdir, self._episodes, keep=writes)
-            if writes and not (self.workdir / "data.json").exists():
-                write_json(self.workdir / "data.json", self._data.facts())
+                self._data = self._prepare()
         return self._data
 
+    def _prepare(self) -> StageData:
+        return StageData.prepare(self.setup, self.workdir, self._episodes, keep=self.mesh.is_writer)
+
     def data_facts(self) -> dict[str, Any]:
-        """Where the demonstrations came from and how their modes are separated; read back if recorded."""
+        """Where the demonstrations came from and how their modes are separated; read back if written down."""
         path = self.workdir / "data.json"
         return read_json(path) if path.exists() else {}
+
+    def _write_data_facts(self) -> None:
+        """Writes `data.json` where there are demonstrations; after training, since nothing before asks for them."""
+        path = self.workdir / "data.json"
+        used = self._data is not None or any(map(self._learns_from_data, self.names))
+        if self.mesh.is_writer and used and not path.exists():
+            # not through `data`, where processes wait for each other: this one is alone here
+            write_json(path, (self._data or self._prepare()).facts())
 
     def _learns_from_data(self, name: str) -> bool:
         return "demonstrations" in self.stages[name].needs
