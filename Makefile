@@ -27,9 +27,10 @@ check: lint
 	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not statistical and not heavy" \
 	  tests/test_architecture.py tests/test_contracts.py tests/core tests/ops tests/runs/test_grid.py tests/runs/test_setup.py
 
+# Everything that is here; BENCH="--peer dppo=FOLDER" adds peers (benchmarks/README.md).
 bench: .venv
 	$(BIN)/python -m pip install -q -c requirements/lock.txt -e '.[bench]'
-	$(BIN)/python -m benchmarks.run
+	$(BIN)/python -m benchmarks.run $(BENCH)
 
 .venv: .venv/.installed
 .venv/.installed: pyproject.toml requirements/lock.txt

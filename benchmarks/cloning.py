@@ -14,10 +14,10 @@ import jax
 import numpy as np
 import torch
 
-from benchmarks import host, subjects
-from benchmarks.peers import TorchCloner
-from benchmarks.timing import Contender, interleave, summarise
-from benchmarks.torch_subjects import tensors, torch_flow
+from benchmarks import host, peak, subjects
+from benchmarks.mirrors.cloner import TorchCloner
+from benchmarks.mirrors.subjects import tensors, torch_flow
+from benchmarks.timing import Contender, interleave
 from mmbc_jax.core.types import Variables
 from mmbc_jax.learners.bc import CloningLearner, Demonstrations
 from mmbc_jax.runs.epoch import compile_program, make_epoch, stack_runs
@@ -111,7 +111,7 @@ def their_block(
     return block, first
 
 
-def measure_batch(batch_size: int, cores: int, rounds: int, peak: dict[str, float]) -> dict[str, Any]:
+def measure_batch(batch_size: int, cores: int, rounds: int, copy_gb_per_s: float) -> dict[str, Any]:
     """Times one batch size on the pinned cores."""
     learner, data = subjects.cloner(batch_size), subjects.demonstrations()
     steps = max(10, round(_BLOCK_SECONDS / (2e-5 * batch_size)))
@@ -126,23 +126,19 @@ def measure_batch(batch_size: int, cores: int, rounds: int, peak: dict[str, floa
             left_out[name] = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
             continue
         contenders.append(Contender(name, block, steps))
-    result = summarise(interleave(contenders, rounds), OURS)
     work = subjects.count_work(learner.policy)
-    flops = (work.forward + work.backward) * batch_size
-    best = max(peak["gflops_jax"], peak["gflops_torch"])
+    gflop = 1e-9 * (work.forward + work.backward) * batch_size
+    samples = interleave([*contenders, *peak.contenders()], rounds)
+    result = peak.summarise(samples, OURS, {contender.name: gflop for contender in contenders}, cores)
     state_bytes = 4 * work.parameters * 10  # read and write: parameters, 2 moments, average; gradient
-    floor = max(flops / best / 1e9, state_bytes / peak["copy_gb_per_s"] / 1e9)
-    clock = "cpu_seconds" if cores == 1 else "seconds"  # on one core, time that others took does not count
-    achieved = {name: flops / s["median"] / 1e9 for name, s in result[clock].items()}
+    floor = max(gflop / result["peak_gflops"]["median"], 1e-9 * state_bytes / copy_gb_per_s)
     return {
         "batch_size": batch_size,
         "steps_per_block": steps,
         **result,
-        "gflop_per_step": flops / 1e9,
+        "gflop_per_step": gflop,
         "state_mb_per_step": state_bytes / 1e6,
         "floor_seconds": floor,
-        "gflops": achieved,
-        "share_of_peak": {name: value / best for name, value in achieved.items()},
         "compile_seconds": {OURS: compile_seconds},
         "first_step_seconds": first_step,
         "temp_bytes": temp_bytes,
@@ -162,9 +158,8 @@ def measure(cores: int, quick: bool) -> dict[str, Any]:
     """
     torch.set_num_threads(cores)
     found = agreement()
-    peak = host.peak()
-    batches = [
-        measure_batch(size, cores, 3 if quick else 15, peak) for size in (BATCHES[:1] if quick else BATCHES)
-    ]
+    copied = host.copy_rate()
+    sizes, rounds = (BATCHES[:1], 3) if quick else (BATCHES, 15)
+    batches = [measure_batch(size, cores, rounds, copied) for size in sizes]
     jax.clear_caches()
-    return {"agreement": found, "peak": peak, "batches": batches, "memory": host.memory()}
+    return {"agreement": found, "copy_gb_per_s": copied, "batches": batches, "memory": host.memory()}

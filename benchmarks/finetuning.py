@@ -18,11 +18,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from benchmarks import host, subjects
-from benchmarks.timing import Contender, interleave, summarise
+from benchmarks import host, peak, subjects
+from benchmarks.timing import Contender, interleave
 from mmbc_jax.core import config as config_lib
 from mmbc_jax.core.state import TrainState
-from mmbc_jax.core.types import PyTree
+from mmbc_jax.core.types import PolicySpec, PyTree
 from mmbc_jax.learners._collect import normalised
 from mmbc_jax.learners._ppo_update import Update
 from mmbc_jax.learners.ppo import PPOLearner
@@ -46,15 +46,15 @@ def main_job(quick: bool) -> dict[str, BaseStage]:
     return make_stages(setup.build(config), ("bc", *TUNING))
 
 
-def start(stage: BaseStage) -> TrainState:
+def start(stage: BaseStage, spec: PolicySpec = subjects.SPEC) -> TrainState:
     """[R = 1] the state in which a stage starts, on an untrained policy with non-zero weights.
 
     Episodes run their full length.
     """
-    parent = None if stage.parent is None else subjects.with_noise(start(stage.parent))
+    parent = None if stage.parent is None else subjects.with_noise(start(stage.parent, spec))
     grid = config_grid(stage.setup.config)
     hparams = stage.make_hparams(grid, stage.runs(grid))
-    data = subjects.demonstrations(1000)
+    data = subjects.demonstrations(1000, spec=spec)
     return jax.jit(stage.start)(jax.random.key(0)[None], hparams, parent, data)
 
 
@@ -103,7 +103,7 @@ def parts(learner: PPOLearner, state: TrainState) -> dict[str, tuple[Callable[..
     }
 
 
-def measure_stage(stage: BaseStage, rounds: int) -> dict[str, Any]:
+def measure_stage(stage: BaseStage, cores: int, rounds: int) -> dict[str, Any]:
     """Times an iteration of a stage and its parts; unit: one iteration."""
     learner, runs = stage.learner, start(stage)
     assert isinstance(learner, PPOLearner)
@@ -111,6 +111,7 @@ def measure_stage(stage: BaseStage, rounds: int) -> dict[str, Any]:
     programs: dict[str, Program] = {}
     epoch = make_epoch(learner.train_step, 1, 1, Mesh(), learner.logs)
     programs[WHOLE] = compile_program(epoch, runs, (), donate=True)
+    gflop = {WHOLE: peak.count_products(epoch, runs, ())}
     holder = [runs]
 
     def whole() -> None:
@@ -120,8 +121,10 @@ def measure_stage(stage: BaseStage, rounds: int) -> dict[str, Any]:
     contenders = [Contender(WHOLE, whole, 1)]
     for name, (fn, args) in parts(learner, state).items():
         programs[name] = compile_program(fn, *args)
+        gflop[name] = peak.count_products(fn, *args)
         contenders.append(Contender(name, _block(programs[name], args), 1))
-    result = summarise(interleave(contenders, rounds), WHOLE)
+    gflop = {name: work for name, work in gflop.items() if work > 0}  # simulating takes no product
+    result = peak.summarise(interleave([*contenders, *peak.contenders()], rounds), WHOLE, gflop, cores)
     options, control_steps = learner.options, learner.env_steps
     return {
         "num_modes": stage.num_modes,
@@ -138,6 +141,7 @@ def measure_stage(stage: BaseStage, rounds: int) -> dict[str, Any]:
         "seconds": result["seconds"],
         "cpu_seconds": result["cpu_seconds"],
         "share_of_iteration": result["ratio"],
+        **{field: result[field] for field in ("peak_gflops", "gflops", "share_of_peak")},
         "compile_seconds": {name: program.compile_seconds for name, program in programs.items()},
         "temp_bytes": {name: program.temp_bytes for name, program in programs.items()},
     }
@@ -149,10 +153,9 @@ def _block(program: Program, args: tuple[PyTree, ...]) -> Callable[[], Any]:
 
 def measure(cores: int, quick: bool) -> dict[str, Any]:
     """Everything about fine-tuning on the pinned cores; `quick` as in `cloning.measure`."""
-    del cores  # pinned already; nothing else depends on it
     stages = main_job(quick)
     timed = TUNING[:1] if quick else TUNING
     return {
-        "modes": [measure_stage(stages[name], 2 if quick else 7) for name in timed],
+        "modes": [measure_stage(stages[name], cores, 2 if quick else 7) for name in timed],
         "memory": host.memory(),
     }

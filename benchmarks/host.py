@@ -1,13 +1,11 @@
-"""The machine a benchmark runs on: pinning, load, memory, and what its cores can do at best."""
+"""The machine a benchmark runs on: pinning, load, memory and the speed of a copy."""
 
 from __future__ import annotations
 
 import os
 import time
-from typing import Any
 
 _LOAD_LIMIT = 0.5  # runnable processes per core beside this one, above which a run waits
-_PEAK_SIZE = 512  # two milliseconds a product: short enough to find a slice of time nobody else takes
 _STREAM_MIB = 64
 
 
@@ -61,32 +59,15 @@ def memory() -> dict[str, int]:
     return {name: int(fields[field].split()[0]) * 1024 for name, field in kibibytes.items()}
 
 
-def peak(repeats: int = 60) -> dict[str, float]:
-    """What the pinned cores reach at best, measured here and now.
+def copy_rate(repeats: int = 60) -> float:
+    """GB read plus GB written per second by a large float32 copy on the pinned cores, the best of `repeats`."""
+    import torch  # whose copy uses all cores
 
-    Returns:
-      gflops_jax and gflops_torch: of a float32 product of two 512 x 512 matrices, the best of
-      `repeats`; copy_gb_per_s: bytes read plus bytes written per second by a large float32 copy.
-    """
-    import jax
-    import jax.numpy as jnp
-    import torch
-
-    ones = jnp.ones((_PEAK_SIZE, _PEAK_SIZE))
-    product = jax.jit(lambda a: a @ a)
-    product(ones).block_until_ready()
-    matrix = torch.ones(_PEAK_SIZE, _PEAK_SIZE)
     source = torch.ones(_STREAM_MIB * 2**18)
     target = torch.empty_like(source)
-    work: dict[str, Any] = {
-        "gflops_jax": (2e-9 * _PEAK_SIZE**3, lambda: product(ones).block_until_ready()),
-        "gflops_torch": (2e-9 * _PEAK_SIZE**3, lambda: matrix @ matrix),
-        "copy_gb_per_s": (2e-9 * 4 * source.numel(), lambda: target.copy_(source)),
-    }
-    best = dict.fromkeys(work, 0.0)
+    best = 0.0
     for _ in range(repeats):
-        for name, (amount, run) in work.items():
-            start = time.perf_counter()
-            run()
-            best[name] = max(best[name], amount / (time.perf_counter() - start))
+        start = time.perf_counter()
+        target.copy_(source)
+        best = max(best, 2e-9 * 4 * source.numel() / (time.perf_counter() - start))
     return best

@@ -4,38 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-_PACKAGES = ("python", "jax", "jaxlib", "flax", "optax", "torch", "mujoco-mjx")
-Record = dict[str, Any]
+from benchmarks import pages, peers
+from benchmarks.tables import Record, compared, milliseconds, peak, ratio, reached, table
 
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A markdown table; every row must be as long as the header."""
-    if any(len(row) != len(header) for row in rows):
-        raise ValueError(f"rows of {sorted({len(row) for row in rows})} cells under {len(header)} headings")
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def milliseconds(spread: Record) -> str:
-    """Median [quartiles] in ms."""
-    low, median, high = (1e3 * spread[key] for key in ("q25", "median", "q75"))
-    digits = 3 if median < 1 else 2 if median < 100 else 0
-    return f"{median:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
-
-
-def ratio(spread: Record) -> str:
-    """Median [quartiles] of a ratio."""
-    return f"{spread['median']:.2f} [{spread['q25']:.2f}, {spread['q75']:.2f}]"
-
-
-def _compared(case: Record, name: str) -> list[str]:
-    """Time, processor time and both ratios of one contender."""
-    ratios = [ratio(case[key][name]) if name in case[key] else "" for key in ("ratio", "cpu_ratio")]
-    return [milliseconds(case["seconds"][name]), milliseconds(case["cpu_seconds"][name]), *ratios]
+PACKAGES = ("python", "jax", "jaxlib", "flax", "optax", "torch", "mujoco-mjx")
 
 
 def cloning(result: Record) -> list[str]:
@@ -45,16 +19,15 @@ def cloning(result: Record) -> list[str]:
         for case in run["batches"]:
             where = [str(run["cores"]), str(case["batch_size"])]
             for name in case["seconds"]:
-                share = f"{case['gflops'][name]:.0f} ({100 * case['share_of_peak'][name]:.0f} %)"
-                rows.append([*where, name, *_compared(case, name), share])
-            peak = max(run["peak"]["gflops_jax"], run["peak"]["gflops_torch"])
+                rows.append([*where, name, *compared(case, name), reached(case, name)])
+            once = run.get("peak")  # of a page from before it was measured within the rounds
             compiled = [*case["compile_seconds"].items(), *case["first_step_seconds"].items()]
             facts.append(
                 [
                     *where,
                     f"{case['gflop_per_step']:.3f}",
-                    f"{peak:.0f}",
-                    f"{run['peak']['copy_gb_per_s']:.1f}",
+                    f"{max(once['gflops_jax'], once['gflops_torch']):.0f}" if once else peak(case),
+                    f"{(once or run)['copy_gb_per_s']:.1f}",
                     f"{1e3 * case['floor_seconds']:.2f}",
                     ", ".join(f"{name} {seconds:.1f} s" for name, seconds in compiled),
                     f"{case['temp_bytes'] / 2**20:.1f}",
@@ -73,9 +46,9 @@ def sampling(result: Record) -> list[str]:
             for name in case["seconds"]:
                 where = [str(run["cores"]), str(case["batch_size"]), str(case["euler_steps"])]
                 first = f"{case['first_call_seconds'][name]:.2f}"
-                rows.append([*where, name, *_compared(case, name), first])
+                rows.append([*where, name, *compared(case, name), reached(case, name), peak(case), first])
     header = ["cores", "batch", "Euler steps", "", "ms/call", "CPU ms/call", "ratio", "CPU ratio"]
-    return [table([*header, "first call s"], rows)]
+    return [table([*header, "GFLOP/s (of peak)", "peak GFLOP/s", "first call s"], rows)]
 
 
 def finetuning(result: Record) -> list[str]:
@@ -95,12 +68,14 @@ def finetuning(result: Record) -> list[str]:
                         f"{case['control_steps_per_second'][name]:,.0f}",
                         f"{case['control_steps_per_iteration'] / case['cpu_seconds'][name]['median']:,.0f}",
                         f"{100 * share['median']:.0f} %" if share else "",
+                        reached(case, name),
+                        peak(case),
                         f"{case['compile_seconds'][name]:.1f}",
                         f"{case['temp_bytes'][name] / 2**20:.1f}",
                     ]
                 )
     header = ["cores", "modes", "part", "ms", "CPU ms", "control steps/s", "per CPU second", "share"]
-    return [table([*header, "compile s", "scratch MiB"], rows)]
+    return [table([*header, "GFLOP/s (of peak)", "peak GFLOP/s", "compile s", "scratch MiB"], rows)]
 
 
 def families(result: Record) -> list[str]:
@@ -202,9 +177,14 @@ def render(result: Record) -> str:
         "families": families,
         "torch_families": torch_families,
         "rendering": rendering,
+        "sweeps": pages.sweeps,
+        "scaling": pages.scaling,
+        "start": pages.start,
+        **dict.fromkeys(peers.NAMES, pages.peer),
     }
     tables = makers[result["benchmark"]](result)
-    versions = ", ".join(f"{name} {result['versions'][name]}" for name in _PACKAGES)
+    versions = ", ".join(f"{name} {result['versions'][name]}" for name in PACKAGES)
+    commit = f", the peer's commit {result['peer']}" if "peer" in result else ""
     run_facts = [
         [
             str(run["cores"]),
@@ -216,7 +196,7 @@ def render(result: Record) -> str:
     ]
     facts = table(["cores", "load average before / after", "peak RSS MiB", "agreement"], run_facts)
     title = f"# {result['benchmark']}"
-    head = [title, f"`{result['command']}`, {result['date']}. {versions}.", *warnings(result)]
+    head = [title, f"`{result['command']}`, {result['date']}. {versions}{commit}.", *warnings(result)]
     note = (
         "Median [quartiles] over interleaved rounds; a ratio is that contender's time over ours, per round."
     )

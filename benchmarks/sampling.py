@@ -14,10 +14,10 @@ import jax
 import numpy as np
 import torch
 
-from benchmarks import host, subjects
-from benchmarks.timing import Contender, interleave, summarise
-from benchmarks.torch_contenders import traced
-from benchmarks.torch_subjects import torch_flow
+from benchmarks import host, peak, subjects
+from benchmarks.mirrors.contenders import traced
+from benchmarks.mirrors.subjects import torch_flow
+from benchmarks.timing import Contender, interleave
 from mmbc_jax.core.types import Array, Key, Variables
 from mmbc_jax.learners.bc import clone
 from mmbc_jax.policies.flow import FlowPolicy
@@ -81,7 +81,14 @@ def their_sampler(kind: str, steps: int, batch_size: int) -> Sample:
     return sample
 
 
-def measure_case(batch_size: int, steps: int, rounds: int) -> dict[str, Any]:
+def products(batch_size: int, steps: int) -> float:
+    """GFLOP of one call: the network at every Euler step, the observation's part once."""
+    policy, variables = _policy(steps)
+    obs, x0 = (jax.numpy.zeros((batch_size, *shape)) for shape in ((4,), policy.spec.chunk_shape))
+    return peak.count_products(policy.transport, variables, obs, x0)
+
+
+def measure_case(batch_size: int, steps: int, cores: int, rounds: int) -> dict[str, Any]:
     """Times one (batch, steps) on the pinned cores; unit: one call."""
     obs = np.random.default_rng(0).uniform(-1, 1, (batch_size, 4)).astype(np.float32)
     makers: dict[str, Callable[[], Sample]] = {OURS: lambda: our_sampler(steps)}
@@ -101,10 +108,12 @@ def measure_case(batch_size: int, steps: int, rounds: int) -> dict[str, Any]:
         first_call[name] = time.perf_counter() - start
         calls = _calls(sample, obs)
         contenders.append(Contender(name, _block(sample, obs, calls), calls))
+    samples = interleave([*contenders, *peak.contenders()], rounds)
+    gflop = dict.fromkeys((contender.name for contender in contenders), products(batch_size, steps))
     return {
         "batch_size": batch_size,
         "euler_steps": steps,
-        **summarise(interleave(contenders, rounds), OURS),
+        **peak.summarise(samples, OURS, gflop, cores),
         "first_call_seconds": first_call,
         "left_out": left_out,
     }
@@ -135,6 +144,6 @@ def measure(cores: int, quick: bool) -> dict[str, Any]:
     cases = CASES[:1] if quick else CASES
     return {
         "agreement": found,
-        "cases": [measure_case(batch, steps, 3 if quick else 15) for batch, steps in cases],
+        "cases": [measure_case(batch, steps, cores, 3 if quick else 15) for batch, steps in cases],
         "memory": host.memory(),
     }

@@ -23,11 +23,11 @@ SPEC = PolicySpec(obs_dim=4, action_dim=2, chunk_len=8)  # the Avoiding task
 WINDOWS = 200_000  # about as many as the default job's 2,400 episodes make
 
 
-def flow_policy(steps: int = 5) -> FlowPolicy:
-    """The default flow policy with `steps` Euler steps."""
-    prior = functools.partial(registry.build, "prior", plugin("prior", "normal"), spec=SPEC)
+def flow_policy(steps: int = 5, spec: PolicySpec = SPEC, **options: Any) -> FlowPolicy:
+    """The default flow policy, but for `options`, with `steps` Euler steps."""
+    prior = functools.partial(registry.build, "prior", plugin("prior", "normal"), spec=spec)
     sampler = registry.build("sampler", plugin("sampler", "euler", steps=steps))
-    return registry.build("policy", plugin("policy", "flow"), SPEC, prior=prior, sampler=sampler)
+    return registry.build("policy", plugin("policy", "flow", **options), spec, prior=prior, sampler=sampler)
 
 
 def cloner(batch_size: int, steps: int = 5, **fields: Any) -> CloningLearner:
@@ -35,19 +35,19 @@ def cloner(batch_size: int, steps: int = 5, **fields: Any) -> CloningLearner:
     return CloningLearner(BCOptions(batch_size=batch_size, **fields), flow_policy(steps))
 
 
-def demonstrations(count: int = WINDOWS, seed: int = 0) -> Demonstrations:
+def demonstrations(count: int = WINDOWS, seed: int = 0, spec: PolicySpec = SPEC) -> Demonstrations:
     """Uniform random windows and a normaliser: the time of a step does not depend on their values."""
     key_obs, key_chunk = jax.random.split(jax.random.key(seed))
     integers = jnp.zeros((count,), jnp.int32)
     windows = Windows(
-        obs=jax.random.uniform(key_obs, (count, SPEC.obs_dim), minval=-1.0),
-        chunk=jax.random.uniform(key_chunk, (count, *SPEC.chunk_shape), minval=-1.0),
-        mask=jnp.ones((count, SPEC.chunk_len)).at[:: max(count // 100, 1), -2:].set(0.0),
+        obs=jax.random.uniform(key_obs, (count, spec.obs_dim), minval=-1.0),
+        chunk=jax.random.uniform(key_chunk, (count, *spec.chunk_shape), minval=-1.0),
+        mask=jnp.ones((count, spec.chunk_len)).at[:: max(count // 100, 1), -2:].set(0.0),
         mode=integers,
         episode=integers,
         step=integers,
     )
-    return windows, Normalizer(*(jnp.ones(size) for size in (4, 4, 2, 2)))
+    return windows, Normalizer(*(jnp.ones(size) for size in (spec.obs_dim,) * 2 + (spec.action_dim,) * 2))
 
 
 def init_state(learner: CloningLearner, data: Demonstrations, seed: int = 0) -> TrainState:

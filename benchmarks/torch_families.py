@@ -1,6 +1,6 @@
 """Policy families beside PyTorch at the sizes of published implementations: training step and sampling.
 
-`benchmarks.torch_subjects` lists the sizes. Both sides have the same networks, losses, samplers and weights.
+`benchmarks.mirrors.subjects` lists the sizes. Both sides have the same networks, losses, samplers and weights.
 
 A training step is loss, gradient and AdamW on a batch that stays in memory; noise is drawn within the step. Ours is
 one program that scans a few steps, its state donated. PyTorch updates by fused AdamW, once with the loss as it comes
@@ -22,10 +22,9 @@ import numpy as np
 import torch
 
 from benchmarks import host
-from benchmarks.timing import Contender, interleave, repeated, summarise
-from benchmarks.torch_contenders import our_sampler, our_steps, their_sampler, their_steps
-from benchmarks.torch_networks import copy_weights
-from benchmarks.torch_subjects import (
+from benchmarks.mirrors.contenders import our_sampler, our_steps, their_sampler, their_steps
+from benchmarks.mirrors.networks import copy_weights
+from benchmarks.mirrors.subjects import (
     SUBJECTS,
     Built,
     Subject,
@@ -35,6 +34,7 @@ from benchmarks.torch_subjects import (
     training_noise,
     tree,
 )
+from benchmarks.timing import Contender, interleave, repeated, summarise
 from mmbc_jax.core.types import Array
 
 OURS = "mmbc_jax"

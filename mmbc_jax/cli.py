@@ -57,7 +57,8 @@ def compilation_cache() -> None:
     """Keeps compiled programs on disk between processes.
 
     In `JAX_COMPILATION_CACHE_DIR` where that is set (empty switches it off), else under the user's cache folder: what
-    took half a second to compile, or `JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS`.
+    took `JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS` to compile. That is 0 unless set: before its first update a run
+    compiles some sixty operations on single arrays, small files that together take more than a second.
     """
     folder = os.environ.get("JAX_COMPILATION_CACHE_DIR")
     if folder is None:
@@ -66,7 +67,7 @@ def compilation_cache() -> None:
     if folder:
         jax.config.update("jax_compilation_cache_dir", folder)
         if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
-            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def quiet() -> None:

@@ -82,7 +82,6 @@ def train(config: ConfigDict, workdir: Path, argv: Sequence[str], start: float |
     import jax
 
     from mmbc_jax.nn.precision import advice
-    from mmbc_jax.report import run_report
     from mmbc_jax.runs.loop import Interrupted
     from mmbc_jax.runs.mesh import connect
     from mmbc_jax.runs.pipeline import make_pipeline
@@ -99,6 +98,8 @@ def train(config: ConfigDict, workdir: Path, argv: Sequence[str], start: float |
         return cli.INTERRUPTED
     if not pipeline.mesh.is_writer:
         return 0
+    from mmbc_jax.report import run_report  # brings matplotlib and scipy, which training can do without
+
     summary = run_report.write(pipeline, results, argv, time.perf_counter() - start)
     run_report.show(console, summary, workdir)
     return 0

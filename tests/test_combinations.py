@@ -36,6 +36,7 @@ AXES = {
     "discriminator.input": ("state", "window", "history"),
     "finetune.num_modes": (1, 4),
     "sweep.mode": ("vmap", "map"),
+    "precision": ("fp32", "bf16"),
 }
 TUNING = {"actor.name", "learner.name", "reward.name", "discriminator.input", "finetune.num_modes"}
 NETWORK = {"hidden": (8,), "width": 8, "depth": 1, "heads": 2, "channels": (8,), "time_dim": 4}
@@ -63,11 +64,11 @@ def small(config, chosen):
             if field in config[section]:
                 config[section][field] = value
     config.learner.update({"iterations_per_epoch": 1, "num_envs": 4, "decisions": 2})
-    rest = {
-        key: value
-        for key, value in chosen.items()
-        if key not in names and key.split(".")[1] in config[key.split(".")[0]]
-    }
+    rest = {}
+    for key, value in chosen.items():
+        section, _, field = key.rpartition(".")
+        if key not in names and field in (config[section] if section else config):
+            rest[key] = value
     apply_overrides(config, [(key, str(value)) for key, value in rest.items()])
     return config
 

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import stats
 
 if TYPE_CHECKING:  # no checker can tell at run time what numpy takes for an array
     from numpy.typing import ArrayLike
 
 Interval = tuple[float, float]
+
+
+def _stats() -> Any:
+    """`scipy.stats`, imported where an interval is asked for: it is half of what a run would import at its start."""
+    from scipy import stats
+
+    return stats
 
 
 def _check_level(level: float) -> None:
@@ -43,7 +49,7 @@ def wilson(successes: float, n: float, level: float = 0.95) -> Interval:
         raise ValueError(f"{successes} successes of {n} trials")
     if n == 0:
         return 0.0, 1.0
-    z = float(stats.norm.ppf(0.5 + level / 2.0))
+    z = float(_stats().norm.ppf(0.5 + level / 2.0))
     p = successes / n
     centre = p + z * z / (2 * n)
     half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
@@ -76,7 +82,9 @@ def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
         raise ValueError(f"{array.size} values; an interval over seeds needs at least 2")
     if not np.all(np.isfinite(array)):
         raise ValueError("values must be finite")
-    half = float(stats.t.ppf(0.5 + level / 2.0, array.size - 1)) * array.std(ddof=1) / math.sqrt(array.size)
+    half = (
+        float(_stats().t.ppf(0.5 + level / 2.0, array.size - 1)) * array.std(ddof=1) / math.sqrt(array.size)
+    )
     mean = float(array.mean())
     return mean - float(half), mean + float(half)
 
@@ -121,7 +129,7 @@ def bootstrap(
 def _rounded_t(array: np.ndarray, level: float, step: float) -> Interval:
     """Student's t with at least the standard deviation of values that are rounded to multiples of `step`."""
     start, end = t_interval(array, level)
-    half = float(stats.t.ppf(0.5 + level / 2.0, array.size - 1)) * step / math.sqrt(12.0 * array.size)
+    half = float(_stats().t.ppf(0.5 + level / 2.0, array.size - 1)) * step / math.sqrt(12.0 * array.size)
     mean = float(array.mean())
     return min(start, mean - half), max(end, mean + half)
 

@@ -118,6 +118,7 @@ def _run_facts(setup: Setup, grid: Grid, results: Results) -> dict[str, Any]:
             "env_steps": result.facts["env_steps"],
             "train_steps": result.facts["train_steps"],
             "temp_bytes": result.facts["temp_bytes"],
+            "mode": result.facts.get("mode"),
             "runs": len(result.metrics),
         }
         for name, result in results.items()

@@ -166,5 +166,8 @@ def save(figure: Figure, path: str | Path, dpi: int = DPI) -> Path:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, lambda file: figure.savefig(file, format="png", dpi=dpi, metadata={"Software": None}))
+    figure.set_dpi(dpi)
+    canvas = FigureCanvasAgg(figure)
+    # As `savefig` does, but without its first pass over everything, which only measures.
+    write_atomic(path, lambda file: canvas.print_png(file, metadata={"Software": None}))
     return path

@@ -102,10 +102,18 @@ def build_summary(
     """
     if not 0 <= main < len(points):
         raise ValueError(f"point {main} of {len(points)}")
+    known: dict[tuple[int, ...], dict[str, Any]] = {}  # of a stage that all points share, computed once
+
+    def summarised(seeds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        same = tuple(map(id, seeds))
+        if same not in known:
+            known[same] = summarise_stage(seeds)
+        return known[same]
+
     done = [
         {
             "values": dict(point.get("values") or {}),
-            "stages": {name: summarise_stage(seeds) for name, seeds in point["stages"].items()},
+            "stages": {name: summarised(seeds) for name, seeds in point["stages"].items()},
         }
         for point in points
     ]

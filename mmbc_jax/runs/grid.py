@@ -27,7 +27,10 @@ class SweepOptions(Options):
 
     grid: str = option("", 'swept traced scalars, "section.field=1,2; section.field=3,4" for a full product')
     mode: str = option(
-        "vmap", "how runs share a device: all at once, or in turn; shard: over devices", choices=MODES
+        "vmap",
+        "how runs share a device: all at once, or in turn; shard: over devices; auto: over all devices, and on a "
+        "single one as a short measurement says, so that last bits depend on it",
+        choices=MODES,
     )
 
 

@@ -29,7 +29,7 @@ from mmbc_jax.core.options import Options, option
 from mmbc_jax.core.sharding import BATCH_AXIS
 from mmbc_jax.core.types import Array, PyTree
 
-MODES = ("vmap", "map", "shard")
+MODES = ("auto", "vmap", "map", "shard")
 RUNS_AXIS = "runs"
 
 
@@ -39,7 +39,8 @@ class MeshOptions(Options):
 
     runs: int = option(
         0,
-        "devices that share the runs; 0 for all with sweep.mode=shard or several processes, else one",
+        "devices that share the runs; 0 for all with sweep.mode=shard or several processes, no more than there are "
+        "runs with auto, else one",
         low=0,
     )
     batch: int = option(1, "devices that share the environments, or the batch, of each run", low=1)
@@ -56,7 +57,8 @@ class Mesh:
     """Devices of a run; see the module docstring.
 
     Attributes:
-      mode: how the runs of one device are computed, one of `MODES`; "shard" computes them as "vmap" does.
+      mode: how the runs of one device are computed, one of `MODES`; "shard" computes them as "vmap" does, "auto" as
+        `runs.mode_choice` chooses.
       devices: the mesh (`runs`, `batch`); None for the one default device.
     """
 
@@ -158,7 +160,7 @@ class Mesh:
         return leaf[np.concatenate([np.arange(rows), np.zeros(more, int)])] if more else leaf
 
 
-def make_mesh(mode: str, runs: int = 0, batch: int = 1) -> Mesh:
+def make_mesh(mode: str, runs: int = 0, batch: int = 1, count: int = 1) -> Mesh:
     """The mesh of a configuration.
 
     Args:
@@ -166,6 +168,7 @@ def make_mesh(mode: str, runs: int = 0, batch: int = 1) -> Mesh:
       runs: devices on axis `runs`; 0 for all that `batch` leaves, where the mode is "shard" or there are several
         processes, and else one.
       batch: devices on axis `batch`.
+      count: R, runs that there are to compute; with mode "auto" they take no more devices than that.
 
     Raises:
       ConfigError: unknown mode, more devices than there are, or processes whose devices would be left out.
@@ -176,7 +179,8 @@ def make_mesh(mode: str, runs: int = 0, batch: int = 1) -> Mesh:
     if not 1 <= batch <= devices:
         raise ConfigError("mesh.batch", batch, f"1 to {devices}, the number of devices")
     if not runs:
-        runs = devices // batch if mode == "shard" or processes > 1 else 1
+        most = devices if mode == "shard" or processes > 1 else count if mode == "auto" else 1
+        runs = min(devices // batch, most)
     if runs * batch > devices:
         raise ConfigError(
             "mesh.runs", runs, f"at most {devices // batch}, for {batch} of {devices} devices each"
@@ -189,6 +193,7 @@ def make_mesh(mode: str, runs: int = 0, batch: int = 1) -> Mesh:
         )
     if runs * batch == 1:
         return Mesh(mode)
+    mode = "shard" if mode == "auto" else mode
     axes = {"axis_types": (AxisType.Auto,) * 2}  # explicit ones reject gathers inside a step
     chosen = jax.devices()[: runs * batch]
     return Mesh(mode, jax.make_mesh((runs, batch), (RUNS_AXIS, BATCH_AXIS), devices=chosen, **axes))

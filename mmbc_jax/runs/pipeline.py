@@ -24,6 +24,7 @@ from mmbc_jax.runs.lanes import rows as lane_rows
 from mmbc_jax.runs.logs import MetricLog
 from mmbc_jax.runs.loop import Interrupted, StopSignal
 from mmbc_jax.runs.mesh import make_mesh
+from mmbc_jax.runs.mode_choice import Modes
 from mmbc_jax.runs.programs import Programs
 from mmbc_jax.runs.restored import restore_stage
 from mmbc_jax.runs.screen import ConsoleScreen, Screen
@@ -59,8 +60,10 @@ class Pipeline:
         for point in range(len(self.grid.points)):
             setup_lib.check_point(setup, self.grid.values(point))
         self.stop = StopSignal()
-        self.mesh = make_mesh(config.sweep.mode, config.mesh.runs, config.mesh.batch)
-        self.programs = Programs(setup, self.mesh)
+        count = len(self.grid.points) * len(self.grid.seeds)
+        self.mesh = make_mesh(config.sweep.mode, config.mesh.runs, config.mesh.batch, count)
+        modes = Modes(self.workdir / "modes.json", screen.line)
+        self.programs = Programs(setup, self.mesh, modes=modes)
         self._done: dict[str, Done] = {}
         self._data: StageData | None = None
         self._episodes: Episodes | None = None
@@ -99,10 +102,12 @@ class Pipeline:
                     results[name] = self._run_stage(self.stages[name], log)
             finally:
                 log.close()
+            self._write_data_facts()
         return {name: results[name] for name in self.names}
 
     def prepare(self, lane: Lane) -> None:
         """Compiles what the stages of a lane need, before there is a state to start from."""
+        self.programs.modes.path = self.workdir / FOLDER / lane.name / "modes.json"
         for name in lane.stages:
             self._stage_run(self.stages[name], None, lane.name).prepare()
 
@@ -145,17 +150,25 @@ class Pipeline:
     def data(self) -> StageData:
         """The demonstrations, read or recorded when a stage first needs them."""
         if self._data is None:
-            writes = self.mesh.is_writer
             with self.mesh.writer_first():
-                self._data = StageData.prepare(self.setup, self.workdir, self._episodes, keep=writes)
-            if writes and not (self.workdir / "data.json").exists():
-                write_json(self.workdir / "data.json", self._data.facts())
+                self._data = self._prepare()
         return self._data
 
+    def _prepare(self) -> StageData:
+        return StageData.prepare(self.setup, self.workdir, self._episodes, keep=self.mesh.is_writer)
+
     def data_facts(self) -> dict[str, Any]:
-        """Where the demonstrations came from and how their modes are separated; read back if recorded."""
+        """Where the demonstrations came from and how their modes are separated; read back if written down."""
         path = self.workdir / "data.json"
         return read_json(path) if path.exists() else {}
+
+    def _write_data_facts(self) -> None:
+        """Writes `data.json` where there are demonstrations; after training, since nothing before asks for them."""
+        path = self.workdir / "data.json"
+        used = self._data is not None or any(map(self._learns_from_data, self.names))
+        if self.mesh.is_writer and used and not path.exists():
+            # not through `data`, where processes wait for each other: this one is alone here
+            write_json(path, (self._data or self._prepare()).facts())
 
     def _learns_from_data(self, name: str) -> bool:
         return "demonstrations" in self.stages[name].needs

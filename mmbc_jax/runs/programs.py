@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import zlib
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any
@@ -16,6 +18,7 @@ from mmbc_jax.diagnostics.outcomes import outcome_metrics
 from mmbc_jax.evaluation.shifts import shifted_params
 from mmbc_jax.runs.epoch import Program, compile_program, make_epoch, over_runs
 from mmbc_jax.runs.mesh import Mesh
+from mmbc_jax.runs.mode_choice import Modes
 from mmbc_jax.runs.setup import Setup
 from mmbc_jax.runs.stages import BaseStage
 
@@ -29,12 +32,14 @@ class Programs:
       mesh: on which the programs run.
       command: z of every evaluated episode; None to spread them evenly.
       compiled: (stage, "train" or "evaluate", seconds) of every compilation, in order.
+      modes: the choices of `sweep.mode=auto`.
     """
 
     setup: Setup
     mesh: Mesh
     command: int | None = None
     compiled: list[tuple[str, str, float]] = dataclasses.field(default_factory=list)
+    modes: Modes = dataclasses.field(default_factory=Modes)
     _cache: dict[tuple[str, int], Program] = dataclasses.field(default_factory=dict)
 
     @cached_property
@@ -70,16 +75,26 @@ class Programs:
         runs = len(state.step) if runs is None else runs
         key = (stage.program, runs)
         if key not in self._cache:
-            schedule, logs = stage.schedule, stage.logs
-            epoch = make_epoch(stage.train_step, schedule.rows, schedule.steps_per_row, self.mesh, logs)
-            at = {}
-            if self.mesh.devices is not None:
-                epoch, states = _first_metrics(epoch, runs), self.mesh.state(state)
-                whole = self.mesh.everywhere()
-                at = {"in_shardings": (states, whole), "out_shardings": (states, whole)}
-            self._cache[key] = compile_program(epoch, state, shared, donate=True, **at)
-            self.compiled.append((stage.name, "train", self._cache[key].compile_seconds))
+            compiled = functools.partial(self._compiled, stage, state, shared, runs)
+            if self.mesh.mode == "auto" and runs > 1:
+                epochs = stage.schedule.epochs
+                self._cache[key] = self.modes.pick(_label(*key), stage.name, compiled, state, shared, epochs)
+            else:
+                self._cache[key] = compiled(self.mesh.mode)
         return self._cache[key]
+
+    def _compiled(self, stage: BaseStage, state: TrainState, shared: PyTree, runs: int, mode: str) -> Program:
+        """The epoch of a stage, its runs computed in a mode."""
+        schedule, mesh = stage.schedule, dataclasses.replace(self.mesh, mode=mode)
+        epoch = make_epoch(stage.train_step, schedule.rows, schedule.steps_per_row, mesh, stage.logs)
+        at = {}
+        if mesh.devices is not None:
+            epoch, states = _first_metrics(epoch, runs), mesh.state(state)
+            whole = mesh.everywhere()
+            at = {"in_shardings": (states, whole), "out_shardings": (states, whole)}
+        program = compile_program(epoch, state, shared, donate=True, **at)
+        self.compiled.append((stage.name, "train", program.compile_seconds))
+        return program
 
     def evaluate(
         self, stage: BaseStage, state: TrainState, keys: Key, params: PyTree = None
@@ -134,9 +149,9 @@ class Programs:
         return self._cache[key]
 
     def facts(self, stage: BaseStage, runs: int) -> dict[str, Any]:
-        """Seconds and number of the compilations that a stage caused, and the scratch memory of its epoch in bytes.
+        """Seconds and number of the compilations that a stage caused, scratch memory of its epoch in bytes, its mode.
 
-        The latter is -1 where the epoch was not compiled here.
+        The memory is -1 where the epoch was not compiled here.
         """
         own = [(what, seconds) for name, what, seconds in self.compiled if name == stage.name]
         program = self._cache.get((stage.program, runs))
@@ -145,7 +160,17 @@ class Programs:
             "train_compilations": sum(what == "train" for what, _ in own),
             "evaluate_compilations": sum(what == "evaluate" for what, _ in own),
             "temp_bytes": program.temp_bytes if program else -1,
+            "mode": self.modes.known(_label(stage.program, runs)) or {"mode": _alone(self.mesh.mode)},
         }
+
+
+def _label(program: str, runs: int) -> str:
+    return f"{zlib.crc32(program.encode()):08x} x {runs}"
+
+
+def _alone(mode: str) -> str:
+    """The mode of a single run, which there is nothing to choose for."""
+    return "vmap" if mode == "auto" else mode
 
 
 def _first_metrics(epoch: Callable[..., Any], runs: int) -> Callable[..., Any]:

@@ -19,11 +19,11 @@ from mmbc_jax.nn.obs_encoder import ObsEncoder
 from mmbc_jax.policies._codebook import Codebook, update
 
 torch = pytest.importorskip("torch", reason="the benchmarks' optional dependency")
-torch_subjects = pytest.importorskip("benchmarks.torch_subjects")
+torch_subjects = pytest.importorskip("benchmarks.mirrors.subjects")
 torch_families = pytest.importorskip("benchmarks.torch_families")
-torch_networks = pytest.importorskip("benchmarks.torch_networks")
-torch_transformer = pytest.importorskip("benchmarks.torch_transformer")
-torch_contenders = pytest.importorskip("benchmarks.torch_contenders")
+torch_networks = pytest.importorskip("benchmarks.mirrors.networks")
+torch_transformer = pytest.importorskip("benchmarks.mirrors.transformer")
+torch_contenders = pytest.importorskip("benchmarks.mirrors.contenders")
 
 SPEC = PolicySpec(obs_dim=3, action_dim=2, chunk_len=4)
 OBS = ObsEncoder(SPEC.obs)

@@ -32,11 +32,17 @@ def sizes() -> None:
         ("shard", 3): (3, 1),
         ("vmap", 0, 4): (1, 4),
         ("map", 2, 2): (2, 2),
+        ("auto", 0, 1, 12): (8, 1),
+        ("auto", 0, 1, 3): (3, 1),
+        ("auto", 0, 2, 64): (4, 2),
+        ("auto", 2, 1, 64): (2, 1),
+        ("auto", 0, 1, 1): (1, 1),
     }
     for arguments, expected in found.items():
         mesh = make_mesh(*arguments)
         assert (mesh.runs, mesh.batch) == expected, arguments
         assert (mesh.devices is None) == (expected == (1, 1))
+        assert mesh.mode == ("shard" if arguments[0] == "auto" and mesh.devices else arguments[0])
     fails(lambda: make_mesh("vmap", 9), "mesh.runs")
     fails(lambda: make_mesh("vmap", 3, 4), "at most 2, for 4 of 8 devices each")
     fails(lambda: make_mesh("vmap", 0, 9), "1 to 8, the number of devices")

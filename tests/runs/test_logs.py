@@ -3,8 +3,11 @@ from __future__ import annotations
 import json
 import math
 import struct
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from tensorboardX.proto.event_pb2 import Event
@@ -12,6 +15,8 @@ from tensorboardX.record_writer import masked_crc32c
 
 from mmbc_jax.runs.logs import MetricLog, read_rows
 from tests.toys.landscape import events
+
+ROOT = Path(__file__).parents[2]
 
 
 def row(step, stage="bc", **values):
@@ -105,6 +110,19 @@ def test_what_goes_wrong_in_the_thread_is_raised(tmp_path, ends_with):
         log.write([row(2)]) if ends_with == "write" else getattr(log, ends_with)()
     if ends_with != "close":
         log.close()
+
+
+@pytest.mark.parametrize("end", ["raise RuntimeError", "sys.exit(3)", "pass"])
+def test_a_process_that_ends_without_closing_has_written_its_rows(tmp_path, end):
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom mmbc_jax.runs.logs import MetricLog\n"
+        f"log = MetricLog(Path({str(tmp_path)!r}))\n"
+        "for step in range(200):\n"
+        "    log.write([dict(stage='bc', step=step, point=0, seed=0, x=1.0)])\n"
+        f"{end}\n"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, check=False)
+    assert [found["step"] for found in read_rows(tmp_path / "metrics.jsonl")] == list(range(200))
 
 
 def test_a_loop_that_is_faster_than_the_disk_waits(tmp_path):

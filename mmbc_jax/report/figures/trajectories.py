@@ -23,7 +23,7 @@ from mmbc_jax.report.finished import Draw, Finished
 
 Color = tuple[float, float, float]
 _MOST_KEYS, _KEY_COLUMNS = 32, 4  # of a legend
-_MOST_PANELS, _MOST_PATHS = 12, 64  # of a figure of many points, and in each of its panels
+_MOST_PANELS, _MOST_PATHS = 8, 64  # of a figure of many points, and in each of its panels
 
 
 def paths_of(rollouts: Rollouts) -> list[np.ndarray]:

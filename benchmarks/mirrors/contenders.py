@@ -12,9 +12,9 @@ import optax
 import torch
 from torch import Tensor, nn
 
-from benchmarks.torch_networks import FiLMBlock
-from benchmarks.torch_subjects import Built, tensors
-from benchmarks.torch_transformer import AdaLNBlock, EncoderBlock
+from benchmarks.mirrors.networks import FiLMBlock
+from benchmarks.mirrors.subjects import Built, tensors
+from benchmarks.mirrors.transformer import AdaLNBlock, EncoderBlock
 from mmbc_jax.core.types import Array, Key, Variables
 
 BLOCKS = (AdaLNBlock, EncoderBlock, FiLMBlock)

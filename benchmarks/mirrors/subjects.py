@@ -25,9 +25,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.torch_networks import MLP, ChunkMLP, ChunkUNet, copy_weights
-from benchmarks.torch_policies import CVAE, VQ, Diffusion, Flow
-from benchmarks.torch_transformer import ChunkTransformer, TransformerEncoder, in_blocks
+from benchmarks.mirrors.networks import MLP, ChunkMLP, ChunkUNet, copy_weights
+from benchmarks.mirrors.policies import CVAE, VQ, Diffusion, Flow
+from benchmarks.mirrors.transformer import ChunkTransformer, TransformerEncoder, in_blocks
 from benchmarks.weights import random_like
 from mmbc_jax.core import registry
 from mmbc_jax.core.config import plugin

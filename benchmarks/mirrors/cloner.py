@@ -1,4 +1,4 @@
-"""The cloning step in PyTorch, around the networks and losses of `benchmarks.torch_policies`.
+"""The cloning step in PyTorch, around the networks and losses of `benchmarks.mirrors.policies`.
 
 It is written as its own users would write it, without anything that only slows it down: parameters updated by
 multi-tensor operations where PyTorch has them, the moving average by one fused lerp.
@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from benchmarks.torch_policies import Flow
+from benchmarks.mirrors.policies import Flow
 from mmbc_jax.learners.bc import BCOptions
 
 Data = tuple[Tensor, Tensor, Tensor]

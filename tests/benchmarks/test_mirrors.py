@@ -17,9 +17,9 @@ from mmbc_jax.policies.flow import FlowPolicy
 torch = pytest.importorskip("torch", reason="the benchmarks' optional dependency")
 cloning = pytest.importorskip("benchmarks.cloning")
 sampling = pytest.importorskip("benchmarks.sampling")
-torch_subjects = pytest.importorskip("benchmarks.torch_subjects")
-peers = pytest.importorskip("benchmarks.peers")
-torch_networks = pytest.importorskip("benchmarks.torch_networks")
+torch_subjects = pytest.importorskip("benchmarks.mirrors.subjects")
+peers = pytest.importorskip("benchmarks.mirrors.cloner")
+torch_networks = pytest.importorskip("benchmarks.mirrors.networks")
 
 
 def clone() -> tuple[FlowPolicy, Variables]:

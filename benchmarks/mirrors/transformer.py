@@ -1,6 +1,6 @@
 """The transformer of `mmbc_jax.nn` in PyTorch: decoder without a noisy chunk, and encoder; names as in ours.
 
-Attention is `scaled_dot_product_attention`, which PyTorch fuses; see `benchmarks.torch_networks` for the rest.
+Attention is `scaled_dot_product_attention`, which PyTorch fuses; see `benchmarks.mirrors.networks` for the rest.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks.torch_networks import ACTIVATIONS, EPSILON, MLP, Condition
+from benchmarks.mirrors.networks import ACTIVATIONS, EPSILON, MLP, Condition
 from mmbc_jax.nn.chunk_transformer import FEED_FORWARD
 
 
