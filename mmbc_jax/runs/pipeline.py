@@ -97,12 +97,12 @@ class Pipeline:
                 for name in (name for name in self.names if name not in laned):
                     results[name] = self._run_stage(self.stages[name], log, side.go)
                     side.go(name)
+                self._write_data_facts()  # while the lanes train
                 self._join(side, log)
                 for name in (name for name in self.names if name in laned):
                     results[name] = self._run_stage(self.stages[name], log)
             finally:
                 log.close()
-            self._write_data_facts()
         return {name: results[name] for name in self.names}
 
     def prepare(self, lane: Lane) -> None:

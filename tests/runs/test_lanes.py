@@ -16,7 +16,7 @@ from mmbc_jax.runs.loop import Interrupted
 from tests.runs.test_resume import assert_same
 from tests.toys.landscape import rows, toy_config, toy_pipeline, toy_run, unchecked
 
-pytestmark = pytest.mark.skipif(
+pytestmark = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processes cannot be held to a core")
     not hasattr(os, "sched_setaffinity"), reason="processes cannot be held to a core here"
 )
 STAGES = ("bc", "discover", "finetune", "plain")
