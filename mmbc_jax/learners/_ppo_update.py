@@ -106,7 +106,7 @@ class Update:
         }
         trains = {
             "actor": ~stopped,
-            "critic": jnp.ones((), bool),
+            "critic": True,
             "reward": hp["stage.train_reward"] > 0,
         }
         new_params, new_opt_state = dict(params), dict(opt_state)
@@ -114,11 +114,10 @@ class Update:
         for part in RATES if self.reward.trains else ("actor", "critic"):
             grads, logged = jax.grad(losses[part], has_aux=True)(params[part])
             tx = optimizer(hp[RATES[part]], 0.0, hp["learner.clip_norm"])
-            updates, moved = tx.update(grads, opt_state[part], params[part])
-            new = (optax.apply_updates(params[part], updates), moved)
-            old = (params[part], opt_state[part])
-            keep = jax.tree.map(lambda n, o, go=trains[part]: jnp.where(go, n, o), new, old)
-            new_params[part], new_opt_state[part] = keep
+            updates, new_opt_state[part] = tx.update(
+                grads, opt_state[part], params[part], trains=trains[part]
+            )
+            new_params[part] = optax.apply_updates(params[part], updates)
             metrics |= logged
         stopped = stopped | (metrics["ppo/approx_kl"] > hp["learner.target_kl"])
         return (new_params, new_opt_state, stopped), metrics
