@@ -55,17 +55,19 @@ class Update:
           (params, opt_state, metrics averaged over the minibatches).
         """
         samples = batch["z"].shape[0]
+        size = samples // self.minibatches
 
         def epoch(carry: PyTree, key: Key) -> tuple[PyTree, Metrics]:
             key_order, key_batches = jax.random.split(key)
-            order = jax.random.permutation(key_order, samples).reshape(self.minibatches, -1)
+            order = jax.random.permutation(key_order, samples)
+            # gathered once and not minibatch by minibatch, which is an operation per field and minibatch more
+            parts = jax.tree.map(lambda x: x[order].reshape(self.minibatches, size, *x.shape[1:]), batch)
             keys = jax.random.split(key_batches, self.minibatches)
-            return jax.lax.scan(minibatch, carry, (order, keys))
+            return jax.lax.scan(minibatch, carry, (parts, keys))
 
-        def minibatch(carry: PyTree, xs: tuple[Array, Key]) -> tuple[PyTree, Metrics]:
-            index, key = xs
-            part = spread(jax.tree.map(lambda x: x[index], batch))
-            return self._minibatch(carry, part, state, key)
+        def minibatch(carry: PyTree, xs: tuple[PyTree, Key]) -> tuple[PyTree, Metrics]:
+            part, key = xs
+            return self._minibatch(carry, spread(part), state, key)
 
         carry = (state.params, state.opt_state, jnp.zeros((), bool))
         carry, metrics = jax.lax.scan(epoch, carry, jax.random.split(key, self.epochs))
