@@ -82,14 +82,15 @@ def test_text_without_a_program_is_refused():
         count("HloModule empty")
 
 
-CEILINGS = {"bc": 200, "finetune": 23_500}
-"""Executed operations of a step; an iteration of 16 decisions of 8 control steps and 32 minibatches."""
+CEILINGS = {"bc": 200, "finetune": 19_000}
+"""Executed operations of a step; an iteration of 16 decisions of 8 control steps and 32 minibatches. At these sizes
+no draw of a decision is large enough for the loop of `ops.unrolled`; at the main job's they are 277 and 21,080."""
 
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("stage", CEILINGS)
 def test_training_programs_stay_lean(stage):
-    """Nothing waits for the host or adds in an arbitrary order; widths and environments do not matter to that."""
+    """Nothing waits for the host or adds in an arbitrary order."""
     counts = training((stage,), {"learner.num_envs": "64", "bc.batch_size": "64"})[stage]
     assert (counts.conditionals, counts.scatters, counts.transfers, counts.unbounded) == (0, 0, 0, 0)
     assert 0.5 * CEILINGS[stage] < counts.operations <= CEILINGS[stage]
