@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.types import Array, Key, PyTree
 from mmbc_jax.nn.encoded_mlp import EncodedMLP
-from mmbc_jax.ops.picked import picked
+from mmbc_jax.ops.picked import picked, rows
 
 SHARPNESS = 0.3  # tau
 
@@ -68,7 +68,7 @@ class Components:
         tau = SHARPNESS if self.num_modes > 1 else 1.0
         logits = component_logits(base)
         assert logits is not None
-        wanted = (jax.nn.log_softmax(logits) + params["preference"][z]) / tau
+        wanted = (jax.nn.log_softmax(logits) + rows(params["preference"], z)) / tau
         learned = self.network.apply(params["network"], obs, jax.nn.one_hot(z, self.num_modes))
         return jax.nn.log_softmax(wanted + learned)
 

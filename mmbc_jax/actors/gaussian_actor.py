@@ -25,6 +25,7 @@ from mmbc_jax.nn.encoded_mlp import EncodedMLP
 from mmbc_jax.nn.mlp import ACTIVATIONS, MLP
 from mmbc_jax.nn.obs_encoder import ObsEncoder
 from mmbc_jax.ops import soft_policy as sac
+from mmbc_jax.ops.picked import rows
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,7 +78,7 @@ class GaussianActor:
     def _moments(self, params: PyTree, obs: Obs, z: Array) -> tuple[Array, Array]:
         """(mean, log standard deviation) before squashing, each [..., W]."""
         mean = self.network.apply(params["network"], obs, jax.nn.one_hot(z, self.num_modes))
-        return mean, jnp.broadcast_to(params["log_std"][z], mean.shape)
+        return mean, jnp.broadcast_to(rows(params["log_std"], z), mean.shape)
 
     def act(
         self, params: PyTree, reference: Variables | None, key: Key, obs: Obs, z: Array

@@ -41,6 +41,7 @@ from mmbc_jax.nn.encoded_mlp import EncodedMLP
 from mmbc_jax.nn.mlp import ACTIVATIONS, MLP
 from mmbc_jax.nn.obs_encoder import ObsEncoder
 from mmbc_jax.ops import soft_policy as sac
+from mmbc_jax.ops.picked import rows
 
 _BASE_SAMPLES = 4096  # for the base's mean and scale; the error of either is about 1/64
 
@@ -140,12 +141,11 @@ class SteerActor:
         """(mean, log standard deviation) of the noise before squashing, in units of the box; each [..., W]."""
         angle = self._vectors(obs) @ jax.lax.stop_gradient(params["frequency"])
         psi = jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], -1) / math.sqrt(self.options.init_features)
-        # a gather: ten times cheaper here than a product with a one-hot z, forwards and backwards
-        field = jnp.einsum("...f,...fw->...w", psi, params["mix"][z])
+        field = jnp.einsum("...f,...fw->...w", psi, rows(params["mix"], z))
         mean = field + self.network.apply(params["network"], obs, jax.nn.one_hot(z, self.num_modes))
         base_mean = jax.lax.stop_gradient(params["base_mean"])
         base_std = jax.lax.stop_gradient(params["base_std"])
-        mean, log_std = base_mean + base_std * mean, jnp.log(base_std) + params["log_std"][z]
+        mean, log_std = base_mean + base_std * mean, jnp.log(base_std) + rows(params["log_std"], z)
         box = self.options.box
         return (mean / box, log_std - math.log(box)) if box else (mean, log_std)
 

@@ -19,6 +19,9 @@ SHIFTS = "shifts"
 SHARES = frozenset(("success_rate", "bridge_fraction", "collision_fraction"))
 """Shares of a seed's episodes."""
 
+SAMPLED = dict.fromkeys(("bridges/off_support", "bridges/between", "bridges/around"), "bridges/samples")
+"""Shares of a seed's samples, each with the figure that says how many are drawn at one observation."""
+
 _UNIT = frozenset((
     "sr_m", "mc_08", "failures_attributed", "mode_entropy", "largest_share", "nmi_z_mode", "valid_mode_coverage",
     "mode_coverage", "offline/covered", "bridges/off_support", "bridges/off_support_demos", "bridges/reached",
@@ -86,6 +89,11 @@ def domain(name: str, sizes: Sizes = Sizes()) -> tuple[float, float]:
     )
 
 
+def trials_name(name: str) -> str:
+    """The figure that says how many trials a share is of: "n", the episodes, but for those of `SAMPLED`."""
+    return SAMPLED.get(own_name(name), "n")
+
+
 def seeds_interval(
     name: str,
     values: Sequence[float],
@@ -98,10 +106,11 @@ def seeds_interval(
     Args:
       name: of the metric.
       values: [N] one per seed, N >= 2.
-      episodes: of each seed; counts for `SHARES`.
+      episodes: of each seed, for `SHARES`; for those of `SAMPLED` the samples at one observation.
       sizes: K and Z.
       level: coverage.
     """
     name = own_name(name)
     step = 1.0 if name in _MODES else 0.0
-    return over_seeds(values, domain(name, sizes), episodes if name in SHARES else None, level, step)
+    trials = episodes if name in SHARES or name in SAMPLED else None
+    return over_seeds(values, domain(name, sizes), trials, level, step)

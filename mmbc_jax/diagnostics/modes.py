@@ -29,7 +29,7 @@ import numpy as np
 
 from mmbc_jax.core.types import Rollouts
 from mmbc_jax.diagnostics import attribution
-from mmbc_jax.diagnostics.domains import SHARES, Sizes, seeds_interval
+from mmbc_jax.diagnostics.domains import SHARES, Sizes, seeds_interval, trials_name
 from mmbc_jax.ops import intervals
 from mmbc_jax.ops import mutual_information as information
 
@@ -225,7 +225,8 @@ def _interval(name: str, known: list[float], per_seed: Sequence[Mapping[str, Any
         return list(intervals.wilson(min(known[0] * n, n), n)) if name in SHARES and n else inside
     if len(known) < 2:
         return None
-    return list(seeds_interval(name, known, per_seed[0].get("n"), Sizes.of(per_seed)))
+    n = per_seed[0].get(trials_name(name))
+    return list(seeds_interval(name, known, None if n is None else int(n), Sizes.of(per_seed)))
 
 
 def stability(modes_by_z: Sequence[Sequence[int]]) -> dict[str, float | int] | None:

@@ -36,6 +36,7 @@ from mmbc_jax.core.protocols import Env
 from mmbc_jax.core.types import Array, Key, PyTree, State
 from mmbc_jax.envs._base_wrapper import Wrapper, plotted, where
 from mmbc_jax.envs._obs_history import History
+from mmbc_jax.ops.unrolled import rolled
 
 __all__ = ["AUTORESET", "AutoReset", "Chunk", "Episode", "History", "Vectorised", "Wrapper"]
 __all__ += ["make", "plotted", "where"]
@@ -238,6 +239,7 @@ class AutoReset(Wrapper):
             if key is None:
                 raise ValueError("an environment with full resets needs a key at every step")
             fresh = self.env.reset(jax.random.split(key, ended.shape[0]), nstate.info["params"], limit)
+            fresh = rolled(fresh)  # keys that an environment keeps are of one type whatever it was given
             start = {"data": fresh.data, "obs": fresh.obs, "info": fresh.info}
         else:
             assert first is not None

@@ -1,16 +1,15 @@
-"""AdamW whose every scalar may be traced, and that skips non-finite gradients."""
+"""AdamW whose every scalar may be traced, and that skips non-finite gradients without a branch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optax
 
 from mmbc_jax.core.types import Array, Metrics, PyTree
-
-_NEVER = 2**31 - 1  # apply_if_finite gives up after this many errors in a row; the host stops long before
 
 SKIPPED = {"train/skipped_updates": "last", "train/skipped_in_a_row": "last"}
 """How the counters of `skip_metrics` become one figure of a row; see `core.learning.COMBINE`."""
@@ -18,11 +17,16 @@ SKIPPED = {"train/skipped_updates": "last", "train/skipped_in_a_row": "last"}
 
 def optimizer(
     learning_rate: Array | float, weight_decay: Array | float, clip_norm: Array | float
-) -> optax.GradientTransformation:
+) -> optax.GradientTransformationExtraArgs:
     """AdamW with global-norm clipping; an update with a non-finite gradient is skipped and counted.
 
     Build it inside the traced step: all three arguments may be traced, so that one compilation
     serves a whole grid of them.
+
+    What `optax.apply_if_finite` does by a branch, which a GPU waits for the host to take, is a choice between arrays
+    here: the gradient is finite if its global norm is, which clipping needs anyway. So a finite gradient whose norm
+    overflows float32 (1e19 and more) is skipped, too; clipped, it would have been zero. The state is that of
+    `apply_if_finite`.
 
     Args:
       learning_rate: > 0, schedule already applied.
@@ -30,13 +34,34 @@ def optimizer(
       clip_norm: > 0.
 
     Returns:
-      The optax transformation.
+      The optax transformation. Its `update` also takes `trains` [] bool: where False, updates are nil and the whole
+      state, counters too, stays as it is.
     """
     inner = optax.chain(
         optax.clip_by_global_norm(clip_norm),
         optax.adamw(learning_rate, weight_decay=weight_decay),
     )
-    return optax.apply_if_finite(inner, max_consecutive_errors=_NEVER)
+
+    def init(params: PyTree) -> optax.ApplyIfFiniteState:
+        none = jnp.zeros((), jnp.int32)
+        return optax.ApplyIfFiniteState(none, jnp.ones((), bool), none, inner.init(params))
+
+    def update(
+        grads: PyTree, state: optax.ApplyIfFiniteState, params: PyTree = None, *, trains: Any = True
+    ) -> tuple[PyTree, optax.ApplyIfFiniteState]:
+        finite = jnp.isfinite(optax.tree.norm(grads))  # the compiler merges this norm with that of clipping
+        go, skipped = finite & trains, ~finite & trains
+        updates, moved = inner.update(grads, state.inner_state, params)
+        # -0 and not 0, which would make 0 of a parameter that is -0
+        updates = jax.tree.map(lambda u: jnp.where(go, u, -jnp.zeros_like(u)), updates)
+        return updates, optax.ApplyIfFiniteState(
+            jnp.where(go, 0, state.notfinite_count + skipped),
+            jnp.where(trains, finite, state.last_finite),
+            state.total_notfinite + skipped,
+            jax.tree.map(lambda new, old: jnp.where(go, new, old), moved, state.inner_state),
+        )
+
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def skip_metrics(opt_state: PyTree) -> Metrics:

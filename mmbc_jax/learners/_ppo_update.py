@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from mmbc_jax.core.learning import Actor, Reward
 from mmbc_jax.core.sharding import spread
 from mmbc_jax.core.state import TrainState
 from mmbc_jax.core.types import Array, Key, Metrics, PyTree
+from mmbc_jax.learners._flat import Flat
 from mmbc_jax.learners._optim import optimizer, skip_metrics_of
 from mmbc_jax.nn.critic import Critic
 from mmbc_jax.ops.policy_gradient import clipped_surrogate
@@ -43,6 +44,11 @@ class Update:
     critic: Critic
     reward: Reward
 
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """The parts that have anything to train."""
+        return tuple(part for part in RATES if part != "reward" or self.reward.trains)
+
     def run(self, state: TrainState, batch: PyTree, key: Key) -> tuple[PyTree, PyTree, Metrics]:
         """Updates on a batch.
 
@@ -55,32 +61,42 @@ class Update:
           (params, opt_state, metrics averaged over the minibatches).
         """
         samples = batch["z"].shape[0]
+        size = samples // self.minibatches
 
         def epoch(carry: PyTree, key: Key) -> tuple[PyTree, Metrics]:
             key_order, key_batches = jax.random.split(key)
-            order = jax.random.permutation(key_order, samples).reshape(self.minibatches, -1)
+            order = jax.random.permutation(key_order, samples)
+            # gathered once and not minibatch by minibatch, which is an operation per field and minibatch more
+            parts = jax.tree.map(lambda x: x[order].reshape(self.minibatches, size, *x.shape[1:]), batch)
             keys = jax.random.split(key_batches, self.minibatches)
-            return jax.lax.scan(minibatch, carry, (order, keys))
+            return jax.lax.scan(minibatch, carry, (parts, keys))
 
-        def minibatch(carry: PyTree, xs: tuple[Array, Key]) -> tuple[PyTree, Metrics]:
-            index, key = xs
-            part = spread(jax.tree.map(lambda x: x[index], batch))
-            return self._minibatch(carry, part, state, key)
+        def minibatch(carry: PyTree, xs: tuple[PyTree, Key]) -> tuple[PyTree, Metrics]:
+            part, key = xs
+            return self._minibatch(carry, spread(part), state, key, flats)
 
-        carry = (state.params, state.opt_state, jnp.zeros((), bool))
-        carry, metrics = jax.lax.scan(epoch, carry, jax.random.split(key, self.epochs))
-        params, opt_state, stopped = carry
+        flats = {part: Flat.like(state.params[part]) for part in self.trained}
+        start = [
+            {part: flats[part].pack(of[part]) for part in flats} for of in (state.params, state.opt_state)
+        ]
+        carry: PyTree = (*start, jnp.zeros((), bool))
+        (*end, stopped), metrics = jax.lax.scan(epoch, carry, jax.random.split(key, self.epochs))
+        trained = [{part: flats[part].unpack(of[part]) for part in flats} for of in end]
+        params, opt_state = {**state.params, **trained[0]}, {**state.opt_state, **trained[1]}
         metrics = jax.tree.map(jnp.mean, metrics)
         metrics |= {"ppo/kl_stopped": stopped.astype(jnp.float32), **skip_metrics_of(opt_state)}
         return params, opt_state, metrics
 
-    def _minibatch(self, carry: PyTree, batch: PyTree, state: TrainState, key: Key) -> tuple[PyTree, Metrics]:
-        """One gradient step each of actor, critic and reward.
+    def _minibatch(
+        self, carry: PyTree, batch: PyTree, state: TrainState, key: Key, flats: Mapping[str, Flat]
+    ) -> tuple[PyTree, Metrics]:
+        """One gradient step each of actor, critic and reward, whose parameters and moments are vectors.
 
         Past the target KL the actor is left as it is for the rest of the iteration; a mask and not a
         branch, since under vmap every run must do the same work.
         """
-        params, opt_state, stopped = carry
+        vectors, opt_state, stopped = carry
+        params = {part: flats[part].restore(vector) for part, vector in vectors.items()}
         reference, hp = state.stats["reference"], state.hparams
 
         def actor_loss(actor: PyTree) -> tuple[Array, Metrics]:
@@ -106,19 +122,18 @@ class Update:
         }
         trains = {
             "actor": ~stopped,
-            "critic": jnp.ones((), bool),
+            "critic": True,
             "reward": hp["stage.train_reward"] > 0,
         }
-        new_params, new_opt_state = dict(params), dict(opt_state)
+        new_vectors: dict[str, Array] = {}
+        new_opt_state: dict[str, PyTree] = {}
         metrics: Metrics = {}
-        for part in RATES if self.reward.trains else ("actor", "critic"):
+        for part, vector in vectors.items():
             grads, logged = jax.grad(losses[part], has_aux=True)(params[part])
             tx = optimizer(hp[RATES[part]], 0.0, hp["learner.clip_norm"])
-            updates, moved = tx.update(grads, opt_state[part], params[part])
-            new = (optax.apply_updates(params[part], updates), moved)
-            old = (params[part], opt_state[part])
-            keep = jax.tree.map(lambda n, o, go=trains[part]: jnp.where(go, n, o), new, old)
-            new_params[part], new_opt_state[part] = keep
+            slope = flats[part].pack(grads)
+            updates, new_opt_state[part] = tx.update(slope, opt_state[part], vector, trains=trains[part])
+            new_vectors[part] = optax.apply_updates(vector, updates)
             metrics |= logged
         stopped = stopped | (metrics["ppo/approx_kl"] > hp["learner.target_kl"])
-        return (new_params, new_opt_state, stopped), metrics
+        return (new_vectors, new_opt_state, stopped), metrics

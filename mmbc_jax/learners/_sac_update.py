@@ -162,14 +162,12 @@ class _Step:
     opt_state: dict[str, PyTree]
     hp: Hparams
 
-    def descend(self, part: str, loss: Callable[[PyTree], Any], trains: Array | None = None) -> Any:
+    def descend(self, part: str, loss: Callable[[PyTree], Any], trains: Array | bool = True) -> Any:
         """One step of a part on `loss` (params) -> (scalar, aux); returns aux. `trains` [] bool can hold it back."""
         grads, aux = jax.grad(loss, has_aux=True)(self.params[part])
         tx = optimizer(self.hp[RATES[part]], 0.0, self.hp["learner.clip_norm"])
-        updates, moved = tx.update(grads, self.opt_state[part], self.params[part])
-        new = (optax.apply_updates(self.params[part], updates), moved)
-        if trains is not None:
-            old = (self.params[part], self.opt_state[part])
-            new = jax.tree.map(lambda n, o: jnp.where(trains, n, o), new, old)
-        self.params[part], self.opt_state[part] = new
+        updates, self.opt_state[part] = tx.update(
+            grads, self.opt_state[part], self.params[part], trains=trains
+        )
+        self.params[part] = optax.apply_updates(self.params[part], updates)
         return aux

@@ -19,6 +19,7 @@ from mmbc_jax.learners._cloning import BCOptions, clone, update
 from mmbc_jax.learners._optim import SKIPPED, optimizer, warmup_cosine
 from mmbc_jax.learners._require import require
 from mmbc_jax.ops.normalisation import Normalizer
+from mmbc_jax.ops.unrolled import rolled, unrolled
 
 _INIT_WINDOWS = 2048  # that a policy may look at before training, to place codebooks and mixture components
 
@@ -74,10 +75,10 @@ class CloningLearner:
     def train_step(self, state: TrainState, shared: Demonstrations) -> tuple[TrainState, Metrics]:
         """One gradient step of one run."""
         options = self.options
-        key, key_batch, key_loss = jax.random.split(state.key, 3)
+        key, key_batch, key_loss = jax.random.split(unrolled(state.key), 3)
         batch = sample_batch(key_batch, shared[0], options.batch_size)
         unit = warmup_cosine(state.step, options.steps, options.warmup_steps, options.final_lr_fraction)
-        return update(self.policy, state.replace(key=key), batch, key_loss, unit)
+        return update(self.policy, state.replace(key=rolled(key)), batch, key_loss, unit)
 
     def subject(self, state: TrainState, key: Key) -> Subject:
         """The clone, with its averaged weights."""

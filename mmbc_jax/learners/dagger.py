@@ -44,6 +44,7 @@ from mmbc_jax.learners._optim import SKIPPED, optimizer, warmup_cosine
 from mmbc_jax.learners._relabel import Aggregate, Relabeller
 from mmbc_jax.learners._require import require
 from mmbc_jax.ops.normalisation import Normalizer
+from mmbc_jax.ops.unrolled import rolled, unrolled
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -117,19 +118,19 @@ class DaggerLearner:
     def train_step(self, state: TrainState, shared: tuple[Windows, Normalizer]) -> tuple[TrainState, Metrics]:
         """One round of one run; `state.step` counts rounds."""
         options, cloning = self.options, self.cloning
-        key, key_play = jax.random.split(state.key)
+        key, key_play = jax.random.split(unrolled(state.key))
         beta = state.hparams["learner.beta"] ** (state.step + 1)
         played = self.relabeller.play(clone(state), state.stats["normalizer"], beta, key_play)
         aggregate = state.env_state.add(*played[:2])
 
         def descend(state: TrainState, step: Array) -> tuple[TrainState, Metrics]:
-            key, key_batch, key_loss = jax.random.split(state.key, 3)
+            key, key_batch, key_loss = jax.random.split(unrolled(state.key), 3)
             batch = spread(aggregate.sample(key_batch, shared[0], cloning.batch_size))
             unit = warmup_cosine(step, options.steps_per_round, 0, cloning.final_lr_fraction)
-            return update(self.relabeller.policy, state.replace(key=key), batch, key_loss, unit)
+            return update(self.relabeller.policy, state.replace(key=rolled(key)), batch, key_loss, unit)
 
         # Without the aggregate, which no step changes; counted in gradient steps, as the average needs it.
-        start = state.replace(key=key, step=state.step * options.steps_per_round, env_state={})
+        start = state.replace(key=rolled(key), step=state.step * options.steps_per_round, env_state={})
         end, logged = jax.lax.scan(descend, start, jnp.arange(options.steps_per_round))
         metrics = {name: x[-1] if name in SKIPPED else x.mean() for name, x in logged.items()}
         count = aggregate.count.astype(jnp.float32)

@@ -25,6 +25,7 @@ from mmbc_jax.nn.critic import Critic
 from mmbc_jax.ops.gae import gae
 from mmbc_jax.ops.leading_axes import merge_leading
 from mmbc_jax.ops.policy_gradient import explained_variance, normalise_advantage
+from mmbc_jax.ops.unrolled import rolled, unrolled
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -132,7 +133,7 @@ class PPOLearner:
     def train_step(self, state: TrainState, shared: PyTree) -> tuple[TrainState, Metrics]:
         """One iteration of one run; `shared` is unused, the experience is made here."""
         options, stats = self.options, state.stats
-        key, key_collect, key_reward, key_update = jax.random.split(state.key, 4)
+        key, key_collect, key_reward, key_update = jax.random.split(unrolled(state.key), 4)
         loop, visited = self.collector.collect(
             state.env_state,
             state.params["actor"],
@@ -147,7 +148,7 @@ class PPOLearner:
         params, opt_state, update_metrics = update.run(state, batch, key_update)
         state = state.replace(
             step=state.step + 1,
-            key=key,
+            key=rolled(key),
             params=params,
             opt_state=opt_state,
             stats=follow(stats, visited.obs, self.spec.obs, self.collector.env.spec),

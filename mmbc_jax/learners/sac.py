@@ -34,6 +34,7 @@ from mmbc_jax.nn.critic import ActionCritic
 from mmbc_jax.ops import ring
 from mmbc_jax.ops.leading_axes import merge_leading
 from mmbc_jax.ops.soft_policy import REDUCTIONS
+from mmbc_jax.ops.unrolled import rolled, unrolled
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -183,7 +184,7 @@ class SACLearner:
     def train_step(self, state: TrainState, shared: PyTree) -> tuple[TrainState, Metrics]:
         """One iteration of one run; `shared` is unused, the experience is made here."""
         options, stats = self.options, state.stats
-        key, key_collect, key_reward, key_update = jax.random.split(state.key, 4)
+        key, key_collect, key_reward, key_update = jax.random.split(unrolled(state.key), 4)
         loop, visited = self.collector.collect(
             state.env_state["loop"],
             state.params["actor"],
@@ -204,7 +205,7 @@ class SACLearner:
         metrics["sac/buffer"] = buffer.filled.astype(jnp.float32)
         state = state.replace(
             step=state.step + 1,
-            key=key,
+            key=rolled(key),
             params=trained.params,
             opt_state=trained.opt_state,
             ema={"critic": trained.target},

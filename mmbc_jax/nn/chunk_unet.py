@@ -37,7 +37,8 @@ def num_groups(channels: int) -> int:
 def pad_to_multiple(x: Array, multiple: int) -> Array:
     """x [..., L, C] with its last row repeated until `multiple` divides the length."""
     extra = -x.shape[-2] % multiple
-    return jnp.concatenate([x, jnp.repeat(x[..., -1:, :], extra, axis=-2)], axis=-2) if extra else x
+    last = jnp.broadcast_to(x[..., -1:, :], (*x.shape[:-2], extra, x.shape[-1]))
+    return jnp.concatenate([x, last], axis=-2) if extra else x
 
 
 class Conv1d(nn.Module):
@@ -195,7 +196,7 @@ class ChunkUNet(Network):
         """
         length = self.event_shape[0]
         if x is None:
-            x = self.queries(jnp.arange(length))
+            x = self.queries.embedding  # not looked up, or the gradient would scatter
         condition = self.condition.decode(t, context)
         levels = self.down(pad_to_multiple(x, 2 ** (len(self.channels) - 1)), condition)
         return self.last(self.up(levels, condition)[..., :length, :])

@@ -134,7 +134,9 @@ def geometry_penalty(mean: Array) -> Array:
     size, width = mean.shape
     centre = mean.mean(0)
     covariance = (mean - centre).T @ (mean - centre) / size
-    std = jnp.sqrt(jnp.diagonal(covariance) + 1e-8)  # the root has no slope at 0
-    coupling = jnp.square(covariance * (1.0 - jnp.eye(width))).sum() / max(width * (width - 1), 1)
+    own = jnp.eye(width)
+    variance = jnp.where(own > 0.0, covariance, 0.0).sum(-1)  # the gradient of `diagonal` would scatter
+    std = jnp.sqrt(variance + 1e-8)  # the root has no slope at 0
+    coupling = jnp.square(covariance * (1.0 - own)).sum() / max(width * (width - 1), 1)
     spread = 0.05 * jnp.square(std - 1.0) + 0.1 * jnp.square(jax.nn.relu(std - 2.0))
     return (0.01 * jnp.square(centre) + spread).mean() + 0.01 * coupling

@@ -116,7 +116,8 @@ class BeTPolicy:
         """c_k + o_k(s): [..., H, A] for obs [...] and bins index [...] int32."""
         output = bind(self.network, variables.params["network"], obs)()
         offsets = output.reshape(*output.shape[:-1], self.options.num_bins, self.spec.action_dim)
-        own = jnp.take_along_axis(offsets, index[..., None, None, None], -2)[..., 0, :]
+        every = jnp.swapaxes(offsets, -1, -2)
+        own = picked(every, jnp.broadcast_to(index[..., None, None], every.shape[:-1]))
         return variables.stats["centres"][index] + own
 
     def assign(self, variables: Variables, chunk: Array, mask: Array) -> Array:

@@ -61,6 +61,7 @@ from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Batch, Key, Loss, PolicySpec, PyTree, Variables
 from mmbc_jax.nn.backbone import NetworkOptions, bind, init_backbone, make_backbone
 from mmbc_jax.ops.kmeans import kmeans
+from mmbc_jax.ops.picked import rows
 from mmbc_jax.policies._common import (
     gaussian_answer,
     masked_mse,
@@ -165,7 +166,7 @@ class MixtureFlowPolicy:
         u0 = jax.random.normal(key_noise, u1.shape)
         t = jax.random.uniform(key_time, u1.shape[:-2])
         weight = t[..., None, None]
-        extra = mixture["embedding"][component]
+        extra = rows(mixture["embedding"], component)
         velocity = self._velocity(variables, obs, extra)(weight * u1 + (1.0 - weight) * u0, t)
         error = masked_mse(velocity, u1 - u0, batch.mask)
         used = jnp.exp(distrax.Categorical(logits=mixture["logits"]).entropy()).mean()

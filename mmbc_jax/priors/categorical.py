@@ -87,7 +87,7 @@ class CategoricalPrior(ConditionedPrior):
         if not self.trainable:
             return jnp.zeros((*(codes.shape if position is None else codes.shape[:-1]), self.num_codes))
         rows = earlier_entries(jax.nn.one_hot(codes, self.num_codes), features)
-        rows = rows if position is None else jnp.take(rows, position, axis=-2)
+        rows = rows if position is None else jax.lax.dynamic_index_in_dim(rows, position, -2, False)
         return self.answer(params, rows)
 
     def distribution(self, params: PyTree, obs: Obs, posterior: Any = None) -> CodeDistribution:
@@ -122,7 +122,8 @@ class CodeDistribution:
         def draw(codes: Array, step: tuple[Array, Key]) -> tuple[Array, None]:
             position, key = step
             logits = self.prior.logits(self.params, features, codes, position)
-            return codes.at[..., position].set(jax.random.categorical(key, logits).astype(jnp.int32)), None
+            drawn = jax.random.categorical(key, logits).astype(jnp.int32)
+            return jax.lax.dynamic_update_index_in_dim(codes, drawn, position, -1), None
 
         start = jnp.zeros((*lead, n), jnp.int32)
         codes, _ = jax.lax.scan(draw, start, (jnp.arange(n), jax.random.split(seed, n)))

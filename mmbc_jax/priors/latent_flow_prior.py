@@ -65,7 +65,9 @@ def velocity_and_divergence(velocity: Velocity, z: Array, t: Array) -> tuple[Arr
     n = z.shape[-1]
 
     def diagonal(i: Array) -> Array:
-        return push(jnp.broadcast_to(jax.nn.one_hot(i, n), z.shape))[..., i]
+        unit = jax.nn.one_hot(i, n)
+        pushed = push(jnp.broadcast_to(unit, z.shape))
+        return jnp.where(unit > 0.0, pushed, 0.0).sum(-1)  # entry i; the gradient of indexing would scatter
 
     return v, jax.lax.map(diagonal, jnp.arange(n), batch_size=min(n, _TRACE_AT_ONCE)).sum(0)
 

@@ -80,7 +80,7 @@ class SplinePrior(ConditionedPrior):
           A bijector on [..., n], or on [...] at `position`.
         """
         rows = earlier_entries(z[..., None], features)
-        rows = rows if position is None else jnp.take(rows, position, axis=-2)
+        rows = rows if position is None else jax.lax.dynamic_index_in_dim(rows, position, -2, False)
         raw = self.answer(params, rows)
         return distrax.RationalQuadraticSpline(
             _MAX_PARAMETER * jnp.tanh(raw / _MAX_PARAMETER),
@@ -120,8 +120,8 @@ class SplineDistribution:
 
         def draw(z: Array, position: Array) -> tuple[Array, None]:
             spline = self.prior.spline(self.params, features, z, position)
-            entry = spline.inverse(jnp.take(flat, position, axis=-1))
-            return z.at[..., position].set(entry), None
+            entry = spline.inverse(jax.lax.dynamic_index_in_dim(flat, position, -1, False))
+            return jax.lax.dynamic_update_index_in_dim(z, entry, position, -1), None
 
         z, _ = jax.lax.scan(draw, jnp.zeros_like(flat), jnp.arange(flat.shape[-1]))
         return z.reshape(*z.shape[:-1], *self.prior.event_shape)

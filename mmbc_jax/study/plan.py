@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
-from mmbc_jax.diagnostics.domains import SHIFTS, Sizes, seeds_interval
+from mmbc_jax.diagnostics.domains import SHIFTS, Sizes, seeds_interval, trials_name
 from mmbc_jax.ops.intervals import Interval
 
 SCALES = ("small", "full")
@@ -67,7 +67,10 @@ class Entry:
         return Sizes.of([{"z_mode_table": table} for table in tables])
 
     def episodes(self, metric: str) -> int | None:
-        """Episodes behind the value of a seed; None where unknown."""
+        """Episodes, or samples of one observation, behind the value of a seed; None where unknown."""
+        if (name := trials_name(metric)) != "n":
+            counts = self.per_seed(name)
+            return int(counts.min()) if counts.size else None
         return (self.metrics.get(metric) or {}).get("n")
 
     def span(self, metric: str, level: float = 0.95) -> Interval:

@@ -72,6 +72,60 @@ def test_a_gradient_that_is_not_finite_is_skipped_and_counted(bad):
     assert skip_metrics(state) == {"train/skipped_updates": 2, "train/skipped_in_a_row": 0}
 
 
+def branching(rate, decay, clip):
+    inner = optax.chain(optax.clip_by_global_norm(clip), optax.adamw(rate, weight_decay=decay))
+    return optax.apply_if_finite(inner, max_consecutive_errors=2**31 - 1)
+
+
+@pytest.mark.parametrize("clip", [1e9, 0.5])
+def test_equals_apply_if_finite_bit_for_bit(clip):
+    """On trees, through good, NaN and infinite gradients; the states are interchangeable."""
+    rng = np.random.default_rng(1)
+    params = {"w": rng.normal(size=(5, 3)), "b": [rng.normal(size=3), rng.normal()]}
+    params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params)
+    found, expected = (
+        jax.jit(lambda grads, state, params, make=make: make(0.01, 0.1, clip).update(grads, state, params))
+        for make in (optimizer, branching)
+    )
+    ours, theirs = optimizer(1.0, 0.0, 1.0).init(params), branching(1.0, 0.0, 1.0).init(params)
+    assert jax.tree.structure(ours) == jax.tree.structure(theirs)
+    for bad in (0.0, 0.0, math.nan, math.inf, -math.inf, 0.0, math.nan, 0.0):
+        grads = jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape), jnp.float32), params)
+        grads["b"][0] = grads["b"][0].at[1].add(bad)
+        updates, ours = found(grads, ours, params)
+        wanted, theirs = expected(grads, theirs, params)
+        jax.tree.map(np.testing.assert_array_equal, (updates, ours), (wanted, theirs))
+        params = optax.apply_updates(params, updates)
+    assert ours.total_notfinite == 4
+
+
+def test_a_norm_that_overflows_is_skipped():
+    params, state = jnp.ones(3), start(jnp.ones(3))
+    after, state = update(params, state, jnp.full(3, 1e20), 0.1, 0.0, 1.0)
+    np.testing.assert_array_equal(after, params)
+    assert state.total_notfinite == 1
+
+
+def test_what_does_not_train_stays_as_it_is():
+    """Parameters, moments and counters, by a finite gradient and by one that is not; -0 stays -0."""
+    params = jnp.array([1.0, -0.0, 2.0])
+    params, state = update(params, start(params), jnp.array([1.0, 0.0, jnp.nan]), 0.1, 0.0, 1.0)
+    for gradient in (jnp.ones(3), jnp.full(3, jnp.nan)):
+        tx = optimizer(0.1, 0.1, 1.0)
+        updates, moved = tx.update(gradient, state, params, trains=jnp.asarray(False))
+        jax.tree.map(np.testing.assert_array_equal, moved, state)
+        after = optax.apply_updates(params, updates)
+        np.testing.assert_array_equal(after.view(jnp.int32), jnp.array([1.0, -0.0, 2.0]).view(jnp.int32))
+
+
+def test_nothing_branches():
+    """Host and device would have to agree on the branch."""
+    params = jnp.ones(3)
+    text = update.lower(params, start(params), params, 0.1, 0.0, 1.0).as_text()
+    assert "stablehlo.case" not in text
+    assert "stablehlo.if" not in text
+
+
 def test_schedule_warms_up_and_falls_as_a_cosine():
     """10 steps of warm-up to 1, then a cosine from 1 at step 10 to .1 at step 110, .55 half way."""
     found = jax.vmap(lambda step: warmup_cosine(step, 110, 10, 0.1))(jnp.arange(130))

@@ -106,6 +106,21 @@ def compiled_loss(case: Case):
     return jax.jit(lambda v, key, data: make(case).loss(v, key, data, hparams(case)))
 
 
+@each
+def test_gradient_neither_scatters_nor_branches(case):
+    """Sums in the order in which a GPU's threads arrive would make a resumed run another run."""
+
+    data = batch()
+
+    def total(params, fixed, key):
+        return make(case).loss(fixed.replace(params=params), key, data, hparams(case)).total()
+
+    state = jax.eval_shape(initialiser(case), jax.random.key(0), data)
+    text = jax.jit(jax.grad(total)).lower(state.params, state, jax.random.key(0)).as_text()
+    for operation in ("scatter", "case", "if"):
+        assert f"stablehlo.{operation}" not in text
+
+
 @functools.cache
 def compiled_sample(case: Case):
     return jax.jit(functools.partial(sample, case))

@@ -180,3 +180,13 @@ def test_a_claim_tells_every_version():
     assert (claim.changed(change).version, claim.changed(change).history) == (2, (change,))
     with pytest.raises(ValueError, match="version 3"):
         dataclasses.replace(claim, version=3, history=(change,))
+
+
+def test_shares_of_samples_that_agree_are_known_by_their_samples():
+    """Wilson at 0 of 4 x 512: z^2 / (2048 + z^2) = .0019; over four seeds alone it would be .49."""
+    square = 1.959964**2
+    metrics = {"bridges/off_support": {"per_seed": [0.0] * 4}, "bridges/samples": {"per_seed": [512] * 4}}
+    low, high = Entry({}, metrics, {}).span("bridges/off_support")
+    assert (low, high) == pytest.approx((0.0, square / (2048 + square)))
+    metrics.pop("bridges/samples")
+    assert Entry({}, metrics, {}).span("bridges/off_support")[1] == pytest.approx(square / (4 + square))

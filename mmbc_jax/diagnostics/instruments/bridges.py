@@ -2,6 +2,7 @@ r"""Instrument: what a policy puts between the modes, and where in its base that
 
 At anchors with labels (tubes, sets and groups as in `diagnostics._path_metric`):
 
+  bridges/samples             of the policy at an anchor
   bridges/modes               G, modes demonstrated at the anchor
   bridges/off_support         share of samples outside every tube
   bridges/between, bridges/around   the two parts of `off_support`: samples that left their mode towards others,
@@ -97,6 +98,7 @@ class BridgesInstrument:
         bridge[label == OFF] = between(groups, points[label == OFF])
         centre = anchor.points.mean(axis=0)
         found = {
+            "bridges/samples": len(points),
             "bridges/off_support": float((label == OFF).mean()),
             "bridges/between": float(bridge.mean()),
             "bridges/around": float(((label == OFF) & ~bridge).mean()),

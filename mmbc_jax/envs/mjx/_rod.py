@@ -11,8 +11,9 @@ f = m (dc[t] - dc[t-1]) / dt^2 reproduces the recurrence exactly, and contacts c
 
 Contacts are found once per step, at the new position. Where the caller ends the episode at the first contact,
 no contact force ever acts on a living episode; `solve=False` then leaves out the constraint solver, with the
-same result. With `solve=True` the contacts found at the end of a step are carried into the next one, where
-the constraint solver turns them into forces.
+same result, and moves the rod in closed form: its mass matrix never changes. Gaps are MJX's all the same. With
+`solve=True` the contacts found at the end of a step are carried into the next one, where the constraint solver turns
+them into forces.
 """
 
 from __future__ import annotations
@@ -82,6 +83,7 @@ class TrackedRod:
         self._template = mjx.put_data(self.model, reference)
         if solve:  # pairs, softness and margins of the contacts, which the solver reads beside the gaps
             self._template = jax.jit(mjx.collision)(self._mx, self._template)
+        self._mobility, self._bias = _free_motion(self.model, reference)
         # Compiled here too, because a reset outside jit would otherwise dispatch its operations one by one.
         self.at_rest = jax.jit(self._at_rest)
         self.step = jax.jit(self._step)
@@ -100,21 +102,21 @@ class TrackedRod:
         gain_new, gain_old = new_command - rod.position, command - rod.position
         new = LAG * old + GAIN_NEW * gain_new + GAIN_OLD * gain_old
         force = self.mass * (new - old) / self.dt**2
+        if not self.solve:
+            velocity = rod.velocity + self.dt * (self._mobility * (force + self._bias)).sum(-1)
+            position = rod.position + self.dt * velocity
+            return self._collide(self._template.replace(qpos=position, qvel=velocity))
         data = self._template.replace(qpos=rod.position, qvel=rod.velocity, qfrc_applied=force)
-        if self.solve:
-            points, frames = rod.contact
-            data = data.tree_replace(
-                {
-                    "_impl.contact.dist": rod.distance,
-                    "_impl.contact.pos": points,
-                    "_impl.contact.frame": frames,
-                }
-            )
-            data = mjx.make_constraint(self._mx, data)
-            data = mjx.solve(self._mx, mjx.fwd_acceleration(self._mx, data))
-        else:
-            data = mjx.fwd_acceleration(self._mx, data)
-            data = data.replace(qacc=data.qacc_smooth)
+        points, frames = rod.contact
+        data = data.tree_replace(
+            {
+                "_impl.contact.dist": rod.distance,
+                "_impl.contact.pos": points,
+                "_impl.contact.frame": frames,
+            }
+        )
+        data = mjx.make_constraint(self._mx, data)
+        data = mjx.solve(self._mx, mjx.fwd_acceleration(self._mx, data))
         return self._collide(mjx.euler(self._mx, data))
 
     def _collide(self, data: mjx.Data) -> Rod:
@@ -122,6 +124,19 @@ class TrackedRod:
         found = data._impl.contact
         contact = (found.pos, found.frame) if self.solve else ()
         return Rod(position=data.qpos, velocity=data.qvel, distance=found.dist, contact=contact)
+
+
+def _free_motion(model: mujoco.MjModel, rest: mujoco.MjData) -> tuple[np.ndarray, np.ndarray]:
+    """(inverse mass matrix [2, 2] 1/kg, constant force [2] N): a = inverse (applied + constant) in an Euler step.
+
+    Damping is part of the mass there, implicit in the velocity, unless the model's `eulerdamp` flag is off.
+    """
+    inverse = np.zeros((2, 2))
+    mujoco.mj_solveM(model, rest, inverse, np.eye(2))
+    if not model.opt.disableflags & mujoco.mjtDisableBit.mjDSBL_EULERDAMP:
+        inverse = np.linalg.inv(np.linalg.inv(inverse) + model.opt.timestep * np.diag(model.dof_damping))
+    constant = rest.qfrc_passive - rest.qfrc_bias + rest.qfrc_actuator
+    return inverse.astype(np.float32), constant.astype(np.float32)
 
 
 def _load(path: Path) -> mujoco.MjModel:

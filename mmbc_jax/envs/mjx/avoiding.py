@@ -33,6 +33,7 @@ from mmbc_jax.core.options import Options, option
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, EnvSpec, Key, PyTree, State
 from mmbc_jax.envs.mjx._rod import TrackedRod
+from mmbc_jax.ops.unrolled import unrolled
 
 MAX_STEP = 0.01
 START = (0.52492845, -0.27973673)
@@ -124,7 +125,8 @@ class Avoiding:
     def step(self, state: State, action: Array) -> State:
         """One control step of 35 ms with `action` [2], clipped to [-1, 1] after the action noise."""
         data, params = state.data, state.info["params"]
-        key = jax.random.fold_in(jax.random.wrap_key_data(data["noise_key"]), data["step"])
+        key = unrolled(jax.random.wrap_key_data(data["noise_key"]))
+        key = jax.random.fold_in(key, data["step"])
         noise = jax.random.normal(key, (4,))
         action = jnp.clip(action + params["action_noise"] * noise[:2], -1.0, 1.0)
         command = data["command"] + MAX_STEP * action
