@@ -42,7 +42,7 @@ def write(pipeline: Pipeline, results: Results, argv: Sequence[str], seconds: fl
     run = {
         **_run_facts(pipeline.setup, pipeline.grid, results),
         "process_seconds": seconds,
-        "data": pipeline.data_facts(),
+        "data": pipeline.demonstrations.facts(),
         "start_from": pipeline.sources.differences,
         "command": summary.command("mmbc_jax.train", argv),
     }
@@ -119,11 +119,13 @@ def _run_facts(setup: Setup, grid: Grid, results: Results) -> dict[str, Any]:
             "train_steps": result.facts["train_steps"],
             "temp_bytes": result.facts["temp_bytes"],
             "mode": result.facts.get("mode"),
+            "lane": result.facts.get("lane", ""),
             "runs": len(result.metrics),
         }
         for name, result in results.items()
     }
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # of the largest process; those of lanes run beside this one
+    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return {
         "env": config.env.name,
         "policy": config.policy.name,

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from mmbc_jax.core.files import read_json, write_json
 from mmbc_jax.data import load
 from mmbc_jax.data.blocks import Blocks
 from mmbc_jax.data.episodes import Episodes
@@ -19,6 +20,7 @@ from mmbc_jax.data.windows import Windows, make_windows, spread_indices, window_
 from mmbc_jax.diagnostics.data_separation import separation
 from mmbc_jax.ops.normalisation import Normalizer, fit
 from mmbc_jax.runs import setup as setup_lib
+from mmbc_jax.runs.mesh import Mesh
 from mmbc_jax.runs.setup import Setup
 
 _OFFLINE_WINDOWS = 4096  # held-out windows measured at most, evenly spread over the set
@@ -100,6 +102,54 @@ class StageData:
                 self.train_windows, seed=self.setup.config.data.seed, spec=self.setup.policy_spec.obs
             ),
         }
+
+
+class Demonstrations:
+    """The demonstrations of a run, prepared when they are first asked for, and the facts of them.
+
+    Args:
+      setup: of the run.
+      workdir: of the run.
+      mesh: of the run; its writer records first.
+      needed: whether a stage learns from them.
+    """
+
+    def __init__(self, setup: Setup, workdir: Path, mesh: Mesh, needed: bool):
+        self._setup, self._workdir, self._mesh, self._needed = setup, workdir, mesh, needed
+        self._data: StageData | None = None
+        self._episodes: Episodes | None = None
+
+    def read(self) -> None:
+        """Reads the file of a run that learns from one.
+
+        Raises:
+          DataError: it cannot be used.
+        """
+        if self._needed and self._setup.config.data.path:
+            self._episodes = setup_lib.load_episodes(self._setup)
+
+    @property
+    def data(self) -> StageData:
+        """The demonstrations, read or recorded by the writer before the other processes."""
+        if self._data is None:
+            with self._mesh.writer_first():
+                self._data = self._prepare()
+        return self._data
+
+    def facts(self) -> dict[str, Any]:
+        """Where they came from and how their modes are separated, as far as that is written down."""
+        path = self._workdir / "data.json"
+        return read_json(path) if path.exists() else {}
+
+    def write_facts(self) -> None:
+        """Writes `data.json` where there are demonstrations; late, since no stage asks for it."""
+        path = self._workdir / "data.json"
+        if self._mesh.is_writer and (self._needed or self._data is not None) and not path.exists():
+            # not through `data`, where processes wait for each other: this one is alone here
+            write_json(path, (self._data or self._prepare()).facts())
+
+    def _prepare(self) -> StageData:
+        return StageData.prepare(self._setup, self._workdir, self._episodes, keep=self._mesh.is_writer)
 
 
 def _training(setup: Setup, episodes: Episodes, single: Normalizer) -> Callable[[int], Windows]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,10 @@ import numpy as np
 from rich.console import Console
 
 from mmbc_jax.core import registry
-from mmbc_jax.core.files import read_json, write_json
-from mmbc_jax.data.episodes import Episodes
 from mmbc_jax.evaluation.results import StageResult
 from mmbc_jax.runs import setup as setup_lib
 from mmbc_jax.runs.checkpoint import checkpoint_steps, read_meta
-from mmbc_jax.runs.demonstrations import StageData
+from mmbc_jax.runs.demonstrations import Demonstrations
 from mmbc_jax.runs.grid import Grid, StageRuns, check_grid, config_grid
 from mmbc_jax.runs.lanes import FOLDER, Lane, Lanes, choose
 from mmbc_jax.runs.lanes import rows as lane_rows
@@ -65,8 +63,8 @@ class Pipeline:
         modes = Modes(self.workdir / "modes.json", screen.line)
         self.programs = Programs(setup, self.mesh, modes=modes)
         self._done: dict[str, Done] = {}
-        self._data: StageData | None = None
-        self._episodes: Episodes | None = None
+        learns = any("demonstrations" in self.stages[name].needs for name in self.names)
+        self.demonstrations = Demonstrations(setup, self.workdir, self.mesh, learns)
 
     def run(self) -> dict[str, StageResult]:
         """Runs or resumes every stage.
@@ -78,27 +76,28 @@ class Pipeline:
           UserError: of any kind, before anything compiles where possible.
           Interrupted: SIGTERM or SIGINT arrived; the state is saved.
         """
-        first_start = not os.path.exists(self.workdir / "config.json")
-        if first_start and self.setup.config.data.path and any(map(self._learns_from_data, self.names)):
-            # Before the directory is claimed, so that a mistyped path leaves nothing behind.
-            self._episodes = setup_lib.load_episodes(self.setup)
+        if not os.path.exists(self.workdir / "config.json"):
+            self.demonstrations.read()  # before the directory is claimed: a mistyped path leaves nothing behind
         with self.mesh.writer_first():
             claim_workdir(self.workdir, self.setup.config, clean=self.mesh.is_writer)
         if self.sources.line:
             self.screen.line(self.sources.line)
         lanes = self._lanes()
+        if lanes:
+            names = " and ".join(lane.name for lane in lanes)
+            self.screen.line(f"{names}: on one core each, in processes of their own (mesh.cores)")
         laned = {name for lane in lanes for name in lane.stages}
         results = {}
         with self.stop.installed(), Lanes(self.workdir, lanes) as side:
-            log = MetricLog(self.workdir, self._log_bytes(), write=self.mesh.is_writer)
+            log = MetricLog(self.workdir, _log_bytes(self.workdir, self.names), write=self.mesh.is_writer)
             try:
                 for source in ("", *self.sources.directories):
                     side.go(source)
                 for name in (name for name in self.names if name not in laned):
                     results[name] = self._run_stage(self.stages[name], log, side.go)
                     side.go(name)
-                self._write_data_facts()  # while the lanes train
-                self._join(side, log)
+                self.demonstrations.write_facts()  # while the lanes train
+                _join(side, log, self.screen, self.stop)
                 for name in (name for name in self.names if name in laned):
                     results[name] = self._run_stage(self.stages[name], log)
             finally:
@@ -118,7 +117,7 @@ class Pipeline:
           UserError: of any kind.
           Interrupted: SIGTERM or SIGINT arrived; the state is saved.
         """
-        size = self._log_bytes(lane.name)
+        size = _log_bytes(self.workdir, lane.stages, lane.name)
         log = MetricLog(self.workdir, size, folder=f"{FOLDER}/{lane.name}", stages=lane.stages)
         try:
             for name in lane.stages:
@@ -136,53 +135,6 @@ class Pipeline:
         runs = len(self.grid.points) * len(self.grid.seeds)
         return choose(self.setup.config.mesh.cores, self.trained, runs, self.workdir, alone)
 
-    def _join(self, side: Lanes, log: MetricLog) -> None:
-        """Waits for the lanes, and takes over their rows in the order of the stages."""
-        if not side.lanes:
-            return
-        with self.screen.bars() as bars:
-            if side.wait(bars, lambda: self.stop.received is not None):
-                raise Interrupted
-        for lane in side.lanes:
-            log.append(lane_rows(self.workdir, lane))
-
-    @property
-    def data(self) -> StageData:
-        """The demonstrations, read or recorded when a stage first needs them."""
-        if self._data is None:
-            with self.mesh.writer_first():
-                self._data = self._prepare()
-        return self._data
-
-    def _prepare(self) -> StageData:
-        return StageData.prepare(self.setup, self.workdir, self._episodes, keep=self.mesh.is_writer)
-
-    def data_facts(self) -> dict[str, Any]:
-        """Where the demonstrations came from and how their modes are separated; read back if written down."""
-        path = self.workdir / "data.json"
-        return read_json(path) if path.exists() else {}
-
-    def _write_data_facts(self) -> None:
-        """Writes `data.json` where there are demonstrations; after training, since nothing before asks for them."""
-        path = self.workdir / "data.json"
-        used = self._data is not None or any(map(self._learns_from_data, self.names))
-        if self.mesh.is_writer and used and not path.exists():
-            # not through `data`, where processes wait for each other: this one is alone here
-            write_json(path, (self._data or self._prepare()).facts())
-
-    def _learns_from_data(self, name: str) -> bool:
-        return "demonstrations" in self.stages[name].needs
-
-    def _log_bytes(self, lane: str = "") -> int:
-        """Bytes of its metric file that the newest checkpoint of a lane, or with "" of the run itself, had seen."""
-        sizes = [0]
-        for name in self.names:
-            directory = self.workdir / "checkpoints" / name
-            if checkpoint_steps(directory):
-                meta = read_meta(directory)[1]
-                sizes += [int(meta["log_bytes"])] if meta.get("lane", "") == lane else []
-        return max(sizes)
-
     def _stage_run(self, stage: BaseStage, log: MetricLog | None, lane: str) -> StageRun:
         return StageRun(
             self.setup,
@@ -193,7 +145,7 @@ class Pipeline:
             self.programs,
             self.stop,
             log or MetricLog(self.workdir, write=False),
-            self._demos,
+            lambda: self.demonstrations.data,
             lane,
         )
 
@@ -214,9 +166,6 @@ class Pipeline:
 
         return self._stage_run(stage, log, lane).result(self._parent_of, done)
 
-    def _demos(self) -> StageData:
-        return self.data
-
     def _parent_of(self, stage: BaseStage) -> Done | None:
         return None if stage.parent is None else self._final(stage.parent.name)
 
@@ -234,6 +183,28 @@ class Pipeline:
                 runs = StageRuns(tuple((0, i) for i in range(len(saved))), index)
             self._done[name] = Done(state, runs)
         return self._done[name]
+
+
+def _log_bytes(workdir: Path, names: Sequence[str], lane: str = "") -> int:
+    """Bytes of its metric file that the newest checkpoint of a lane, or with "" of the run itself, had seen."""
+    sizes = [0]
+    for name in names:
+        directory = workdir / "checkpoints" / name
+        if checkpoint_steps(directory):
+            meta = read_meta(directory)[1]
+            sizes += [int(meta["log_bytes"])] if meta.get("lane", "") == lane else []
+    return max(sizes)
+
+
+def _join(side: Lanes, log: MetricLog, screen: Screen, stop: StopSignal) -> None:
+    """Waits for the lanes, and takes over their rows in the order of the stages."""
+    if not side.lanes:
+        return
+    with screen.bars() as bars:
+        if side.wait(bars, lambda: stop.received is not None):
+            raise Interrupted
+    for lane in side.lanes:
+        log.append(lane_rows(side.workdir, lane))
 
 
 def make_pipeline(config: Any, workdir: Path, console: Console) -> Pipeline:

@@ -179,6 +179,7 @@ class StageRun:
         stage = self.stage
         facts = {
             "train_seconds": meta.get("seconds", 0.0),
+            "lane": self.lane,
             "env_steps": stage.env_steps,
             "train_steps": stage.schedule.epochs * stage.schedule.steps_per_epoch,
         }

@@ -16,8 +16,8 @@ from mmbc_jax.runs.loop import Interrupted
 from tests.runs.test_resume import assert_same
 from tests.toys.landscape import rows, toy_config, toy_pipeline, toy_run, unchecked
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processes cannot be held to a core")
-    not hasattr(os, "sched_setaffinity"), reason="processes cannot be held to a core here"
+pytestmark = pytest.mark.skipif(
+    not hasattr(os, "sched_setaffinity"), reason="processes cannot be held to a core"
 )
 STAGES = ("bc", "discover", "finetune", "plain")
 
