@@ -85,7 +85,7 @@ class StageRun:
         stage = self.stage
         keep, mesh = self.setup.config.checkpoint.keep, self.programs.mesh
         checkpoints = StageCheckpoints(self.workdir / "checkpoints" / stage.name, keep, mesh=mesh)
-        meta = self._meta()
+        meta = _meta(self)
         try:
             result = load_result(self.workdir, stage.name)
             if result is not None and checkpoints.latest() == stage.schedule.epochs:
@@ -103,20 +103,6 @@ class StageRun:
         before = None if stage.parent is None else template_of(stage.parent, runs)
         state = stage.template(stage.make_hparams(self.grid, self.runs), before, ())
         self.programs.prepare(stage, state, self._keys(stage.name))
-
-    def _meta(self) -> dict[str, Any]:
-        """What every checkpoint says of itself."""
-        stage, seeds = self.stage, self.grid.seeds
-        return {
-            "stage": stage.name,
-            "config": plain(self.setup.config),
-            "obs": self.setup.obs.to_json(),
-            "action_dim": self.setup.action_dim,
-            "runs": [[point, seeds[index]] for point, index in self.runs.runs],
-            "parent": stage.parent.name if stage.parent else "",
-            "lane": self.lane,
-            "cloned": stage.policy() is not None,
-        }
 
     def _train(self, parent: Done | None, checkpoints: StageCheckpoints, meta: dict[str, Any]) -> TrainState:
         """The final state of the stage."""
@@ -197,3 +183,18 @@ class StageRun:
         if self.programs.mesh.is_writer:
             save_result(self.workdir, result)
         return result
+
+
+def _meta(run: StageRun) -> dict[str, Any]:
+    """What every checkpoint says of itrun."""
+    stage, seeds = run.stage, run.grid.seeds
+    return {
+        "stage": stage.name,
+        "config": plain(run.setup.config),
+        "obs": run.setup.obs.to_json(),
+        "action_dim": run.setup.action_dim,
+        "runs": [[point, seeds[index]] for point, index in run.runs.runs],
+        "parent": stage.parent.name if stage.parent else "",
+        "lane": run.lane,
+        "cloned": stage.policy() is not None,
+    }
