@@ -186,7 +186,7 @@ class StageRun:
 
 
 def _meta(run: StageRun) -> dict[str, Any]:
-    """What every checkpoint says of itrun."""
+    """What every checkpoint of a stage says of itself."""
     stage, seeds = run.stage, run.grid.seeds
     return {
         "stage": stage.name,
