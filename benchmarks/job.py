@@ -104,8 +104,8 @@ def page(result: dict[str, Any]) -> str:
     pairs, count = len(result["pairs"]), result["neighbours"]
     before, after = result["load"]
     told = [
-        "Written by `python -m benchmarks.job`; seconds, from an empty cache of compiled programs, at the settings of",
-        f"the other checkout. {pairs} pairs in turn, median; then ours beside {count} processes that each want a core.",
+        "Written by `python -m benchmarks.job`; seconds, from an empty cache of compiled programs, at the settings",
+        f"of the other checkout. {pairs} pairs in turn, median; then ours beside {count} processes that want a core.",
         f"{result['cores']} cores; load average {before:.1f} before, {after:.1f} after.",
     ]
     rows = []
