@@ -92,17 +92,22 @@ def train(config: ConfigDict, workdir: Path, argv: Sequence[str], start: float |
     if pipeline.mesh.is_writer and (line := advice(config.precision, jax.default_backend())):
         console.print(line, highlight=False, soft_wrap=True)
     try:
-        results = pipeline.run()
+        results = pipeline.run(_bring_report)
     except Interrupted:
         console.print(f"interrupted; everything is saved in {workdir}, the same command continues")
         return cli.INTERRUPTED
     if not pipeline.mesh.is_writer:
         return 0
-    from mmbc_jax.report import run_report  # brings matplotlib and scipy, which training can do without
+    from mmbc_jax.report import run_report
 
     summary = run_report.write(pipeline, results, argv, time.perf_counter() - start)
     run_report.show(console, summary, workdir)
     return 0
+
+
+def _bring_report() -> None:
+    """Imports matplotlib and scipy, which training can do without, while the run has to wait anyway."""
+    from mmbc_jax.report import run_report  # noqa: F401
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@ XLA divides every operation among the threads of a process and waits for each of
 products of cloning. A simulator's operations are tiny: handing one over costs more than computing it, and where other
 programs want the cores, each hand-over waits for them (16 ms on one core become a second or more). What a process may
 use is settled when it starts, so such stages get processes that start on one core. A lane is a chain of stages that
-start from each other; lanes do not need each other and run side by side. They start with the run and compile while it
-clones.
+start from each other; lanes do not need each other and run side by side. All but one core's worth of them start with
+the run and compile while it clones, the others when the state that they wait for is saved.
 
 A lane writes what these stages would write, and its rows into `lanes/<name>/metrics.jsonl`; the run appends them to
 its own, in the order of the stages, when all lanes have ended. Where a lane was begun, it is continued as one.
@@ -135,11 +135,15 @@ class Lanes:
         self.workdir, self.lanes = workdir, list(lanes)
         self._said: queue.SimpleQueue[tuple[_Process, dict[str, Any]]] = queue.SimpleQueue()
         self._processes: list[_Process] = []
+        self._waiting: list[Lane] = []
+        self._cores: list[int] = []
 
     def __enter__(self) -> Lanes:
-        cores = sorted(os.sched_getaffinity(0)) if self.lanes else []
-        for place, lane in enumerate(lane for lane in self.lanes if not finished(self.workdir, lane)):
-            self._processes.append(self._start(lane, cores[place % len(cores)]))
+        self._cores = sorted(os.sched_getaffinity(0)) if self.lanes else []
+        self._waiting = [lane for lane in self.lanes if not finished(self.workdir, lane)]
+        # The run needs a core, too: more compilations at once would hold up its training.
+        for _ in range(min(len(self._waiting), max(len(self._cores) - 1, 1))):
+            self._start(self._waiting.pop(0))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -150,6 +154,9 @@ class Lanes:
 
     def go(self, stage: str) -> None:
         """Lets the lanes train that start from a stage, whose final state is saved; from none with ""."""
+        for lane in [lane for lane in self._waiting if lane.parent == stage]:
+            self._waiting.remove(lane)
+            self._start(lane)
         for process in self._processes:
             if process.lane.parent == stage and not process.told:
                 process.told = True
@@ -189,7 +196,8 @@ class Lanes:
             raise RuntimeError(f"the process of {failed[0]} ended with code {codes[failed[0]]}")
         return INTERRUPTED in codes.values()
 
-    def _start(self, lane: Lane, core: int) -> _Process:
+    def _start(self, lane: Lane) -> None:
+        core = self._cores[len(self._processes) % len(self._cores)]
         (self.workdir / FOLDER / lane.name).mkdir(parents=True, exist_ok=True)
         # What can be imported here can be there, a plug-in beside the user's script among it.
         paths = os.pathsep.join(filter(None, sys.path))
@@ -205,7 +213,7 @@ class Lanes:
         process = _Process(lane, popen, threading.Thread())
         process.reader = threading.Thread(target=self._read, args=(process,), daemon=True)
         process.reader.start()
-        return process
+        self._processes.append(process)
 
     def _read(self, process: _Process) -> None:
         assert process.popen.stdout is not None

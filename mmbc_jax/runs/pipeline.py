@@ -66,8 +66,11 @@ class Pipeline:
         learns = any("demonstrations" in self.stages[name].needs for name in self.names)
         self.demonstrations = Demonstrations(setup, self.workdir, self.mesh, learns)
 
-    def run(self) -> dict[str, StageResult]:
+    def run(self, meanwhile: Callable[[], None] = lambda: None) -> dict[str, StageResult]:
         """Runs or resumes every stage.
+
+        Args:
+          meanwhile: called before the run waits for its lanes, if for anything.
 
         Returns:
           The results of each stage in order.
@@ -97,6 +100,7 @@ class Pipeline:
                     results[name] = self._run_stage(self.stages[name], log, side.go)
                     side.go(name)
                 self.demonstrations.write_facts()  # while the lanes train
+                meanwhile()
                 _join(side, log, self.screen, self.stop)
                 for name in (name for name in self.names if name in laned):
                     results[name] = self._run_stage(self.stages[name], log)
