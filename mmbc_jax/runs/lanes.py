@@ -228,7 +228,7 @@ class Lanes:
         if "bar" in message:
             bars.start(message["bar"], message["total"], message["done"])
         elif "advance" in message:
-            bars.advance(message["advance"], message["steps"], message["note"])
+            bars.advance(message["advance"], message["steps"], message["note"], message["seconds"])
         elif "error" in message:
             process.error = message["error"]
         else:

@@ -136,7 +136,7 @@ class StageLoop:
                 stopped = self.mesh.any_process(self.stop.received is not None)
                 if last or stopped or (epoch + 1) % schedule.save_every == 0:
                     self._save(epoch + 1, state)
-                bars.advance(self.name, schedule.steps_per_epoch, note)
+                bars.advance(self.name, schedule.steps_per_epoch, note, time.perf_counter() - start)
                 if stopped:
                     self.checkpoints.wait()
                     raise Interrupted

@@ -23,8 +23,8 @@ class Bars(Protocol):
         """Adds the bar of a stage, for `total` training steps of which `done` were taken before."""
         ...
 
-    def advance(self, name: str, steps: int, note: str) -> None:
-        """Counts training steps of a stage, and shows a note beside them."""
+    def advance(self, name: str, steps: int, note: str, seconds: float) -> None:
+        """Counts training steps of a stage, which has trained for `seconds` here, and shows a note beside them."""
         ...
 
     def line(self, text: str) -> None:
@@ -53,7 +53,8 @@ class _Rate(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         steps = task.completed - task.fields["first"]
-        rate = f"{steps / task.elapsed:,.1f} steps/s" if steps and task.elapsed else ""
+        seconds = task.fields["seconds"]  # of training: a bar may be drawn later than its stage began
+        rate = f"{steps / seconds:,.1f} steps/s" if steps and seconds else ""
         return Text(rate, style="cyan")
 
 
@@ -86,11 +87,13 @@ class ConsoleBars:
 
     def start(self, name: str, total: int, done: int) -> None:
         """See `Bars`."""
-        self._tasks[name] = self._progress.add_task(name, total=total, completed=done, note="", first=done)
+        self._tasks[name] = self._progress.add_task(
+            name, total=total, completed=done, note="", first=done, seconds=0.0
+        )
 
-    def advance(self, name: str, steps: int, note: str) -> None:
+    def advance(self, name: str, steps: int, note: str, seconds: float) -> None:
         """See `Bars`."""
-        self._progress.update(self._tasks[name], advance=steps, note=note)
+        self._progress.update(self._tasks[name], advance=steps, note=note, seconds=seconds)
 
     def line(self, text: str) -> None:
         """See `Bars`."""
@@ -128,7 +131,7 @@ class PipedScreen:
     """Messages to another process, a line of JSON each: the screen, and its bars as well.
 
     - `{"bar": stage, "total": steps, "done": steps}` where a stage begins;
-    - `{"advance": stage, "steps": steps, "note": text}`;
+    - `{"advance": stage, "steps": steps, "note": text, "seconds": seconds}`;
     - `{"line": text}`;
     - `{"error": text}` before the process ends because of a UserError.
 
@@ -158,9 +161,9 @@ class PipedScreen:
         """See `Bars`."""
         self.say(bar=name, total=total, done=done)
 
-    def advance(self, name: str, steps: int, note: str) -> None:
+    def advance(self, name: str, steps: int, note: str, seconds: float) -> None:
         """See `Bars`."""
-        self.say(advance=name, steps=steps, note=note)
+        self.say(advance=name, steps=steps, note=note, seconds=seconds)
 
     def status(self, text: str) -> AbstractContextManager[Any]:
         """Nothing: whoever watches several processes sees their bars."""
