@@ -1,7 +1,7 @@
 """The main job: clone a flow policy on D3IL Avoiding, then fine-tune it with and without the MI reward.
 
 Run:     python -m mmbc_jax.train --config configs/finetune/avoiding_bmd.py --workdir runs/avoiding_bmd
-Expect:  3 to 4 minutes on two cores; success .95 to .97, 20 to 24 of 24 ways kept, of which 15 to 21 can be
+Expect:  2 to 3 minutes on two cores; success .95 to .97, 20 to 24 of 24 ways kept, of which 15 to 21 can be
          commanded; 1 way with one command and no MI reward. Under noise (docs/results/avoiding.md).
 """
 
