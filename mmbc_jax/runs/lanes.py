@@ -99,6 +99,12 @@ def choose(
     ]
 
 
+def announced(lanes: Sequence[Lane]) -> str:
+    """What a run says of its lanes."""
+    names = " and ".join(lane.name for lane in lanes)
+    return f"{names}: on one core each, in processes of their own (mesh.cores)"
+
+
 def _begun(workdir: Path, lane: Lane) -> bool:
     return any((workdir / "checkpoints" / name).exists() for name in lane.stages)
 

@@ -17,7 +17,7 @@ from mmbc_jax.runs import setup as setup_lib
 from mmbc_jax.runs.checkpoint import checkpoint_steps, read_meta
 from mmbc_jax.runs.demonstrations import Demonstrations
 from mmbc_jax.runs.grid import Grid, StageRuns, check_grid, config_grid
-from mmbc_jax.runs.lanes import FOLDER, Lane, Lanes, choose
+from mmbc_jax.runs.lanes import FOLDER, Lane, Lanes, announced, choose
 from mmbc_jax.runs.lanes import rows as lane_rows
 from mmbc_jax.runs.logs import MetricLog
 from mmbc_jax.runs.loop import Interrupted, StopSignal
@@ -87,8 +87,7 @@ class Pipeline:
             self.screen.line(self.sources.line)
         lanes = self._lanes()
         if lanes:
-            names = " and ".join(lane.name for lane in lanes)
-            self.screen.line(f"{names}: on one core each, in processes of their own (mesh.cores)")
+            self.screen.line(announced(lanes))
         laned = {name for lane in lanes for name in lane.stages}
         results = {}
         with self.stop.installed(), Lanes(self.workdir, lanes) as side:
@@ -140,18 +139,10 @@ class Pipeline:
         return choose(self.setup.config.mesh.cores, self.trained, runs, self.workdir, alone)
 
     def _stage_run(self, stage: BaseStage, log: MetricLog | None, lane: str) -> StageRun:
-        return StageRun(
-            self.setup,
-            self.workdir,
-            self.screen,
-            self.grid,
-            stage,
-            self.programs,
-            self.stop,
-            log or MetricLog(self.workdir, write=False),
-            lambda: self.demonstrations.data,
-            lane,
-        )
+        shared = (self.setup, self.workdir, self.screen, self.grid)
+        log = log or MetricLog(self.workdir, write=False)
+        data = lambda: self.demonstrations.data  # noqa: E731  (prepared when a stage first asks)
+        return StageRun(*shared, stage, self.programs, self.stop, log, data, lane)
 
     def _run_stage(
         self,
