@@ -72,7 +72,7 @@ def test_a_clone_of_another_precision_is_said_to_be(bf16):
     assert find_sources(pipeline.setup, ("finetune",), pipeline.grid).differences == []
 
 
-@pytest.mark.heavy
+@pytest.mark.slow
 def test_small_trainings_agree(tmp_path):
     """Two seeds of a clone: losses within 5 %, success within .08, a standard error of 512 episodes being .02."""
     sizes = {
