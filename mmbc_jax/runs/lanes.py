@@ -2,7 +2,7 @@
 
 XLA divides every operation among the threads of a process and waits for each of them. That pays for the large
 products of cloning. A simulator's operations are tiny: handing one over costs more than computing it, and where other
-programs want the cores, each hand-over waits for them (16 ms on one core become a second or more). What a process may
+programs want the cores, each hand-over waits for them: twice to a hundred times the time. What a process may
 use is settled when it starts, so such stages get processes that start on one core. A lane is a chain of stages that
 start from each other; lanes do not need each other and run side by side. All but one core's worth of them start with
 the run and compile while it clones, the others when the state that they wait for is saved.
