@@ -20,14 +20,13 @@ def cloning(result: Record) -> list[str]:
             where = [str(run["cores"]), str(case["batch_size"])]
             for name in case["seconds"]:
                 rows.append([*where, name, *compared(case, name), reached(case, name)])
-            once = run.get("peak")  # of a page from before it was measured within the rounds
             compiled = [*case["compile_seconds"].items(), *case["first_step_seconds"].items()]
             facts.append(
                 [
                     *where,
                     f"{case['gflop_per_step']:.3f}",
-                    f"{max(once['gflops_jax'], once['gflops_torch']):.0f}" if once else peak(case),
-                    f"{(once or run)['copy_gb_per_s']:.1f}",
+                    peak(case),
+                    f"{run['copy_gb_per_s']:.1f}",
                     f"{1e3 * case['floor_seconds']:.2f}",
                     ", ".join(f"{name} {seconds:.1f} s" for name, seconds in compiled),
                     f"{case['temp_bytes'] / 2**20:.1f}",

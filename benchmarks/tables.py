@@ -29,21 +29,15 @@ def ratio(spread: Record) -> str:
 
 
 def reached(case: Record, name: str) -> str:
-    """GFLOP/s and the share of peak of one contender; "-" where neither was measured.
-
-    Pages from before the peak was measured within the rounds have numbers in the place of spreads.
-    """
-    if name not in case.get("gflops", {}):
+    """GFLOP/s and the share of peak of one contender; "-" where its products were not counted."""
+    if name not in case["gflops"]:
         return "-"
-    found = (case["gflops"][name], case["share_of_peak"][name])
-    rate, share = (value["median"] if isinstance(value, dict) else value for value in found)
+    rate, share = (case[key][name]["median"] for key in ("gflops", "share_of_peak"))
     return f"{rate:.0f} ({100 * share:.0f} %)"
 
 
 def peak(case: Record) -> str:
     """Median [quartiles] of the peak over the rounds of a case, GFLOP/s."""
-    if "peak_gflops" not in case:
-        return "-"
     low, median, high = (case["peak_gflops"][key] for key in ("q25", "median", "q75"))
     return f"{median:.0f} [{low:.0f}, {high:.0f}]"
 

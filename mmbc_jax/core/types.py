@@ -138,6 +138,11 @@ class EnvSpec:
     def __post_init__(self) -> None:
         _complete_obs(self)
 
+    @property
+    def mode_labels(self) -> list[str]:
+        """`mode_names`, or the K numbers where there are none."""
+        return list(self.mode_names) or [str(index) for index in range(self.num_modes)]
+
 
 def _complete_obs(spec: PolicySpec | EnvSpec) -> None:
     if spec.obs is None:

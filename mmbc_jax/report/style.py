@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib import colormaps, colors
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 
 from mmbc_jax.core.files import write_atomic
@@ -57,6 +58,12 @@ def new_figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     return figure
+
+
+def dress_bar(bar: Colorbar) -> None:
+    """Applies the common look to a bar of colours."""
+    bar.ax.tick_params(labelsize=7, length=0)
+    bar.outline.set_visible(False)  # type: ignore[operator]
 
 
 def dress(ax: Axes, title: str = "", grid: str = "") -> None:

@@ -48,6 +48,11 @@ class Grid:
     points: tuple[tuple[float, ...], ...]
     seeds: tuple[int, ...]
 
+    @property
+    def size(self) -> int:
+        """S N."""
+        return len(self.points) * len(self.seeds)
+
     def values(self, point: int) -> dict[str, float]:
         """{path: value} of one point."""
         return dict(zip(self.paths, self.points[point], strict=True))

@@ -58,8 +58,7 @@ class Pipeline:
         for point in range(len(self.grid.points)):
             setup_lib.check_point(setup, self.grid.values(point))
         self.stop = StopSignal()
-        count = len(self.grid.points) * len(self.grid.seeds)
-        self.mesh = make_mesh(config.sweep.mode, config.mesh.runs, config.mesh.batch, count)
+        self.mesh = make_mesh(config.sweep.mode, config.mesh.runs, config.mesh.batch, self.grid.size)
         modes = Modes(self.workdir / "modes.json", screen.line)
         self.programs = Programs(setup, self.mesh, modes=modes)
         self._done: dict[str, Done] = {}
@@ -135,8 +134,7 @@ class Pipeline:
 
     def _lanes(self) -> list[Lane]:
         alone = self.mesh.devices is None and jax.process_count() == 1 and jax.default_backend() == "cpu"
-        runs = len(self.grid.points) * len(self.grid.seeds)
-        return choose(self.setup.config.mesh.cores, self.trained, runs, self.workdir, alone)
+        return choose(self.setup.config.mesh.cores, self.trained, self.grid.size, self.workdir, alone)
 
     def _stage_run(self, stage: BaseStage, log: MetricLog | None, lane: str) -> StageRun:
         shared = (self.setup, self.workdir, self.screen, self.grid)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 
+from mmbc_jax.data.windows import spread_indices
 from mmbc_jax.report import style, table
 
 MOST_LABELS = 20  # of an axis of points
@@ -29,15 +29,10 @@ def label_of(point: Mapping[str, Any], paths: Sequence[str]) -> str:
     return table.point_label({path: point["values"][path] for path in paths})
 
 
-def spread_evenly(count: int, most: int) -> list[int]:
-    """At most `most` of the numbers below `count`, evenly spaced, the first and the last among them."""
-    return sorted({int(i) for i in np.linspace(0, count - 1, min(count, most)).round()})
-
-
 def label_rows(ax: Axes, points: Sequence[Mapping[str, Any]]) -> None:
     """Names rows 0, 1, .. of axes by the swept values of the points, as many as can be read."""
     paths = paths_of_sweep(points)
-    shown = spread_evenly(len(points), MOST_LABELS)
+    shown = spread_indices(len(points), MOST_LABELS).tolist()
     if len(paths) == 1:
         labels = [f"{points[i]['values'][paths[0]]:.4g}" for i in shown]
         ax.set_ylabel(short(paths[0]))

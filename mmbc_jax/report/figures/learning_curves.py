@@ -18,6 +18,7 @@ from matplotlib.lines import Line2D
 
 from mmbc_jax.core.options import Options
 from mmbc_jax.core.registry import register
+from mmbc_jax.data.windows import spread_indices
 from mmbc_jax.report import style
 from mmbc_jax.report.finished import Draw, Finished
 
@@ -204,11 +205,10 @@ def _colour_key(figure: Figure, axes: Sequence[Axes], names: Sequence[str]) -> N
     norm = BoundaryNorm(np.arange(count + 1) - 0.5, count)
     mapped = ScalarMappable(norm, ListedColormap(_shades(count)))
     bar = figure.colorbar(mapped, ax=list(axes), fraction=0.03, pad=0.01, aspect=40, spacing="uniform")
-    shown = sorted({int(i) for i in np.linspace(0, count - 1, 9).round()})
+    shown = spread_indices(count, 9).tolist()
     bar.set_ticks(shown, labels=[names[i] for i in shown])
     bar.ax.minorticks_off()
-    bar.ax.tick_params(labelsize=7, length=0)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    style.dress_bar(bar)
 
 
 def _over_seeds(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

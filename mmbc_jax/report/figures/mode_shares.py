@@ -115,8 +115,7 @@ def shares_over_points(
     image = left.imshow(share, cmap="Blues", vmin=0.0, vmax=top, aspect="auto", interpolation="nearest")
     bare(left, "share of successes")
     bar = figure.colorbar(image, ax=left, fraction=0.03, pad=0.02, aspect=40)
-    bar.ax.tick_params(labelsize=7, length=0)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    style.dress_bar(bar)
     right.barh(range(len(points)), success, height=1.0, color=style.HUES[0], alpha=0.6)
     right.set_xlim(0.0, 1.0)
     style.dress(right, "SR", grid="x")
@@ -139,7 +138,7 @@ def build(options: Options) -> Draw:
         if run.setup.env is None or not run.setup.env_spec.num_modes:
             return
         spec = run.setup.env_spec
-        names = list(spec.mode_names) or [str(index) for index in range(spec.num_modes)]
+        names = spec.mode_labels
         alone = {name: entry for name, entry in run.found["stages"].items() if name not in run.swept}
         if alone:
             yield "mode_shares", mode_shares(alone, spec.name, spec.num_modes, names, facts=run.facts)

@@ -177,8 +177,7 @@ def _map(ax: Axes, points: Sequence[Point], stage: str, metric: str, paths: tupl
     ax.set_xlabel(short(right))
     ax.set_ylabel(short(up))
     bar = ax.figure.colorbar(image, ax=ax, fraction=0.05, pad=0.03)
-    bar.ax.tick_params(labelsize=7, length=0)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    style.dress_bar(bar)
 
 
 def _name_values(set_ticks: Any, values: np.ndarray) -> None:

@@ -17,8 +17,9 @@ from mmbc_jax.core.options import Options
 from mmbc_jax.core.protocols import HasDraw, HasPlotted
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import EnvSpec, Rollouts
+from mmbc_jax.data.windows import spread_indices
 from mmbc_jax.report import style
-from mmbc_jax.report.figures._points import label_of, paths_of_sweep, spread_evenly
+from mmbc_jax.report.figures._points import label_of, paths_of_sweep
 from mmbc_jax.report.finished import Draw, Finished
 
 Color = tuple[float, float, float]
@@ -73,7 +74,7 @@ def trajectories(
     if not lines or not plots(env, spec):
         raise ValueError(f"{spec.name}: no plotted positions (P = {len(lines)}, position = {spec.position})")
     success = np.asarray(rollouts.success)[: len(lines)].astype(bool)
-    panels = [("coloured by mode", np.asarray(rollouts.mode), spec.num_modes, _mode_names(spec))]
+    panels = [("coloured by mode", np.asarray(rollouts.mode), spec.num_modes, spec.mode_labels)]
     if num_z > 1:
         names = [f"z {index}" for index in range(num_z)]
         panels.append(("coloured by command z", np.asarray(rollouts.z), num_z, names))
@@ -97,10 +98,6 @@ def trajectories(
     style.add_title(figure, style.headline(spec.name, stage, metrics, spec.num_modes, seed))
     style.add_footer(figure, facts or {})
     return figure
-
-
-def _mode_names(spec: EnvSpec) -> list[str]:
-    return list(spec.mode_names) or [str(index) for index in range(spec.num_modes)]
 
 
 def _window(lines: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -250,7 +247,7 @@ def build(options: Options) -> Draw:
                 )
                 yield f"trajectories_{label}", drawn
         for name, own in run.swept.items():
-            chosen = [own[i] for i in spread_evenly(len(own), _MOST_PANELS)]
+            chosen = [own[i] for i in spread_indices(len(own), _MOST_PANELS)]
             points = [run.found["points"][point] for point in own]
             panels = [
                 (label_of(run.found["points"][point], paths_of_sweep(points)), rollouts)

@@ -175,7 +175,7 @@ def build(options: Options) -> Draw:
             if result.num_modes > 1:
                 figure = z_mode_heatmap(metrics, spec.name, spec.mode_names, stage=label, facts=run.facts)
                 yield f"z_modes_{label}", figure
-        names = list(spec.mode_names) or [str(index) for index in range(spec.num_modes)]
+        names = spec.mode_labels
         for name, own in run.swept.items():
             if run.results[name].num_modes > 1:
                 points = [run.found["points"][point] for point in own]
