@@ -9,7 +9,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import jax
 from ml_collections import ConfigDict
@@ -78,8 +78,16 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message=".*Sharding info not provided.*")
     import logging
 
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    # orbax logs errors of its threads with a traceback and raises them besides
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)
+    sys.unraisablehook = _without_echo
+
+
+def _without_echo(unraisable: Any) -> None:
+    """`sys.unraisablehook` without what tensorstore says of a failed write that nobody waits for any more."""
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
 
 
 def run_main(main: Callable[[Sequence[str]], int]) -> None:

@@ -11,18 +11,19 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.console import Console
 
 from mmbc_jax import cli
 from mmbc_jax.core import config as config_lib
 from mmbc_jax.core.errors import UserError
-from mmbc_jax.core.files import plain, write_json
+from mmbc_jax.core.files import local_path, plain, write_json
+
+CHANGEABLE = ("env", "evaluation", "precision", "sampler")
 
 
 def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, str]]]:
-    """The arguments and the overrides of `evaluation`, `env` and `precision`.
+    """The arguments and the overrides of the sections `CHANGEABLE`.
 
     Raises:
       UserError: an argument that cannot work.
@@ -33,7 +34,7 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, str]
         "--checkpoint", required=True, help="work directory, or <workdir>/checkpoints/<stage>"
     )
     parser.add_argument("--stage", default="", help="stage to evaluate; default: the last there is")
-    parser.add_argument("--episodes", type=int, default=0, help="default: as in training")
+    parser.add_argument("--episodes", type=int, default=None, help="at least 1; default: as in training")
     parser.add_argument(
         "--seed", type=int, default=None, help="default: the key of training's own evaluation"
     )
@@ -41,20 +42,21 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, str]
         "--diagnostics", default="", help="instruments by name, with commas between, or 'all'"
     )
     parser.add_argument("--z", type=int, default=None, help="command this mode in every episode")
+    parser.add_argument("--sampler_steps", type=int, default=None, help="default: as in training")
     parser.add_argument("--out", default="", help="write summary.json and figures to this folder")
     args, unknown = parser.parse_known_args(rest)
     if unknown:
         raise UserError(f"unknown argument {unknown[0]!r}")
     for key, _ in overrides:
-        if key.split(".")[0] not in ("env", "evaluation", "precision"):
+        if key.split(".")[0] not in CHANGEABLE:
             raise UserError(
-                f"--config.{key}: only env, evaluation and precision can be changed for a trained policy"
+                f"--config.{key}: only {', '.join(CHANGEABLE)} can be changed for a trained policy"
             )
-    if args.episodes < 0:
-        raise UserError(f"--episodes {args.episodes} must be positive")
+    if args.episodes is not None and args.episodes < 1:
+        raise UserError(f"--episodes {args.episodes} must be at least 1")
     if args.seed is not None and not 0 <= args.seed < 2**32:
         raise UserError(f"--seed {args.seed} must be at least 0 and below 2^32")
-    if args.out and (Path(args.out) / "config.json").exists():
+    if args.out and (local_path(args.out, "--out") / "config.json").exists():
         raise UserError(f"--out {args.out} is a run's work directory, whose summary it would overwrite")
     return args, overrides
 
@@ -68,17 +70,21 @@ def main(argv: Sequence[str]) -> int:
     from mmbc_jax.report.finished import Finished
     from mmbc_jax.runs.restored import restore
 
-    if args.episodes:
+    if args.episodes is not None:
         overrides.append(("evaluation.episodes", str(args.episodes)))
+    if args.sampler_steps is not None:
+        overrides.append(("sampler.steps", str(args.sampler_steps)))
     overrides.append(("diagnostics", args.diagnostics))
-    restored = restore(Path(args.checkpoint), args.stage, overrides)
-    out = Path(args.out)
+    restored = restore(local_path(args.checkpoint, "--checkpoint"), args.stage, overrides)
+    out = local_path(args.out, "--out")
     if args.out:
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"--out {out} cannot be a folder: {error.strerror}") from error
     results = restored.evaluate(args.seed, args.z)
+    for note in restored.notes:
+        print(note, file=sys.stderr)
     found = run_report.evaluation_summary(restored, results, argv)
     if args.out:
         write_json(out / "summary.json", found)

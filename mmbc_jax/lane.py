@@ -41,6 +41,7 @@ def main(argv: Sequence[str]) -> int:
     from mmbc_jax.runs.lanes import GO, chains
     from mmbc_jax.runs.loop import Interrupted
     from mmbc_jax.runs.pipeline import Pipeline
+    from mmbc_jax.runs.resources import ran_out
     from mmbc_jax.runs.screen import PipedScreen
     from mmbc_jax.runs.sections import completed
 
@@ -58,8 +59,11 @@ def main(argv: Sequence[str]) -> int:
             pipeline.run_lane(lane)
     except Interrupted:
         return cli.INTERRUPTED
-    except UserError as error:
-        screen.say(error=" ".join(str(error).split()))
+    except Exception as error:
+        said = error if isinstance(error, UserError) else ran_out(error, workdir)
+        if said is None:
+            raise
+        screen.say(error=" ".join(str(said).split()))
         return cli.USER_ERROR
     return 0
 

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ml_collections import ConfigDict
 from rich.console import Console
@@ -18,12 +19,16 @@ from rich.console import Console
 from mmbc_jax import cli
 from mmbc_jax.core import config as config_lib
 from mmbc_jax.core.errors import UserError
+from mmbc_jax.core.files import local_path
+
+if TYPE_CHECKING:
+    from mmbc_jax.runs.pipeline import Pipeline
 
 DEFAULT_CONFIG = "configs/finetune/avoiding_bmd.py"
 
 
-def parse(argv: Sequence[str]) -> tuple[ConfigDict, Path]:
-    """The resolved configuration and the work directory.
+def parse(argv: Sequence[str]) -> tuple[ConfigDict, Path, bool]:
+    """The resolved configuration, the work directory, and whether a run there may be trained on.
 
     Raises:
       UserError: an argument or a field that cannot work.
@@ -33,6 +38,9 @@ def parse(argv: Sequence[str]) -> tuple[ConfigDict, Path]:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--config", default=DEFAULT_CONFIG, help="python file with get_config()")
     parser.add_argument("--workdir", help="where everything is written; default: runs/<name of the config>")
+    parser.add_argument(
+        "--extend", action="store_true", help="train a finished run on: only its steps may differ, upwards"
+    )
     if {"-h", "--help"} & set(rest):
         asked = next((b for a, b in zip(rest, rest[1:], strict=False) if a == "--config"), DEFAULT_CONFIG)
         parser.epilog = _options_help(config_lib.apply_overrides(cli.read_config(asked), overrides))
@@ -42,7 +50,8 @@ def parse(argv: Sequence[str]) -> tuple[ConfigDict, Path]:
             f"unknown argument {unknown[0]!r}; fields of the config are set as --config.KEY=VALUE"
         )
     config = config_lib.apply_overrides(cli.read_config(args.config), overrides)
-    return config, Path(args.workdir or Path("runs") / Path(args.config).stem)
+    workdir = local_path(args.workdir or Path("runs") / Path(args.config).stem, "--workdir")
+    return config, workdir, args.extend
 
 
 def _options_help(config: ConfigDict) -> str:
@@ -61,11 +70,13 @@ def main(argv: Sequence[str]) -> int:
     """Runs the command line; returns the exit code."""
     start = time.perf_counter()
     cli.quiet()
-    config, workdir = parse(argv)
-    return train(config, workdir, argv, start)
+    config, workdir, extend = parse(argv)
+    return train(config, workdir, argv, start, extend)
 
 
-def train(config: ConfigDict, workdir: Path, argv: Sequence[str], start: float | None = None) -> int:
+def train(
+    config: ConfigDict, workdir: Path, argv: Sequence[str], start: float | None = None, extend: bool = False
+) -> int:
     """Trains a configuration, writes its results, and prints them.
 
     Args:
@@ -73,6 +84,7 @@ def train(config: ConfigDict, workdir: Path, argv: Sequence[str], start: float |
       workdir: where everything is written.
       argv: the arguments that led here, for the summary.
       start: `time.perf_counter()` at the start of the process; None for now.
+      extend: train a run that is there on, where only its lengths differ, upwards.
 
     Returns:
       The exit code.
@@ -85,24 +97,38 @@ def train(config: ConfigDict, workdir: Path, argv: Sequence[str], start: float |
     from mmbc_jax.runs.loop import Interrupted
     from mmbc_jax.runs.mesh import connect
     from mmbc_jax.runs.pipeline import make_pipeline
+    from mmbc_jax.runs.resources import ran_out
 
     connect()
     console = Console(width=None if os.isatty(1) else 120)
-    pipeline = make_pipeline(config, workdir, console)
+    pipeline = make_pipeline(config, workdir, console, extend)
     if pipeline.mesh.is_writer and (line := advice(config.precision, jax.default_backend())):
         console.print(line, highlight=False, soft_wrap=True)
     try:
-        results = pipeline.run(_bring_report)
+        with pipeline.exclusive():
+            summary = _run(pipeline, argv, start)
     except Interrupted:
         console.print(f"interrupted; everything is saved in {workdir}, the same command continues")
         return cli.INTERRUPTED
+    except Exception as error:
+        if (said := ran_out(error, workdir)) is not None:
+            raise said from error
+        raise
+    if summary:
+        from mmbc_jax.report import run_report
+
+        run_report.show(console, summary, workdir)
+    return 0
+
+
+def _run(pipeline: Pipeline, argv: Sequence[str], start: float) -> dict[str, Any]:
+    """Trains and writes the summary; returns it, or nothing in a process that does not write."""
+    results = pipeline.run(_bring_report)
     if not pipeline.mesh.is_writer:
-        return 0
+        return {}
     from mmbc_jax.report import run_report
 
-    summary = run_report.write(pipeline, results, argv, time.perf_counter() - start)
-    run_report.show(console, summary, workdir)
-    return 0
+    return run_report.write(pipeline, results, argv, time.perf_counter() - start)
 
 
 def _bring_report() -> None:

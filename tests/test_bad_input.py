@@ -105,6 +105,15 @@ def refused(call, tmp_path):
         ("evaluation.samples=0", r"config.evaluation.samples = 0 "),
         ("checkpoint.keep=0", r"config.checkpoint.keep = 0 "),
         ("nonfinite_limit=0", r"config.nonfinite_limit = 0 "),
+        (
+            "policy.hidden=1000000000,",
+            r"config.policy.hidden = 1000000000 .*lower: the states of 1 runs .* GiB",
+        ),
+        ("seeds=1000000", r"config.seeds = 1000000 .*lower: the states of 1000000 runs of stage bc need"),
+        ("seeds=100000000", r"config.seeds = 100000000 .*<= 1048576"),
+        ("learner.num_envs=1000000000", r"config.learner.num_envs = 1000000000 .*lower: the states"),
+        ("evaluation.episodes=10000000000", r"config.evaluation.episodes = 10000000000 .*lower: "),
+        ("data.episodes=10000000000", r"config.data.episodes = 10000000000 .*lower: "),
         ("stages=", r"config.stages = \(\) .*at least one"),
         ("stages=bc,tune", r"config.stages = 'tune' .*finetune"),
         ("stages=finetune", r"config.actor.name = 'steer' .*start_from"),
@@ -124,6 +133,16 @@ def test_a_field_that_cannot_work(refused, override, found):
     else:
         err = refused(override)
     assert re.search(found, err), err
+
+
+@pytest.mark.parametrize("address", ["gs://bucket/run", "s3://bucket/run"])
+def test_an_address_that_is_no_local_path(call, address):
+    err = call("--config", SMOKE, "--workdir", address)
+    assert f"--workdir {address}: must be a local path or file://; mount" in err
+    assert not Path(address.split("/")[0]).exists()
+    assert "--checkpoint" in call("--checkpoint", address, main=evaluate.main)
+    for field, argv in (("start_from", "--config.stages=finetune"), ("data.path", "--config.env.name=")):
+        assert f"config.{field} {address}" in call("--config", SMOKE, f"--config.{field}={address}", argv)
 
 
 @pytest.mark.parametrize(
@@ -258,9 +277,10 @@ def test_work_directories_that_cannot_be_used(refused, tmp_path):
     (full / "config.json").write_text('{"seeds": 2')
     assert "config.json is damaged" in refused(workdir=full)
     (full / "config.json").write_text('{"seeds": 2}')
+    (full / "summary.json").write_text("{}")  # or it has trained nothing, and gives way
     assert "another configuration" in refused(workdir=full)
     assert (full / "thesis.tex").read_text() == (tmp_path / "file").read_text() == "mine"
-    assert sorted(path.name for path in full.iterdir()) == ["config.json", "thesis.tex"]
+    assert sorted(path.name for path in full.iterdir()) == ["config.json", "summary.json", "thesis.tex"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions as on POSIX")
@@ -282,7 +302,7 @@ def test_a_work_directory_that_may_not_be_written(refused, monkeypatch, tmp_path
         (("--checkpoint", ".", "--seed", "x"), "--seed"),
         (("--checkpoint", ".", "--seed", "-1"), "--seed -1"),
         (("--checkpoint", ".", "--episodes", "-1"), "--episodes -1"),
-        (("--checkpoint", ".", "--config.policy.hidden=3"), "only env, evaluation and precision"),
+        (("--checkpoint", ".", "--config.policy.hidden=3"), "only env, evaluation, precision, sampler"),
     ],
 )
 def test_evaluate_refuses(call, tmp_path, monkeypatch, argv, found):

@@ -51,7 +51,7 @@ LEARNERS = {
 @pytest.fixture
 def config(request, monkeypatch):
     """The configuration of a file; skips where it needs recorded data that is absent."""
-    found, _ = train.parse(["--config", str(request.param)])
+    found, *_ = train.parse(["--config", str(request.param)])
     if "$MMBC_DATA" in found.data.path:
         monkeypatch.setenv("MMBC_DATA", str(request.getfixturevalue("shared_data")))
     return found

@@ -20,11 +20,11 @@ def main(folder, *argv):
 
 
 def test_arguments(tmp_path, monkeypatch):
-    config, workdir = train.parse(["--config", str(config_file(tmp_path)), "--config.bc.steps", "32"])
+    config, workdir, _ = train.parse(["--config", str(config_file(tmp_path)), "--config.bc.steps", "32"])
     assert config.bc.steps == 32
     assert workdir.parts == ("runs", "toy")
     monkeypatch.setattr(train, "DEFAULT_CONFIG", str(config_file(tmp_path)))
-    config, workdir = train.parse(["--workdir", "here", "--config.stages=bc,plain"])
+    config, workdir, _ = train.parse(["--workdir", "here", "--config.stages=bc,plain"])
     assert (config.stages, str(workdir)) == (("bc", "plain"), "here")
 
 

@@ -12,6 +12,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from mmbc_jax.core.errors import UserError
+
 
 def plain(value: Any) -> Any:
     """The value in JSON's own types: arrays become lists, NaN and infinities None, keys strings.
@@ -36,6 +38,28 @@ def plain(value: Any) -> Any:
     if hasattr(value, "__array__"):
         return plain(np.asarray(value).tolist())
     raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def local_path(text: str | Path, field: str) -> Path:
+    """The folder or file behind what a user typed: `~` expanded, `file://` taken off.
+
+    Args:
+      text: as typed.
+      field: that it was typed for, for the message.
+
+    Raises:
+      UserError: it is an address of another kind (`gs://`, `s3://`): metric files are appended to, which such
+        stores cannot do.
+    """
+    scheme, mark, rest = str(text).partition("://")
+    if not mark:
+        return Path(os.path.expanduser(text))
+    if scheme.lower() == "file":
+        return Path("/" + rest.partition("/")[2] if rest.startswith("localhost/") else rest)
+    raise UserError(
+        f"{field} {text}: must be a local path or file://; mount {scheme}:// as a folder (for example with gcsfuse), "
+        "or copy the folder there after the run"
+    )
 
 
 def write_atomic(path: str | Path, write: Callable[[BinaryIO], Any]) -> None:

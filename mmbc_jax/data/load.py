@@ -10,12 +10,13 @@ from ml_collections import ConfigDict
 
 from mmbc_jax.core import registry
 from mmbc_jax.core.errors import DataError
+from mmbc_jax.core.files import local_path
 from mmbc_jax.core.observations import ObsSpec
 from mmbc_jax.core.types import EnvSpec
 from mmbc_jax.data.episodes import Episodes
 from mmbc_jax.data.loaders._columns import Loader, ReaderOptions
 
-__all__ = ["VARIABLE", "ReaderOptions", "check_fits", "load", "loaders", "resolve"]
+__all__ = ["VARIABLE", "ReaderOptions", "check_fits", "load", "loaders", "resolve", "there"]
 
 VARIABLE = "MMBC_DATA"
 # A recorded action may pass the environment's bounds by this share of their range before it is refused.
@@ -30,12 +31,13 @@ def resolve(path: str | Path) -> Path:
     Raises:
       DataError: a variable is not set, or nothing exists there.
     """
-    text = os.path.expanduser(os.path.expandvars(str(path)))
+    text = os.path.expandvars(str(path))
     if "$" in text:
         raise DataError(
             f"{path}: the environment variable is not set; "
             f"export {VARIABLE}=/folder/with/the/demonstrations, or give a full path"
         )
+    text = str(local_path(text, "config.data.path")) if text else text
     if not text or not Path(text).exists():
         folder = os.environ.get(VARIABLE)
         hint = f"{VARIABLE} is {folder!r}" if folder else f"{VARIABLE} is not set"
@@ -44,6 +46,15 @@ def resolve(path: str | Path) -> Path:
             f"give a full path, or set {VARIABLE} and write ${VARIABLE}/<file>"
         )
     return Path(text)
+
+
+def there(path: str | Path) -> bool:
+    """Whether a path in a config leads to something."""
+    try:
+        resolve(path)
+    except DataError:
+        return False
+    return True
 
 
 def loaders() -> dict[str, Loader]:

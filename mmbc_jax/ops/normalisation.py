@@ -61,6 +61,14 @@ class Normalizer(NamedTuple):
         )
         return self._replace(obs_low=low, obs_high=high)
 
+    def without_history(self, length: int) -> Normalizer:
+        """That of one observation, of a normaliser of the last `length` observations (see `with_history`)."""
+        low, high = (
+            jax.tree.map(lambda bound: bound[: bound.shape[0] // length], bounds)
+            for bounds in (self.obs_low, self.obs_high)
+        )
+        return self._replace(obs_low=low, obs_high=high)
+
     def _mapped(self, scale: Callable[[ArrayLike, Array, Array], Array], obs: Obs | ArrayLike) -> Obs:
         low, high = self.obs_low, self.obs_high
         if isinstance(obs, Mapping) and isinstance(low, Mapping) and isinstance(high, Mapping):

@@ -6,10 +6,12 @@ can be restored on any mesh and by any number of processes, all of which see the
 
 from __future__ import annotations
 
+import itertools
 import json
 import zlib
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,17 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from mmbc_jax.core.errors import CheckpointError
+from mmbc_jax.core.files import plain
 from mmbc_jax.core.types import Array, PyTree
 from mmbc_jax.runs.mesh import Mesh, host, is_key
 
-FORMAT = 3
+FORMAT = 4
 Meta = dict[str, Any]
+_OWN_CRC = "meta_crc32"
+
+
+class DamagedError(CheckpointError):
+    """A checkpoint that was not what it is now when it was written; the one before it may be whole."""
 
 
 class StageCheckpoints:
@@ -78,11 +86,13 @@ class StageCheckpoints:
             snapshot = jax.tree.map(lambda leaf: host(leaf)[:runs], snapshot)
         snapshot = jax.tree.map(_stored, snapshot)
         said = meta() if callable(meta) else meta
+        about = {"format": FORMAT, "version": version("mmbc-jax"), "crc32": checksum(snapshot), **said}
+        about["arrays"] = _described(snapshot)
         self._manager.save(
             step,
             args=ocp.args.Composite(
                 state=ocp.args.StandardSave(snapshot),
-                meta=ocp.args.JsonSave({"format": FORMAT, "crc32": checksum(snapshot), **said}),
+                meta=ocp.args.JsonSave({**about, _OWN_CRC: _text_crc(about)}),
             ),
         )
 
@@ -106,6 +116,17 @@ class StageCheckpoints:
         self.wait()
         return self._manager.latest_step()
 
+    def put_aside(self, step: int) -> Path:
+        """Renames a damaged checkpoint, so that its step can be saved again; returns where it is."""
+        self.wait()
+        names = (
+            f"damaged-{step}{tail}" for tail in itertools.chain([""], (f"-{i}" for i in itertools.count(2)))
+        )
+        aside = next(path for path in map(self.directory.joinpath, names) if not path.exists())
+        (self.directory / str(step)).rename(aside)
+        self._manager.reload()
+        return aside
+
     def restore(self, step: int, template: PyTree) -> PyTree:
         """The state saved at `step`, on the mesh.
 
@@ -116,20 +137,26 @@ class StageCheckpoints:
         Raises:
           CheckpointError: it is damaged, or its arrays are not those of `template`.
         """
-        expected = _read_meta(self.directory / str(step))["crc32"]
+        where = self.directory / str(step)
+        meta = _read_meta(where)
+        stored, expected = meta["arrays"], _described(jax.tree.map(_empty, template))
+        differ = sorted(name for name in {*stored, *expected} if stored.get(name) != expected.get(name))
+        if differ:
+            was, now = (arrays.get(differ[0], "no such array") for arrays in (stored, expected))
+            raise CheckpointError(
+                f"checkpoint {where}, {_written_by(meta)}, does not fit this configuration: "
+                f"{differ[0]} is {was} there, {now} here"
+            )
         try:
             saved = self._manager.restore(
                 step, args=ocp.args.Composite(state=ocp.args.StandardRestore(jax.tree.map(_empty, template)))
             ).state
             jax.tree.map(_check_alike, saved, template)
-            if checksum(saved) != expected:
+            if checksum(saved) != meta["crc32"]:
                 raise ValueError("its checksum is wrong")
         except Exception as error:
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise CheckpointError(
-                f"checkpoint {self.directory / str(step)} cannot be restored: it is damaged or its arrays do "
-                f"not fit this configuration ({first[:300]})"
-            ) from error
+            raise DamagedError(f"checkpoint {where} is damaged ({first[:300]})") from error
         return self._mesh.place(jax.tree.map(_revived, saved, template))
 
 
@@ -161,11 +188,6 @@ def _empty(leaf: Any) -> np.ndarray:
 
 
 def _check_alike(saved: np.ndarray, leaf: Any) -> None:
-    expected = _empty(leaf)
-    if saved.shape != expected.shape or saved.dtype != expected.dtype:
-        raise ValueError(
-            f"{saved.dtype}{list(saved.shape)} where {expected.dtype}{list(expected.shape)} belongs"
-        )
     if leaf.size == 0 and tuple(saved) != leaf.shape:
         raise ValueError(f"an array of shape {saved.tolist()} where {list(leaf.shape)} belongs")
 
@@ -187,8 +209,8 @@ def checkpoint_steps(directory: Path) -> list[int]:
     return sorted(int(path.name) for path in Path(directory).glob("*") if path.name.isdigit())
 
 
-def read_meta(directory: Path) -> tuple[int, dict[str, Any]]:
-    """Newest step of a stage's checkpoint directory and what it says of itself.
+def read_meta(directory: Path, step: int | None = None) -> tuple[int, dict[str, Any]]:
+    """A step of a stage's checkpoint directory, the newest unless said, and what it says of itself.
 
     Raises:
       CheckpointError: there is no whole checkpoint, or its description is damaged.
@@ -197,21 +219,41 @@ def read_meta(directory: Path) -> tuple[int, dict[str, Any]]:
     steps = checkpoint_steps(directory)
     if not steps:
         raise CheckpointError(f"{directory} holds no checkpoint")
-    return steps[-1], _read_meta(directory / str(steps[-1]))
+    step = steps[-1] if step is None else step
+    return step, _read_meta(directory / str(step))
 
 
 def _read_meta(checkpoint: Path) -> dict[str, Any]:
     try:
         meta = json.loads((checkpoint / "meta" / "metadata").read_text())
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"checkpoint {checkpoint} is damaged: {error}") from error
-    if not isinstance(meta, dict) or "format" not in meta:
-        raise CheckpointError(f"checkpoint {checkpoint} is damaged: it does not say what it is")
+        raise DamagedError(f"checkpoint {checkpoint} is damaged: {error}") from error
+    if not isinstance(meta, dict) or not isinstance(meta.get("format"), int):
+        raise DamagedError(f"checkpoint {checkpoint} is damaged: it does not say what it is")
     if meta["format"] != FORMAT:
         raise CheckpointError(
-            f"checkpoint {checkpoint} has format {meta['format']!r}; this version reads {FORMAT}"
+            f"checkpoint {checkpoint}, {_written_by(meta)}, has format {meta['format']!r}; this is mmbc_jax "
+            f"{version('mmbc-jax')}, which reads {FORMAT}: use the version that wrote it, or train anew"
         )
+    said = meta.pop(_OWN_CRC, None)
+    if said != _text_crc(meta):
+        raise DamagedError(f"checkpoint {checkpoint} is damaged: the checksum of its description is wrong")
     return meta
+
+
+def _written_by(meta: Meta) -> str:
+    return f"written by mmbc_jax {meta.get('version', 'of an unknown version')}"
+
+
+def _described(state: PyTree) -> dict[str, str]:
+    """{path of a leaf: its type and shape}, as it is stored."""
+    leaves = jax.tree_util.tree_flatten_with_path(state)[0]
+    return {jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in leaves}
+
+
+def _text_crc(meta: Meta) -> int:
+    """Checksum of a description, the same before it is stored as JSON and after."""
+    return zlib.crc32(json.dumps(plain(meta), sort_keys=True).encode())
 
 
 def find_stage(path: Path, stages: tuple[str, ...]) -> tuple[Path, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from mmbc_jax.core.files import read_json, write_json
 from mmbc_jax.data import load
 from mmbc_jax.data.blocks import Blocks
 from mmbc_jax.data.episodes import Episodes
+from mmbc_jax.data.fingerprint import check_same, fingerprint
 from mmbc_jax.data.jitter import Jitter
 from mmbc_jax.data.windows import Windows, make_windows, spread_indices, window_bytes, window_rows
 from mmbc_jax.diagnostics.data_separation import separation
@@ -38,6 +39,7 @@ class StageData:
       training: the training windows, by the epoch that trains on them.
       held_out: windows of the held-out episodes; None where nothing is held out.
       count: training windows in all.
+      fingerprint: of the demonstrations.
     """
 
     setup: Setup
@@ -46,10 +48,16 @@ class StageData:
     training: Callable[[int], Windows]
     held_out: Windows | None
     count: int
+    fingerprint: str
 
     @staticmethod
     def prepare(
-        setup: Setup, workdir: Path, episodes: Episodes | None = None, *, keep: bool = True
+        setup: Setup,
+        workdir: Path,
+        episodes: Episodes | None = None,
+        *,
+        keep: bool = True,
+        scales: Normalizer | None = None,
     ) -> StageData:
         """Cuts the demonstrations into windows.
 
@@ -58,6 +66,7 @@ class StageData:
           workdir: where the episodes of a scripted expert are kept, so that they are recorded once.
           episodes: those of `data.path`, where they have been read already.
           keep: write down the episodes of a scripted expert.
+          scales: normaliser to use instead of one fitted to these episodes, of what a decision sees.
         """
         recorded = Path(workdir) / RECORDED
         if episodes is None and not setup.config.data.path and recorded.exists():
@@ -71,8 +80,11 @@ class StageData:
         low = high = None
         if setup.env is not None:
             low, high = setup.env_spec.action_low, setup.env_spec.action_high
-        single = fit(train.obs, train.action, low, high, setup.obs)
         chunk, data = setup.config.chunk, setup.config.data
+        if scales is None:
+            single = fit(train.obs, train.action, low, high, setup.obs)
+        else:
+            single = scales.without_history(chunk.observe)
         cut = functools.partial(make_windows, which=data.windows, observe=chunk.observe)
         return StageData(
             setup=setup,
@@ -81,7 +93,12 @@ class StageData:
             training=_training(setup, train, single),
             held_out=None if held_out is None else _thin(cut(held_out, single, chunk.predict)),
             count=len(window_rows(train, data.windows)),
+            fingerprint=fingerprint(episodes),
         )
+
+    def check(self, expected: str, what: str) -> None:
+        """Raises DataError where these are not the demonstrations that `what` was trained on; see `check_same`."""
+        check_same(self.episodes, self.fingerprint, expected, what)
 
     @property
     def train_windows(self) -> Windows:
@@ -93,6 +110,7 @@ class StageData:
         labels = self.episodes.mode
         return {
             "source": Path(self.episodes.source).name,
+            "fingerprint": self.fingerprint,
             "episodes": len(self.episodes),
             "steps": int(self.episodes.lengths.sum()),
             "windows": self.count,
@@ -111,22 +129,38 @@ class Demonstrations:
       setup: of the run.
       workdir: of the run.
       mesh: of the run; its writer records first.
-      needed: whether a stage learns from them.
+      cloning: stages that learn from them.
+      scales: the normaliser to use, where it is not to be fitted to them.
     """
 
-    def __init__(self, setup: Setup, workdir: Path, mesh: Mesh, needed: bool):
-        self._setup, self._workdir, self._mesh, self._needed = setup, workdir, mesh, needed
+    def __init__(
+        self,
+        setup: Setup,
+        workdir: Path,
+        mesh: Mesh,
+        cloning: Sequence[str],
+        scales: Callable[[], Normalizer | None] = lambda: None,
+    ):
+        self._setup, self._workdir, self._mesh, self._cloning = setup, workdir, mesh, tuple(cloning)
+        self._scales = scales
         self._data: StageData | None = None
         self._episodes: Episodes | None = None
 
     def read(self) -> None:
-        """Reads the file of a run that learns from one.
+        """Reads the file of a run that learns from one; a file that is gone is not missed where all have learned.
 
         Raises:
-          DataError: it cannot be used.
+          DataError: it cannot be used, or is not what this run was begun with.
         """
-        if self._needed and self._setup.config.data.path:
-            self._episodes = setup_lib.load_episodes(self._setup)
+        path = self._setup.config.data.path
+        if not (self._cloning and path) or self._episodes is not None:
+            return
+        done = all((self._workdir / "stages" / name / "result.json").exists() for name in self._cloning)
+        if done and not load.there(path):
+            return
+        self._episodes = setup_lib.load_episodes(self._setup)
+        known = self.facts().get("fingerprint", "")
+        check_same(self._episodes, fingerprint(self._episodes), known, f"the run in {self._workdir}")
 
     @property
     def data(self) -> StageData:
@@ -136,20 +170,29 @@ class Demonstrations:
                 self._data = self._prepare()
         return self._data
 
+    @property
+    def _path(self) -> Path:
+        return self._workdir / "data.json"
+
     def facts(self) -> dict[str, Any]:
         """Where they came from and how their modes are separated, as far as that is written down."""
-        path = self._workdir / "data.json"
-        return read_json(path) if path.exists() else {}
+        return read_json(self._path) if self._path.exists() else {}
 
     def write_facts(self) -> None:
-        """Writes `data.json` where there are demonstrations; late, since no stage asks for it."""
-        path = self._workdir / "data.json"
-        if self._mesh.is_writer and (self._needed or self._data is not None) and not path.exists():
+        """Completes `data.json` where there are demonstrations; late, since no stage asks for it."""
+        wanted = self._mesh.is_writer and bool(self._cloning or self._data is not None)
+        if wanted and "windows" not in self.facts():
             # not through `data`, where processes wait for each other: this one is alone here
-            write_json(path, (self._data or self._prepare()).facts())
+            write_json(self._path, (self._data or self._prepare()).facts())
 
     def _prepare(self) -> StageData:
-        return StageData.prepare(self._setup, self._workdir, self._episodes, keep=self._mesh.is_writer)
+        keep = self._mesh.is_writer
+        data = StageData.prepare(self._setup, self._workdir, self._episodes, keep=keep, scales=self._scales())
+        data.check(self.facts().get("fingerprint", ""), f"the run in {self._workdir}")
+        if keep and not self._path.exists():
+            source = Path(data.episodes.source).name
+            write_json(self._path, {"source": source, "fingerprint": data.fingerprint})
+        return data
 
 
 def _training(setup: Setup, episodes: Episodes, single: Normalizer) -> Callable[[int], Windows]:

@@ -59,13 +59,9 @@ class MetricLog:
         self._one_at_a_time = threading.Lock()
         if self._silent:
             return
+        self._board, self._stages = Path(workdir) / "tensorboard", stages
         self.path.touch()
-        with self.path.open("r+b") as handle:
-            handle.truncate(min(size, self.path.stat().st_size))
-        self._events = _EventFiles(Path(workdir) / "tensorboard", stages)
-        for row in read_rows(self.path):
-            self._events.add(row)
-        self._handle = self.path.open("a", encoding="utf-8")
+        self._cut(size)
         self._thread = ThreadPoolExecutor(1, "metrics")  # the interpreter's end waits for what it has to do
 
     def write(self, rows: Iterable[Row]) -> None:
@@ -90,6 +86,11 @@ class MetricLog:
             return nothing
         return self._later(self._force)
 
+    def rewind(self, size: int) -> None:
+        """Cuts the JSON lines back to `size` bytes, and makes the event files anew of what is left."""
+        if not self._silent:
+            self._later(self._shorten, size).result()
+
     def close(self) -> None:
         """Waits until everything is written and closes all files."""
         if self._silent:
@@ -101,6 +102,18 @@ class MetricLog:
         finally:
             self._thread.shutdown()
             self._handle.close()
+
+    def _cut(self, size: int) -> None:
+        with self.path.open("r+b") as handle:
+            handle.truncate(min(size, self.path.stat().st_size))
+        self._events = _EventFiles(self._board, self._stages)
+        for row in read_rows(self.path):
+            self._events.add(row)
+        self._handle = self.path.open("a", encoding="utf-8")
+
+    def _shorten(self, size: int) -> None:
+        self._handle.close()
+        self._cut(size)
 
     def _later(self, call: Callable[..., _Value], *args: Any) -> Future[_Value]:
         with self._one_at_a_time:

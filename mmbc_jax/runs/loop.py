@@ -89,6 +89,7 @@ class StageLoop:
       screen: for the progress bar.
       evaluate: metrics of each run at an epoch, or None.
       mesh: that the states are on.
+      watch: raises where this process should no longer write.
     """
 
     name: str
@@ -101,6 +102,7 @@ class StageLoop:
     screen: Screen
     evaluate: Callable[[TrainState, int], list[dict[str, float]]] | None
     mesh: Mesh = Mesh()
+    watch: Callable[[], None] = lambda: None
 
     def run(
         self, program: Program, state: TrainState, shared: Callable[[int], PyTree], first_epoch: int
@@ -128,6 +130,7 @@ class StageLoop:
             bars.start(self.name, total, first_epoch * schedule.steps_per_epoch)
             for epoch in range(first_epoch, schedule.epochs):
                 state, metrics = program(state, shared(epoch))
+                self.watch()
                 note = self._log_epoch(epoch, jax.device_get(metrics))
                 last = epoch + 1 == schedule.epochs
                 if self.evaluate and schedule.eval_every and (epoch + 1) % schedule.eval_every == 0:

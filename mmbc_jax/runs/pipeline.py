@@ -2,36 +2,38 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from rich.console import Console
 
 from mmbc_jax.core import registry
 from mmbc_jax.evaluation.results import StageResult
 from mmbc_jax.runs import setup as setup_lib
-from mmbc_jax.runs.checkpoint import checkpoint_steps, read_meta
+from mmbc_jax.runs.checkpoint import DamagedError, checkpoint_steps, read_meta
 from mmbc_jax.runs.demonstrations import Demonstrations
-from mmbc_jax.runs.grid import Grid, StageRuns, check_grid, config_grid
+from mmbc_jax.runs.extension import check_extension
+from mmbc_jax.runs.finals import Done, Finals
+from mmbc_jax.runs.grid import Grid, check_grid, config_grid
 from mmbc_jax.runs.lanes import FOLDER, Lane, Lanes, announced, choose
 from mmbc_jax.runs.lanes import rows as lane_rows
+from mmbc_jax.runs.lock import WorkdirLock
 from mmbc_jax.runs.logs import MetricLog
 from mmbc_jax.runs.loop import Interrupted, StopSignal
 from mmbc_jax.runs.mesh import make_mesh
 from mmbc_jax.runs.mode_choice import Modes
 from mmbc_jax.runs.programs import Programs
-from mmbc_jax.runs.restored import restore_stage
+from mmbc_jax.runs.resources import check_sizes
+from mmbc_jax.runs.run_options import STAGES
 from mmbc_jax.runs.screen import ConsoleScreen, Screen
-from mmbc_jax.runs.sections import STAGES
 from mmbc_jax.runs.setup import Setup
 from mmbc_jax.runs.sources import find_sources
-from mmbc_jax.runs.stage_run import Done, StageRun
+from mmbc_jax.runs.stage_run import StageRun
 from mmbc_jax.runs.stages import BaseStage, all_traced, make_stages
-from mmbc_jax.runs.workdir import claim_workdir
+from mmbc_jax.runs.workdir import Change, claim_workdir, open_workdir
 
 
 class Pipeline:
@@ -41,10 +43,12 @@ class Pipeline:
       setup: what the configuration names.
       workdir: where everything is written; see `workdir.claim_workdir`.
       screen: for progress.
+      extend: train a run that is there on where only `workdir.LENGTHS` differ from its own, all longer.
     """
 
-    def __init__(self, setup: Setup, workdir: Path, screen: Screen):
+    def __init__(self, setup: Setup, workdir: Path, screen: Screen, extend: bool = False):
         self.setup, self.workdir, self.screen = setup, Path(workdir), screen
+        self._lock, self._extend = WorkdirLock(self.workdir), extend
         config = setup.config
         self.grid: Grid = config_grid(config)
         self.names = tuple(name for name in STAGES if name in config.stages)
@@ -57,13 +61,15 @@ class Pipeline:
         check_grid(self.grid, all_traced(self.stages.values()))
         for point in range(len(self.grid.points)):
             setup_lib.check_point(setup, self.grid.values(point))
+        if not (self.workdir / "config.json").exists():
+            check_sizes(setup, self.trained, self.grid)
         self.stop = StopSignal()
         self.mesh = make_mesh(config.sweep.mode, config.mesh.runs, config.mesh.batch, self.grid.size)
         modes = Modes(self.workdir / "modes.json", screen.line)
         self.programs = Programs(setup, self.mesh, modes=modes)
-        self._done: dict[str, Done] = {}
-        learns = any("demonstrations" in self.stages[name].needs for name in self.names)
-        self.demonstrations = Demonstrations(setup, self.workdir, self.mesh, learns)
+        self._finals = Finals(setup, self.workdir, self.grid, self.stages, self.sources)
+        cloning = [name for name in self.names if "demonstrations" in self.stages[name].needs]
+        self.demonstrations = Demonstrations(setup, self.workdir, self.mesh, cloning, self._finals.scales)
 
     def run(self, meanwhile: Callable[[], None] = lambda: None) -> dict[str, StageResult]:
         """Runs or resumes every stage.
@@ -78,10 +84,28 @@ class Pipeline:
           UserError: of any kind, before anything compiles where possible.
           Interrupted: SIGTERM or SIGINT arrived; the state is saved.
         """
-        if not os.path.exists(self.workdir / "config.json"):
-            self.demonstrations.read()  # before the directory is claimed: a mistyped path leaves nothing behind
+        with self.exclusive():
+            return self._run(meanwhile)
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Holds the work directory against other processes, once the demonstrations are known to be readable.
+
+        Raises:
+          DataError: they are not. A mistyped path leaves no directory behind.
+          WorkdirError: another process has it, or it cannot be used.
+        """
+        self.demonstrations.read()
+        if not self.mesh.is_writer:
+            yield
+            return
+        open_workdir(self.workdir)
+        with self._lock.held():
+            yield
+
+    def _run(self, meanwhile: Callable[[], None]) -> dict[str, StageResult]:
         with self.mesh.writer_first():
-            claim_workdir(self.workdir, self.setup.config, clean=self.mesh.is_writer)
+            claim_workdir(self.workdir, self.setup.config, self.mesh.is_writer, self._extends)
         if self.sources.line:
             self.screen.line(self.sources.line)
         lanes = self._lanes()
@@ -132,6 +156,9 @@ class Pipeline:
         """The stages that this run trains, in order."""
         return [self.stages[name] for name in self.names]
 
+    def _extends(self, changes: list[Change]) -> bool:
+        return self._extend and check_extension(self.workdir, self.trained, changes)
+
     def _lanes(self) -> list[Lane]:
         alone = self.mesh.devices is None and jax.process_count() == 1 and jax.default_backend() == "cpu"
         return choose(self.setup.config.mesh.cores, self.trained, self.grid.size, self.workdir, alone)
@@ -140,7 +167,7 @@ class Pipeline:
         shared = (self.setup, self.workdir, self.screen, self.grid)
         log = log or MetricLog(self.workdir, write=False)
         data = lambda: self.demonstrations.data  # noqa: E731  (prepared when a stage first asks)
-        return StageRun(*shared, stage, self.programs, self.stop, log, data, lane)
+        return StageRun(*shared, stage, self.programs, self.stop, log, data, lane, self._lock.check)
 
     def _run_stage(
         self,
@@ -154,28 +181,10 @@ class Pipeline:
             raise Interrupted
 
         def done(final: Done) -> None:
-            self._done[stage.name] = final
+            self._finals.keep(stage.name, final)
             saved(stage.name)
 
-        return self._stage_run(stage, log, lane).result(self._parent_of, done)
-
-    def _parent_of(self, stage: BaseStage) -> Done | None:
-        return None if stage.parent is None else self._final(stage.parent.name)
-
-    def _final(self, name: str) -> Done:
-        """The final state of a stage: from memory, this work directory, or `start_from`."""
-        if name not in self._done:
-            directory = self.sources.directories.get(name, self.workdir / "checkpoints" / name)
-            state, saved = restore_stage(self.setup, name, directory)
-            runs = self.stages[name].runs(self.grid)
-            if (
-                name in self.sources.directories
-            ):  # one point, whose seeds may be more than, or ordered unlike, ours
-                seeds = [seed for _, seed in saved]
-                index = np.array([[seeds.index(seed) for seed in self.grid.seeds]] * len(self.grid.points))
-                runs = StageRuns(tuple((0, i) for i in range(len(saved))), index)
-            self._done[name] = Done(state, runs)
-        return self._done[name]
+        return self._stage_run(stage, log, lane).result(self._finals.parent_of, done)
 
 
 def _log_bytes(workdir: Path, names: Sequence[str], lane: str = "") -> int:
@@ -183,9 +192,11 @@ def _log_bytes(workdir: Path, names: Sequence[str], lane: str = "") -> int:
     sizes = [0]
     for name in names:
         directory = workdir / "checkpoints" / name
-        if checkpoint_steps(directory):
-            meta = read_meta(directory)[1]
-            sizes += [int(meta["log_bytes"])] if meta.get("lane", "") == lane else []
+        for step in reversed(checkpoint_steps(directory)):
+            with suppress(DamagedError):  # the stage says so when it restores it
+                meta = read_meta(directory, step)[1]
+                sizes += [int(meta["log_bytes"])] if meta.get("lane", "") == lane else []
+                break
     return max(sizes)
 
 
@@ -200,6 +211,6 @@ def _join(side: Lanes, log: MetricLog, screen: Screen, stop: StopSignal) -> None
         log.append(lane_rows(side.workdir, lane))
 
 
-def make_pipeline(config: Any, workdir: Path, console: Console) -> Pipeline:
-    """Builds and checks everything that needs no compilation."""
-    return Pipeline(setup_lib.build(config), workdir, ConsoleScreen(console))
+def make_pipeline(config: Any, workdir: Path, console: Console, extend: bool = False) -> Pipeline:
+    """Builds and checks everything that needs no compilation; see `Pipeline`."""
+    return Pipeline(setup_lib.build(config), workdir, ConsoleScreen(console), extend)

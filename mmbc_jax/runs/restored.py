@@ -20,24 +20,34 @@ from mmbc_jax.evaluation.measure import measure
 from mmbc_jax.evaluation.results import StageResult
 from mmbc_jax.ops.normalisation import Normalizer
 from mmbc_jax.runs import setup as setup_lib
-from mmbc_jax.runs.checkpoint import StageCheckpoints, find_stage, read_meta
+from mmbc_jax.runs.checkpoint import (
+    DamagedError,
+    StageCheckpoints,
+    checkpoint_steps,
+    find_stage,
+    read_meta,
+)
 from mmbc_jax.runs.demonstrations import StageData
 from mmbc_jax.runs.grid import Grid, config_grid, parse_grid, run_keys
 from mmbc_jax.runs.measurement import measurement
 from mmbc_jax.runs.mesh import make_mesh
 from mmbc_jax.runs.programs import Programs
-from mmbc_jax.runs.sections import STAGES, completed
+from mmbc_jax.runs.run_options import STAGES
+from mmbc_jax.runs.sections import completed
 from mmbc_jax.runs.setup import Setup
 from mmbc_jax.runs.stages import BaseStage, make_stages
 
 
-def restore_stage(setup: Setup, name: str, directory: Path) -> tuple[TrainState, list[tuple[int, int]]]:
-    """The newest state of a stage.
+def restore_stage(
+    setup: Setup, name: str, directory: Path, step: int | None = None
+) -> tuple[TrainState, list[tuple[int, int]]]:
+    """The state of a stage.
 
     Args:
       setup: of the configuration that it was trained with, as far as shapes go.
       name: of the stage.
       directory: with its checkpoints.
+      step: of the checkpoint; None for the newest.
 
     Returns:
       (state with leading axis R, (point, seed) of each run).
@@ -45,7 +55,7 @@ def restore_stage(setup: Setup, name: str, directory: Path) -> tuple[TrainState,
     Raises:
       CheckpointError: nothing there, or it does not fit.
     """
-    step, meta = read_meta(directory)
+    step, meta = read_meta(directory, step)
     runs = [(int(point), int(seed)) for point, seed in meta["runs"]]
     stage = stage_of(setup, name, meta)
     checkpoints = StageCheckpoints(directory, read_only=True)
@@ -99,6 +109,8 @@ class Restored:
       runs: (point, seed) of each run.
       grid: of the training run.
       workdir: of the training run, with the demonstrations that it recorded.
+      data: fingerprint of the demonstrations that it was trained on; "" where it was on none.
+      notes: which checkpoint it is, and what the user may have expected instead, a line each.
     """
 
     setup: Setup
@@ -107,6 +119,8 @@ class Restored:
     runs: list[tuple[int, int]]
     grid: Grid
     workdir: Path
+    data: str = ""
+    notes: tuple[str, ...] = ()
 
     def evaluate(self, seed: int | None = None, command: int | None = None) -> dict[str, StageResult]:
         """Plays episodes as training's last evaluation does, and applies the instruments of `config.diagnostics`.
@@ -147,10 +161,15 @@ class Restored:
             stage.runs(self.grid).index,
             keys,
             Programs(self.setup, make_mesh(mode, 1), command),
-            lambda: StageData.prepare(self.setup, self.workdir, keep=False),
+            self._demonstrations,
             {"train_seconds": 0.0, "env_steps": 0, "train_steps": int(np.asarray(self.state.step).flat[0])},
         )
         return {stage.name: result}
+
+    def _demonstrations(self) -> StageData:
+        data = StageData.prepare(self.setup, self.workdir, keep=False)
+        data.check(self.data, f"stage {self.stage.name}")
+        return data
 
 
 def restore(path: Path, stage: str, overrides: list[tuple[str, str]]) -> Restored:
@@ -169,7 +188,26 @@ def restore(path: Path, stage: str, overrides: list[tuple[str, str]]) -> Restore
     if stage and stage not in STAGES:
         raise CheckpointError(f"--stage {stage}: known are {', '.join(STAGES)}")
     directory, name = find_stage(path, (stage,) if stage else tuple(reversed(STAGES)))
-    _, meta = read_meta(directory)
+    notes: list[str] = []
+    steps = checkpoint_steps(directory)
+    for step in reversed(steps):
+        try:
+            restored = _restore_step(directory, name, step, overrides)
+        except DamagedError as error:
+            if step == steps[0]:
+                raise
+            notes.append(f"{error}; the one before it is taken")
+        else:
+            break
+    planned = restored.setup.config.stages
+    missing = [one for one in planned if STAGES.index(one) > STAGES.index(name)]
+    if missing and not stage and path.name != name:
+        notes.append(f"there is no checkpoint of {', '.join(missing)} in {path}: this is stage {name}")
+    return dataclasses.replace(restored, notes=(*notes, f"checkpoint {directory / str(step)}"))
+
+
+def _restore_step(directory: Path, name: str, step: int, overrides: list[tuple[str, str]]) -> Restored:
+    _, meta = read_meta(directory, step)
     config: Any = apply_overrides(completed(from_plain(meta["config"])), overrides)
     trained = (ObsSpec.from_json(meta["obs"]), int(meta["action_dim"]))
     setup = setup_lib.build(config, trained)
@@ -179,9 +217,10 @@ def restore(path: Path, stage: str, overrides: list[tuple[str, str]]) -> Restore
             f"checkpoint {directory} was trained on env.name = {meta['config']['env']['name']!r}, with an "
             f"observation and an action of size {sizes}; {config.env.name!r} has {ours}"
         )
-    state, runs = restore_stage(setup, name, directory)
+    state, runs = restore_stage(setup, name, directory, step)
     seeds = [seed for _, seed in runs]
     grid = dataclasses.replace(
         config_grid(config), seeds=tuple(range(min(seeds), min(seeds) + len(set(seeds))))
     )
-    return Restored(setup, stage_of(setup, name, meta), state, runs, grid, directory.parents[1])
+    stage = stage_of(setup, name, meta)
+    return Restored(setup, stage, state, runs, grid, directory.parents[1], meta.get("data", ""))

@@ -20,12 +20,11 @@ from mmbc_jax.core.options import Described, Options, describe, option
 from mmbc_jax.data import load
 from mmbc_jax.data.windows import WINDOWS
 from mmbc_jax.diagnostics import chosen
-from mmbc_jax.nn.precision import PRECISIONS
 from mmbc_jax.policies.wrappers.coordinates import COORDINATES
 from mmbc_jax.runs.grid import SweepOptions
 from mmbc_jax.runs.mesh import MeshOptions
+from mmbc_jax.runs.run_options import RunOptions
 
-STAGES = ("bc", "baseline", "dagger", "discover", "finetune", "plain")
 STAGE_PARTS = ("actor", "reward", "learner")
 _PLUGINS = {
     "env": "",
@@ -38,42 +37,6 @@ _PLUGINS = {
     "learner": "ppo",
     "baseline": "mse",
 }
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class RunOptions(Options):
-    """What stands at the top of a configuration."""
-
-    stages: tuple[str, ...] = option(
-        ("bc",),
-        "which stages run, always in this order: bc clones `policy`; baseline clones the policy of that section on "
-        "the same data; dagger trains the clone further on its own states, relabelled by the scripted expert; "
-        "discover finds modes by the intrinsic reward alone; finetune adds the environment's; plain is the "
-        "conventional fine-tuner (lambda = 0, one mode) with as many environment steps as both",
-        choices=STAGES,
-        filled=True,
-    )
-    seeds: int = option(1, "seeds trained side by side", low=1)
-    first_seed: int = option(0, "the first of them; the others count on", low=0)
-    start_from: str = option(
-        "",
-        "work directory or checkpoint whose stages stand in for those left out; their policy and sizes must be those "
-        "of this run, other settings of the environment are recorded",
-    )
-    diagnostics: tuple[str, ...] = option((), "instruments applied to the final clones, by name, or all")
-    figures: tuple[str, ...] = option(("all",), "drawn at the end, by name, or all")
-    figures_per_point: int = option(
-        8, "a stage with more sweep points is drawn in one picture instead of a page each", low=1
-    )
-    precision: str = option(
-        "fp32", "of products in networks; all else is computed in fp32", choices=PRECISIONS
-    )
-    nonfinite_limit: int = option(50, "updates skipped in a row after which a run stops", low=1)
-
-    def check(self) -> None:
-        """Raises ConfigError where the seeds pass 32 bits."""
-        if self.first_seed + self.seeds > 2**32:
-            raise self.error("first_seed", f"at most 2^32 - seeds = {2**32 - self.seeds}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -16,12 +16,13 @@ from ml_collections import ConfigDict
 
 from mmbc_jax.core import registry
 from mmbc_jax.core.config import from_plain
-from mmbc_jax.core.errors import CheckpointError
-from mmbc_jax.core.files import plain
+from mmbc_jax.core.errors import CheckpointError, ConfigError
+from mmbc_jax.core.files import local_path, plain
 from mmbc_jax.core.observations import ObsSpec
 from mmbc_jax.core.types import EnvSpec
 from mmbc_jax.runs.checkpoint import find_stage, read_meta
 from mmbc_jax.runs.grid import Grid
+from mmbc_jax.runs.sections import TUNING
 from mmbc_jax.runs.setup import Setup
 from mmbc_jax.runs.workdir import changed, changed_fields
 
@@ -37,10 +38,12 @@ class Sources:
 
     Attributes:
       directories: {stage: directory of its checkpoints} of the stages taken over.
+      warm: the same of the stages that run here from the weights that they have there.
       differences: {"field", "clone", "run"} of every field of how the clone came about that is another one here.
     """
 
     directories: dict[str, Path] = dataclasses.field(default_factory=dict)
+    warm: dict[str, Path] = dataclasses.field(default_factory=dict)
     differences: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
     @property
@@ -51,7 +54,7 @@ class Sources:
 
 
 def find_sources(setup: Setup, names: tuple[str, ...], grid: Grid) -> Sources:
-    """The stages left out here that `start_from` provides.
+    """The stages left out here that `start_from` provides, and those that start warm.
 
     Args:
       setup: of the run.
@@ -64,24 +67,32 @@ def find_sources(setup: Setup, names: tuple[str, ...], grid: Grid) -> Sources:
     config = setup.config
     if not config.start_from:
         return Sources()
+    if "bc" in names and "bc" not in config.warm_start:
+        raise ConfigError(
+            "start_from",
+            config.start_from,
+            "without bc among the stages, which it stands in for, or with warm_start=bc to clone on from its weights",
+        )
+    path = local_path(config.start_from, "config.start_from")
+    warm = {name: find_stage(path, (name,))[0] for name in config.warm_start}
     found = {}
     for name in _TAKEN:
-        if name in names:
+        if name in names or (name == "discover" and "finetune" in warm):
             continue
         try:
-            found[name], _ = find_stage(Path(config.start_from), (name,))
+            found[name], _ = find_stage(path, (name,))
         except CheckpointError:
             if name == "bc":
                 raise
     differences: dict[str, dict[str, Any]] = {}
-    for name, directory in found.items():
+    for name, directory in (*found.items(), *warm.items()):
         _, meta = read_meta(directory)
         _check_source(setup, names, grid, name, directory, meta)
         ours, theirs = plain(config), {"precision": "fp32", **meta["config"]}
         for section in _RECORDED:
             for field, clone, run in changed(theirs.get(section), ours[section], section):
                 differences[field] = {"field": field, "clone": clone, "run": run}
-    return Sources(found, list(differences.values()))
+    return Sources(found, warm, list(differences.values()))
 
 
 def _check_source(
@@ -89,8 +100,12 @@ def _check_source(
 ) -> None:
     ours = plain(setup.config)
     sections = list(_CLONE_SECTIONS)
-    if name == "discover":
+    if name in setup.config.warm_start and name in TUNING:
+        sections += ["actor", "discriminator"]
+    elif name == "discover":
         sections += ["actor", "discriminator", "reward", "learner"]
+    if name == "baseline":
+        sections[0] = "baseline"
     if name == "bc" and "dagger" in names:
         sections += ["env", "data"]  # whose windows were normalised as the clone's were
     for section in sections:
@@ -104,7 +119,7 @@ def _check_source(
     if changed_fields(meta["config"]["env"], ours["env"]):
         _check_env(setup, name, directory, meta)
     theirs = meta["config"]["finetune"]["num_modes"]
-    if name == "discover" and theirs != ours["finetune"]["num_modes"]:
+    if name in ("discover", "finetune") and theirs != ours["finetune"]["num_modes"]:
         raise CheckpointError(
             f"checkpoint {directory} has finetune.num_modes = {theirs}, not {ours['finetune']['num_modes']}"
         )
@@ -127,7 +142,7 @@ def _check_env(setup: Setup, name: str, directory: Path, meta: dict[str, Any]) -
         own = _spec_of(theirs)
         sizes["action_low"] = own.action_low, setup.env_spec.action_low
         sizes["action_high"] = own.action_high, setup.env_spec.action_high
-        if name == "discover":  # the discriminator has a place for every decision of an episode
+        if name in ("discover", "finetune"):  # the discriminator has a place for every decision of an episode
             sizes["episode_length"] = own.episode_length, setup.env_spec.episode_length
     elif setup.env is not None and not theirs["name"]:
         sizes["name"] = (

@@ -13,9 +13,11 @@ from mmbc_jax.core.state import TrainState
 from mmbc_jax.core.types import Key, PyTree
 from mmbc_jax.evaluation.measure import measure
 from mmbc_jax.evaluation.results import StageResult, load_result, save_result, scalars
-from mmbc_jax.runs.checkpoint import StageCheckpoints, read_meta
+from mmbc_jax.runs.checkpoint import StageCheckpoints
 from mmbc_jax.runs.demonstrations import StageData
 from mmbc_jax.runs.epoch import take_runs
+from mmbc_jax.runs.fallback import newest_whole
+from mmbc_jax.runs.finals import Done
 from mmbc_jax.runs.grid import Grid, StageRuns, parent_index, run_keys
 from mmbc_jax.runs.logs import MetricLog
 from mmbc_jax.runs.loop import StageLoop, StopSignal
@@ -25,14 +27,6 @@ from mmbc_jax.runs.restored import template_of
 from mmbc_jax.runs.screen import Screen
 from mmbc_jax.runs.setup import Setup
 from mmbc_jax.runs.stages import BaseStage
-
-
-@dataclasses.dataclass
-class Done:
-    """A stage's final state with the runs it consists of."""
-
-    state: TrainState
-    runs: StageRuns
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +44,7 @@ class StageRun:
       log: metric files.
       data: the demonstrations; called where they are needed.
       lane: that the stage belongs to (see `runs.lanes`); "" for none.
+      watch: raises where this process should no longer write.
     """
 
     setup: Setup
@@ -62,9 +57,9 @@ class StageRun:
     log: MetricLog
     data: Callable[[], StageData]
     lane: str = ""
-    _shown: list[PyTree] = dataclasses.field(
-        default_factory=list
-    )  # the last windows, and as all runs read them
+    watch: Callable[[], None] = lambda: None
+    # the last windows, and as all runs read them
+    _shown: list[PyTree] = dataclasses.field(default_factory=list)
 
     @functools.cached_property
     def runs(self) -> StageRuns:
@@ -107,6 +102,8 @@ class StageRun:
     def _train(self, parent: Done | None, checkpoints: StageCheckpoints, meta: dict[str, Any]) -> TrainState:
         """The final state of the stage."""
         stage = self.stage
+        if "demonstrations" in stage.needs:
+            meta["data"] = self.data().fingerprint
         state, first_epoch = self._start(parent, checkpoints, meta)
         if first_epoch == stage.schedule.epochs:
             return state
@@ -114,18 +111,8 @@ class StageRun:
         with self.screen.status(f"{stage.name}: compiling"):
             program = self.programs.epoch(stage, state, self._shared(first_epoch), len(seeds))
         evaluate = self._evaluate if self.setup.env is not None else None
-        loop = StageLoop(
-            stage.name,
-            stage.schedule,
-            seeds,
-            self.log,
-            checkpoints,
-            meta,
-            self.stop,
-            self.screen,
-            evaluate,
-            self.programs.mesh,
-        )
+        told = (self.log, checkpoints, meta, self.stop, self.screen)
+        loop = StageLoop(stage.name, stage.schedule, seeds, *told, evaluate, self.programs.mesh, self.watch)
         return loop.run(program, state, self._shared, first_epoch)
 
     def _start(
@@ -135,12 +122,15 @@ class StageRun:
         hp = self.stage.make_hparams(self.grid, self.runs)
         before = None if parent is None else take_runs(parent.state, parent_index(parent.runs, self.runs))
         shared = self._shared(0)
-        latest = checkpoints.latest()
-        if latest is not None:
-            _, saved = read_meta(checkpoints.directory)
-            meta["seconds"] = saved.get("seconds", 0.0)
-            return checkpoints.restore(latest, self.stage.template(hp, before, shared)), latest
-        return self.programs.start(self.stage, self._keys(self.stage.name), hp, before, shared), 0
+        stage, log = self.stage, self.log
+        if checkpoints.latest() is None:
+            return self.programs.start(stage, self._keys(stage.name), hp, before, shared), 0
+        template = stage.template(hp, before, shared)
+        state, step, saved = newest_whole(checkpoints, template, log, self.screen.line)
+        if meta["data"]:
+            self.data().check(saved.get("data", ""), f"stage {self.stage.name}")
+        meta["seconds"] = saved.get("seconds", 0.0)
+        return state, step
 
     def _keys(self, label: str) -> Key:
         return run_keys(label, [self.grid.seeds[index] for _, index in self.runs.runs])
@@ -195,6 +185,7 @@ def _meta(run: StageRun) -> dict[str, Any]:
         "action_dim": run.setup.action_dim,
         "runs": [[point, seeds[index]] for point, index in run.runs.runs],
         "parent": stage.parent.name if stage.parent else "",
+        "data": "",  # fingerprint of the demonstrations, of a stage that learns from them
         "lane": run.lane,
         "cloned": stage.policy() is not None,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,64 +13,123 @@ from ml_collections import ConfigDict
 
 from mmbc_jax.core.errors import WorkdirError
 from mmbc_jax.core.files import plain, read_json, write_json
+from mmbc_jax.runs.lock import LOCK
 
 # What a process that was killed in the middle of a write leaves behind; nothing ever reads it.
 _LEFTOVERS = (".*.tmp", "stages/*/.*.tmp", "figures/.*.tmp", "checkpoints/*/*.orbax-checkpoint-tmp*")
 
+Change = tuple[str, Any, Any]
+"""(dotted field, old, new)."""
+LENGTHS = ("bc.steps", "discover.iterations", "finetune.iterations")
+"""The fields that `--extend` may raise for a run that is there."""
 _DEVICES = (
     "mesh"  # the section that may differ where a run continues: its figures are the same on any devices
 )
 
 
-def claim_workdir(workdir: Path, config: ConfigDict, clean: bool = True) -> None:
+# What a run writes before it has trained anything: another configuration may have the directory for it.
+_BEFORE_TRAINING = (
+    "config.json",
+    "data.json",
+    "demonstrations.npz",
+    "modes.json",
+    "metrics.jsonl",
+    "lanes",
+    "tensorboard",
+    "checkpoints",
+)
+_TRAINED = ("checkpoints/*/[0-9]*", "stages/*/result.json", "summary.json")
+
+
+def open_workdir(workdir: Path) -> None:
+    """Makes the directory, or checks that a run may be there.
+
+    Args:
+      workdir: created where it does not exist.
+
+    Raises:
+      WorkdirError: it is a file, holds files that are no run, or cannot be written. Nothing in it was changed.
+    """
+    workdir = Path(workdir)
+    try:
+        if workdir.exists() and not workdir.is_dir():
+            raise WorkdirError(f"{workdir} is a file; give another --workdir")
+        workdir.mkdir(parents=True, exist_ok=True)
+        if not (workdir / "config.json").exists() and _others(workdir):
+            raise WorkdirError(
+                f"{workdir} is not empty and holds no run (no config.json); give another --workdir"
+            )
+        if not os.access(workdir, os.W_OK):
+            raise WorkdirError(f"{workdir} is not writable; give another --workdir")
+    except OSError as error:
+        raise _unusable(workdir, error) from error
+
+
+def _others(workdir: Path) -> set[Path]:
+    own = {*workdir.glob(".config.json.*.tmp"), *workdir.glob(f"{LOCK}*")}
+    return set(workdir.iterdir()) - own
+
+
+def _unusable(workdir: Path, error: OSError) -> WorkdirError:
+    return WorkdirError(f"{workdir} cannot be used ({error.strerror or error}); give another --workdir")
+
+
+def claim_workdir(
+    workdir: Path,
+    config: ConfigDict,
+    clean: bool = True,
+    extends: Callable[[list[Change]], bool] = lambda changes: False,
+) -> None:
     """Makes the directory this run's, or checks that it already is, and removes half-written files.
 
     Args:
-      workdir: created where it does not exist; otherwise empty, or a run with the same configuration, on
-        whatever devices.
+      workdir: created where it does not exist; otherwise empty, a run with the same configuration, on whatever
+        devices, or one that has not trained anything yet, whose place this one takes.
       config: resolved.
       clean: remove what a killed process left half-written.
+      extends: whether differences from the configuration that is there only lengthen its run.
 
     Raises:
       WorkdirError: it holds another run's configuration or files that are no run at all, or it cannot be
         written. Nothing in it was changed.
     """
     workdir = Path(workdir)
+    open_workdir(workdir)
     path = workdir / "config.json"
     try:
-        if path.exists():
-            _check_same(workdir, read_json(path), plain(config))
-        elif workdir.exists() and not workdir.is_dir():
-            raise WorkdirError(f"{workdir} is a file; give another --workdir")
-        elif workdir.exists() and set(workdir.iterdir()) - set(workdir.glob(".config.json.*.tmp")):
-            raise WorkdirError(
-                f"{workdir} is not empty and holds no run (no config.json); give another --workdir"
-            )
-        else:
-            workdir.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
             write_json(path, config)
-        if not os.access(workdir, os.W_OK):
-            raise WorkdirError(f"{workdir} is not writable; give another --workdir")
+        elif changes := _changes(read_json(path), plain(config)):
+            if not any(any(workdir.glob(pattern)) for pattern in _TRAINED):
+                _remove(workdir, _BEFORE_TRAINING)
+            elif not extends(changes):
+                raise _another(workdir, changes)
+            write_json(path, config)
         if clean:
-            _remove_leftovers(workdir)
+            _remove(workdir, _LEFTOVERS)
     except OSError as error:
-        raise WorkdirError(f"{workdir} cannot be used ({error.strerror}); give another --workdir") from error
-    except json.JSONDecodeError as error:
+        raise _unusable(workdir, error) from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise WorkdirError(f"{path} is damaged ({error}); give another --workdir") from error
 
 
-def _check_same(workdir: Path, old: Any, new: Any) -> None:
+def _changes(old: Any, new: Any) -> list[Change]:
     was, now = ({name: x[name] for name in x if name != _DEVICES} for x in (old, new))
-    fields = changed_fields(was, now)
-    if fields:
-        raise WorkdirError(
-            f"{workdir} holds a run with another configuration ({'; '.join(fields[:4])}); "
-            "give another --workdir, or repeat that run's command to continue it"
-        )
+    return changed(was, now)
 
 
-def _remove_leftovers(workdir: Path) -> None:
-    for pattern in _LEFTOVERS:
+def _another(workdir: Path, changes: list[Change]) -> WorkdirError:
+    fields = "; ".join(f"{field}: {was!r} -> {now!r}" for field, was, now in changes[:4])
+    longer = all(field in LENGTHS and now > was for field, was, now in changes)
+    hint = "; --extend trains it on" if longer else ""
+    return WorkdirError(
+        f"{workdir} holds a run with another configuration ({fields}); "
+        f"give another --workdir, or repeat that run's command to continue it{hint}"
+    )
+
+
+def _remove(workdir: Path, patterns: Sequence[str]) -> None:
+    for pattern in patterns:
         for path in workdir.glob(pattern):
             if path.is_dir():
                 shutil.rmtree(path)
@@ -82,7 +142,7 @@ def changed_fields(old: Any, new: Any, prefix: str = "") -> list[str]:
     return [f"{field}: {was!r} -> {now!r}" for field, was, now in changed(old, new, prefix)]
 
 
-def changed(old: Any, new: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:
+def changed(old: Any, new: Any, prefix: str = "") -> list[Change]:
     """(dotted field, old, new) of every leaf in which two nested dictionaries differ; None where one lacks it."""
     if isinstance(old, dict) and isinstance(new, dict):
         found = []

@@ -134,8 +134,20 @@ def test_a_kill_while_the_directory_is_claimed(tmp_path):
     claim_workdir(half, toy_config())
     assert [path.name for path in half.iterdir()] == ["config.json"]
     claim_workdir(half, toy_config())
-    with pytest.raises(WorkdirError, match=r"bc\.steps: 16 -> 32"):
-        claim_workdir(half, toy_config(bc__steps=32))
+
+
+def test_a_directory_that_has_trained_nothing_takes_another_configuration(tmp_path):
+    claim_workdir(tmp_path, toy_config())
+    for name in ("demonstrations.npz", "data.json", "metrics.jsonl"):
+        (tmp_path / name).write_text("")
+    claim_workdir(tmp_path, toy_config(bc__steps=32))
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+    (tmp_path / "checkpoints" / "bc" / "1").mkdir(parents=True)
+    with pytest.raises(WorkdirError, match=r"bc\.steps: 32 -> 16"):
+        claim_workdir(tmp_path, toy_config())
+    with pytest.raises(WorkdirError, match=r"bc\.steps: 32 -> 48.*--extend trains it on"):
+        claim_workdir(tmp_path, toy_config(bc__steps=48))
+    assert (tmp_path / "checkpoints" / "bc" / "1").exists()
 
 
 def test_a_finished_run_computes_nothing_again(undisturbed):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mmbc_jax.runs.sections import STAGES
+from mmbc_jax.runs.run_options import STAGES
 from mmbc_jax.runs.setup import Setup
 from mmbc_jax.runs.stages._stage import BaseStage
 from mmbc_jax.runs.stages.cloning_stage import BaselineStage, CloningStage, DaggerStage

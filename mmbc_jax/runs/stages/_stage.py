@@ -43,6 +43,7 @@ class BaseStage(abc.ABC):
 
     needs: ClassVar[frozenset[str]] = frozenset()
     parents: ClassVar[tuple[str, ...]] = ()
+    lengths: ClassVar[tuple[str, ...]] = ()  # paths of the fields that say how long it trains
 
     @property
     def num_modes(self) -> int:
@@ -129,11 +130,8 @@ class BaseStage(abc.ABC):
         if env is None and {"environment", "expert"} & self.needs:
             raise ConfigError("stages", tuple(config.stages), f"without {self.name}: env.name is empty")
         if "expert" in self.needs and not (isinstance(env, HasExpert) and self.setup.env_spec.num_modes):
-            raise ConfigError(
-                "stages",
-                tuple(config.stages),
-                f"without {self.name}: environment {config.env.name!r} has no expert",
-            )
+            reason = f"without {self.name}: environment {config.env.name!r} has no expert"
+            raise ConfigError("stages", tuple(config.stages), reason)
         if "demonstrations" in self.needs and not config.data.path:
             _check_scripted(self.setup)
         self.learner  # noqa: B018  (builds it, so that its section is checked)

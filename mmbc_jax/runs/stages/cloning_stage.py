@@ -22,6 +22,7 @@ class CloningStage(BaseStage):
     """Stage `bc`."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"demonstrations"})
+    lengths: ClassVar[tuple[str, ...]] = ("bc.steps",)
     policy_section: ClassVar[str] = "policy"
     section: ClassVar[str] = "bc"  # type: ignore[assignment]
 
@@ -99,6 +100,7 @@ class DaggerStage(CloningStage):
 
     needs: ClassVar[frozenset[str]] = frozenset({"demonstrations", "environment", "expert"})
     parents: ClassVar[tuple[str, ...]] = ("bc",)
+    lengths: ClassVar[tuple[str, ...]] = ()  # its store of relabelled states is made for the number of rounds
     section: ClassVar[str] = "dagger"  # type: ignore[assignment]
 
     @property

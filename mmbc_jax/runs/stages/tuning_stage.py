@@ -98,6 +98,8 @@ class TuningStage(BaseStage):
 class DiscoverStage(TuningStage):
     """Stage `discover`: the intrinsic reward alone, over a growing horizon."""
 
+    lengths: ClassVar[tuple[str, ...]] = ("discover.iterations",)
+
     @property
     def constants(self) -> Mapping[str, float]:
         """See the module docstring."""
@@ -122,6 +124,7 @@ class FinetuneStage(TuningStage):
     """Stage `finetune`: the environment's reward plus lambda times the intrinsic one."""
 
     parents: ClassVar[tuple[str, ...]] = ("discover", "bc")
+    lengths: ClassVar[tuple[str, ...]] = ("finetune.iterations",)
 
     @property
     def scalars(self) -> Mapping[str, str]:
@@ -142,6 +145,8 @@ class FinetuneStage(TuningStage):
 @dataclasses.dataclass(frozen=True)
 class PlainStage(TuningStage):
     """Stage `plain`: lambda = 0 and one mode, with the steps of discovery too where there is one."""
+
+    lengths: ClassVar[tuple[str, ...]] = ("finetune.iterations", "discover.iterations")
 
     @property
     def num_modes(self) -> int:

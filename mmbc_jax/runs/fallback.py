@@ -1,0 +1,51 @@
+"""Where a stage goes on from: its newest checkpoint that is whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mmbc_jax.core.state import TrainState
+from mmbc_jax.core.types import PyTree
+from mmbc_jax.runs.checkpoint import DamagedError, StageCheckpoints, checkpoint_steps, read_meta
+from mmbc_jax.runs.logs import MetricLog
+
+
+def newest_whole(
+    checkpoints: StageCheckpoints, template: PyTree, log: MetricLog, say: Callable[[str], None]
+) -> tuple[TrainState, int, dict[str, Any]]:
+    """The newest state that is whole; damaged ones after it are put aside, and the log is cut to what it had seen.
+
+    Args:
+      checkpoints: of the stage, which has at least one.
+      template: shapes and types of its state.
+      log: metric files.
+      say: takes a line for the user about each damaged one.
+
+    Returns:
+      (state, its step, what the checkpoint says of itself).
+
+    Raises:
+      CheckpointError: none is whole, or they do not fit.
+    """
+    steps = checkpoint_steps(checkpoints.directory)
+    for before, step in reversed(list(zip([None, *steps], steps, strict=False))):
+        try:
+            saved = read_meta(checkpoints.directory, step)[1]
+            return checkpoints.restore(step, template), step, saved
+        except DamagedError as error:
+            if before is None:
+                raise
+            aside = checkpoints.put_aside(step)
+            say(f"{error}; it is {aside.name} now, and {checkpoints.directory.name} goes on from {before}")
+            log.rewind(_log_bytes(checkpoints.directory, before))
+    raise AssertionError("no checkpoint")
+
+
+def _log_bytes(directory: Path, step: int) -> int:
+    """Bytes of the metric file that a checkpoint had seen; 0 where it does not say so."""
+    try:
+        return int(read_meta(directory, step)[1].get("log_bytes", 0))
+    except DamagedError:
+        return 0

@@ -1,0 +1,162 @@
+"""What a run will need, said before anything compiles; and what ran out, said in one line."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from mmbc_jax.core.errors import ConfigError, UserError
+from mmbc_jax.core.types import PyTree
+from mmbc_jax.runs.grid import Grid
+from mmbc_jax.runs.restored import template_of
+from mmbc_jax.runs.setup import Setup
+from mmbc_jax.runs.stages import BaseStage
+
+_FEW_RUNS, _SMALL = 64, 8192  # up to here nothing is worth the second that an estimate takes
+_NO_SIZES = ("first_seed", "data.seed", "bc.steps")
+_NO_NETWORKS = (
+    "seeds",
+    "bc",
+    "dagger",
+    "data",
+    "evaluation",
+    "discover",
+    "finetune",
+    "nonfinite_limit",
+    "mesh",
+)
+# Text by which the libraries under us report what the system's error number does not reach us for.
+_DISK = ("No space left on device", "Disk quota exceeded", "ENOSPC")
+_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory", "Unable to allocate", "bad_alloc")
+_DISK_NUMBERS = (errno.ENOSPC, errno.EDQUOT)
+
+
+def check_sizes(setup: Setup, stages: Iterable[BaseStage], grid: Grid) -> None:
+    """Raises ConfigError where what a run holds cannot fit the memory there is.
+
+    Lower bounds: the states of a stage's runs with the copy that a checkpoint writes, the episodes of an evaluation,
+    a batch, and recorded demonstrations; scratch and the results of an epoch come on top. Nothing is allocated, and
+    a configuration without large numbers is not looked at.
+
+    Args:
+      setup: of the run.
+      stages: that it trains.
+      grid: of the run.
+
+    Raises:
+      ConfigError: naming the field, what it needs and what there is.
+    """
+    numbers = dict(_integers(setup.config))
+    if grid.size <= _FEW_RUNS and max(numbers.values()) <= _SMALL:
+        return
+    limit = available_bytes()
+    for path, count, each in _batches(setup, grid):
+        _check(path, numbers.get(path, 0), count * each, limit, f"{count:,} of {each:,} bytes each")
+    for stage in stages:
+        runs = len(stage.runs(grid).runs)
+        one = 2 * _bytes(template_of(stage, 1))
+        path = "seeds" if runs > 1 and one < limit / 8 else _largest(numbers)
+        _check(path, numbers[path], runs * one, limit, f"the states of {runs} runs of stage {stage.name}")
+
+
+def _batches(setup: Setup, grid: Grid) -> Iterator[tuple[str, int, int]]:
+    """(field, items, bytes of one) of what has a size of its own in the configuration."""
+    config, spec = setup.config, setup.policy_spec
+    decision = 4 * (spec.obs.size + spec.chunk_len * spec.action_dim)
+    yield "bc.batch_size", config.bc.batch_size * grid.size, decision
+    if setup.env is not None:
+        yield "evaluation.episodes", config.evaluation.episodes * grid.size, decision
+        length = setup.env_spec.episode_length
+        recorded = 0 if config.data.path else config.data.episodes
+        yield "data.episodes", recorded * length, 4 * (setup.obs.size + setup.action_dim)
+
+
+def _check(path: str, value: int, need: int, limit: int, what: str) -> None:
+    if limit and need > limit:
+        raise ConfigError(
+            path,
+            value,
+            f"lower: {what} need at least {need / 2**30:.1f} GiB, and {limit / 2**30:.1f} GiB of memory are there",
+        )
+
+
+def _integers(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, int]]:
+    """(dotted field, value) of the whole numbers in a configuration, of a tuple its largest."""
+    for name, value in config.items():
+        if isinstance(value, ConfigDict):
+            yield from _integers(value, f"{prefix}{name}.")
+        else:
+            items = value if isinstance(value, (tuple, list)) else (value,)
+            whole = [item for item in items if isinstance(item, int) and not isinstance(item, bool)]
+            if whole and f"{prefix}{name}" not in _NO_SIZES:
+                yield f"{prefix}{name}", max(whole)
+
+
+def _largest(numbers: dict[str, int]) -> str:
+    """The field with the largest number of those that networks and learners are made of."""
+    made = {path: value for path, value in numbers.items() if path.split(".")[0] not in _NO_NETWORKS}
+    return max(made, key=lambda path: made[path])
+
+
+def _bytes(tree: PyTree) -> int:
+    total = 0
+    for leaf in jax.tree.leaves(tree):
+        itemsize = (
+            8 if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else np.dtype(leaf.dtype).itemsize
+        )
+        total += int(np.prod(leaf.shape, dtype=object)) * itemsize
+    return total
+
+
+def available_bytes() -> int:
+    """Memory of the device, or of the machine where that is the CPU, that is free; 0 where nobody says."""
+    stats: Any = jax.local_devices()[0].memory_stats() if jax.default_backend() != "cpu" else None
+    if stats and "bytes_limit" in stats:
+        return int(stats["bytes_limit"])
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            fields = dict(line.split(":", 1) for line in lines)
+        return int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return 0
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        current = current.__cause__ or current.__context__
+
+
+def ran_out(error: BaseException, workdir: str | os.PathLike[str]) -> UserError | None:
+    """What an error of the system means to the user, where it says that something is full; None for any other.
+
+    Args:
+      error: whatever was raised.
+      workdir: that was being written to.
+    """
+    for one in _chain(error):
+        text = str(one)
+        number = one.errno if isinstance(one, OSError) else None
+        if number in _DISK_NUMBERS or any(sign in text for sign in _DISK):
+            return UserError(
+                f"the disk of {workdir} is full; everything up to the newest checkpoint is safe: free some space and "
+                "repeat the command, which continues"
+            )
+        if number in (errno.EROFS, errno.EACCES, errno.EPERM):
+            return UserError(f"{one.filename or workdir} cannot be written ({one.strerror})")  # type: ignore[attr-defined]
+        if isinstance(one, MemoryError) or any(sign in text for sign in _MEMORY):
+            return UserError(
+                f"out of memory: {text.splitlines()[0][:200] if text else 'an array could not be allocated'}; lower "
+                "seeds, learner.num_envs, evaluation.episodes, bc.batch_size or the widths of networks, or set "
+                "sweep.mode=map"
+            )
+    return None

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import errno
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+from mmbc_jax.runs import resources
+from mmbc_jax.runs import setup as setup_lib
+from mmbc_jax.runs.grid import config_grid
+from mmbc_jax.runs.resources import available_bytes, check_sizes, ran_out
+from mmbc_jax.runs.restored import template_of
+from mmbc_jax.runs.stages import make_stages
+from tests.toys.landscape import config_file, results_json, toy_config, toy_run
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_available_memory_is_that_of_the_machine():
+    with open("/proc/meminfo", encoding="ascii") as lines:
+        total = int(next(line for line in lines if line.startswith("MemTotal")).split()[1]) * 1024
+    assert 0 < available_bytes() <= total
+
+
+def test_a_states_bytes_are_those_of_its_arrays():
+    """flow, 8 hidden units: 4 bytes each, of parameters, average, two moments."""
+    stages = make_stages(setup_lib.build(toy_config()), ("bc",))
+    state = template_of(stages["bc"], 3)
+    sizes = sum(x.size for x in jax.tree.leaves(state.params))
+    assert 4 * 4 * sizes < resources._bytes(state) < 4 * 4 * sizes + 3 * 400
+
+
+def test_what_is_small_is_not_looked_at(monkeypatch):
+    config = toy_config()
+    setup = setup_lib.build(config)
+    monkeypatch.setattr(resources, "available_bytes", lambda: 1)
+    check_sizes(setup, make_stages(setup, ("bc",)).values(), config_grid(config))
+
+
+@pytest.mark.parametrize(
+    ("error", "found"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            "the disk of runs/x is full; everything up to the newest",
+        ),
+        (
+            ValueError("RESOURCE_EXHAUSTED: write failed: No space left on device"),
+            "the disk of runs/x is full",
+        ),
+        (OSError(errno.EROFS, "Read-only file system", "runs/x/m"), "runs/x/m cannot be written (Read-only"),
+        (MemoryError("Unable to allocate 7.5 TiB"), "out of memory: Unable to allocate 7.5 TiB; lower seeds"),
+        (
+            RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\nmore"),
+            "out of memory: RESOURCE_EX",
+        ),
+    ],
+)
+def test_what_ran_out_is_said_in_one_line(error, found):
+    def wrapped():
+        try:
+            raise error
+        except Exception as cause:
+            raise RuntimeError("in a thread") from cause
+
+    with pytest.raises(RuntimeError) as raised:
+        wrapped()
+    assert str(ran_out(raised.value, "runs/x")).startswith(found)
+    assert "\n" not in str(ran_out(raised.value, "runs/x"))
+    assert ran_out(KeyError("x"), "runs/x") is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
+def test_a_full_disk_loses_nothing(tmp_path):
+    """On a file system of 400 kB; grown, the same command goes on and ends as an undisturbed run does."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=400k", "none", str(disk)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("mounting is not permitted here")
+    argv = ["--config", config_file(tmp_path), "--workdir", disk / "run", "--config.stages=bc"]
+    argv += ["--config.data.episodes=400", "--config.figures=()"]
+    script = "import tests.toys.landscape; from mmbc_jax import cli, train; cli.run_main(train.main)"
+
+    def train():
+        command = [sys.executable, "-c", script, *map(str, argv)]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    try:
+        done = train()
+        assert done.returncode == 2, done.stderr
+        assert done.stderr.count("\n") == 1, done.stderr
+        assert re.match(r"error: .*(full|No space left)", done.stderr), done.stderr
+        subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
+        done = train()
+        assert done.returncode == 0, done.stderr
+        toy_run(tmp_path / "other", toy_config(stages="bc", data__episodes=400))
+        assert results_json(disk / "run", "bc") == results_json(tmp_path / "other", "bc")
+    finally:
+        subprocess.run(["umount", str(disk)], check=False)
