@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from benchmarks.tables import Record, compared, milliseconds, peak, reached, table
 
@@ -101,6 +103,28 @@ def scaling(result: Record) -> list[str]:
     ]
 
 
+def _dress(panel: Any, values: list[int]) -> None:
+    """Ticks at the measured values, figures as numbers and not as powers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    plain = FuncFormatter(lambda x, _: f"{x:g}")
+    panel.set_xticks(values, [str(value) for value in values])
+    panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    panel.yaxis.set_major_formatter(plain)
+    for axis in (panel.xaxis, panel.yaxis):
+        axis.set_minor_formatter(NullFormatter())
+    panel.minorticks_off()
+
+
+def _same_decades(panels: Any) -> None:
+    """As many decades up in every panel of a row, so that slopes can be compared by eye."""
+    ends = [panel.get_ylim() for panel in panels]
+    half = max(math.log10(high / low) for low, high in ends) / 2
+    for panel, (low, high) in zip(panels, ends, strict=True):
+        middle = math.log10(low * high) / 2
+        panel.set_ylim(10 ** (middle - half), 10 ** (middle + half))
+
+
 def draw_scaling(result: Record, path: Path) -> None:
     """Time above, memory below, one column an axis, one line a number of cores; both axes logarithmic."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -123,6 +147,12 @@ def draw_scaling(result: Record, path: Path) -> None:
         program = result["runs"][0]["cases"][column]["program"]
         panels[0, column].set_title(f"{program}: {axis}", fontsize=10)
         panels[1, column].set_xlabel(axis)
+        for row in range(2):
+            _dress(
+                panels[row, column], [int(value) for value in result["runs"][0]["cases"][column]["seconds"]]
+            )
+    for row in range(2):
+        _same_decades(panels[row])
     panels[0, 0].set_ylabel("ms a step (one core: processor time)")
     panels[1, 0].set_ylabel("MiB of the program")
     for panel in panels.flat:
