@@ -15,7 +15,7 @@ from pathlib import Path
 from mmbc_jax import cli
 from mmbc_jax.core.config import from_plain
 from mmbc_jax.core.errors import UserError
-from mmbc_jax.core.files import read_json
+from mmbc_jax.core.files import read_sealed
 
 _PR_SET_PDEATHSIG = 1
 
@@ -49,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
     sys.stdout = sys.stderr  # whatever else is printed is no message
     workdir, name = Path(argv[0]), argv[1]
     try:
-        config = completed(from_plain(read_json(workdir / "config.json")))
+        config = completed(from_plain(read_sealed(workdir / "config.json")))
         pipeline = Pipeline(setup.build(config), workdir, screen)
         lane = next(one for one in chains(pipeline.trained) if one.name == name)
         with pipeline.stop.installed():

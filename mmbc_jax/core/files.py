@@ -6,6 +6,7 @@ import json
 import math
 import os
 import tempfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,6 +14,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from mmbc_jax.core.errors import UserError
+
+_SEAL = "crc32"
 
 
 def plain(value: Any) -> Any:
@@ -95,6 +98,33 @@ def write_json(path: str | Path, value: Any) -> None:
     """
     text = json.dumps(plain(value), indent=2, allow_nan=False) + "\n"
     write_atomic(path, lambda file: file.write(text.encode()))
+
+
+def write_sealed(path: str | Path, value: Mapping[str, Any]) -> None:
+    """Writes a mapping as `write_json` does, with a checksum beside its entries; see `read_sealed`."""
+    entries = plain(value)
+    write_json(path, {**entries, _SEAL: seal(entries)})
+
+
+def read_sealed(path: str | Path) -> dict[str, Any]:
+    """What `write_sealed` wrote, without the checksum; a mapping that has none is taken as it is.
+
+    Raises:
+      OSError: it cannot be read.
+      ValueError: it is no JSON, no mapping, or not what was written.
+    """
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise ValueError("it holds no mapping")
+    said = value.pop(_SEAL, None)
+    if said is not None and said != seal(value):
+        raise ValueError("its checksum is wrong")
+    return value
+
+
+def seal(value: Any) -> int:
+    """Checksum of a value in JSON's types, the same before it is written and after."""
+    return zlib.crc32(json.dumps(plain(value), sort_keys=True).encode())
 
 
 def read_json(path: str | Path) -> Any:

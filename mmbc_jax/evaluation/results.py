@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from mmbc_jax.core.files import read_json, write_atomic, write_json
+from mmbc_jax.core.files import read_sealed, write_atomic, write_sealed
 from mmbc_jax.core.types import Rollouts
 
 
@@ -73,7 +73,7 @@ def save_result(workdir: Path, result: StageResult) -> None:
         "facts": result.facts,
         "has_rollouts": result.rollouts is not None,
     }
-    write_json(folder / "result.json", value)
+    write_sealed(folder / "result.json", value)
 
 
 def load_result(workdir: Path, name: str) -> StageResult | None:
@@ -81,7 +81,7 @@ def load_result(workdir: Path, name: str) -> StageResult | None:
     folder = Path(workdir) / "stages" / name
     rollouts = None
     try:
-        value = read_json(folder / "result.json")
+        value = read_sealed(folder / "result.json")
         if value["has_rollouts"]:
             with np.load(folder / "rollouts.npz", allow_pickle=False) as arrays:
                 outcome = {

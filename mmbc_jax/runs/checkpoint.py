@@ -21,7 +21,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from mmbc_jax.core.errors import CheckpointError
-from mmbc_jax.core.files import plain
+from mmbc_jax.core.files import seal
 from mmbc_jax.core.types import Array, PyTree
 from mmbc_jax.runs.mesh import Mesh, host, is_key
 
@@ -92,7 +92,7 @@ class StageCheckpoints:
             step,
             args=ocp.args.Composite(
                 state=ocp.args.StandardSave(snapshot),
-                meta=ocp.args.JsonSave({**about, _OWN_CRC: _text_crc(about)}),
+                meta=ocp.args.JsonSave({**about, _OWN_CRC: seal(about)}),
             ),
         )
 
@@ -236,7 +236,7 @@ def _read_meta(checkpoint: Path) -> dict[str, Any]:
             f"{version('mmbc-jax')}, which reads {FORMAT}: use the version that wrote it, or train anew"
         )
     said = meta.pop(_OWN_CRC, None)
-    if said != _text_crc(meta):
+    if said != seal(meta):
         raise DamagedError(f"checkpoint {checkpoint} is damaged: the checksum of its description is wrong")
     return meta
 
@@ -249,11 +249,6 @@ def _described(state: PyTree) -> dict[str, str]:
     """{path of a leaf: its type and shape}, as it is stored."""
     leaves = jax.tree_util.tree_flatten_with_path(state)[0]
     return {jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in leaves}
-
-
-def _text_crc(meta: Meta) -> int:
-    """Checksum of a description, the same before it is stored as JSON and after."""
-    return zlib.crc32(json.dumps(plain(meta), sort_keys=True).encode())
 
 
 def find_stage(path: Path, stages: tuple[str, ...]) -> tuple[Path, str]:

@@ -11,7 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from mmbc_jax.core.files import read_json, write_json
+from mmbc_jax.core.errors import DataError
+from mmbc_jax.core.files import read_sealed, write_sealed
 from mmbc_jax.data import load
 from mmbc_jax.data.blocks import Blocks
 from mmbc_jax.data.episodes import Episodes
@@ -176,14 +177,17 @@ class Demonstrations:
 
     def facts(self) -> dict[str, Any]:
         """Where they came from and how their modes are separated, as far as that is written down."""
-        return read_json(self._path) if self._path.exists() else {}
+        try:
+            return read_sealed(self._path) if self._path.exists() else {}
+        except ValueError as error:
+            raise DataError(f"{self._path} is damaged ({error}); remove it, and it is made anew") from error
 
     def write_facts(self) -> None:
         """Completes `data.json` where there are demonstrations; late, since no stage asks for it."""
         wanted = self._mesh.is_writer and bool(self._cloning or self._data is not None)
         if wanted and "windows" not in self.facts():
             # not through `data`, where processes wait for each other: this one is alone here
-            write_json(self._path, (self._data or self._prepare()).facts())
+            write_sealed(self._path, (self._data or self._prepare()).facts())
 
     def _prepare(self) -> StageData:
         keep = self._mesh.is_writer
@@ -191,7 +195,7 @@ class Demonstrations:
         data.check(self.facts().get("fingerprint", ""), f"the run in {self._workdir}")
         if keep and not self._path.exists():
             source = Path(data.episodes.source).name
-            write_json(self._path, {"source": source, "fingerprint": data.fingerprint})
+            write_sealed(self._path, {"source": source, "fingerprint": data.fingerprint})
         return data
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from mmbc_jax.core.state import TrainState
 from mmbc_jax.core.types import PyTree
 from mmbc_jax.runs.checkpoint import DamagedError, StageCheckpoints, checkpoint_steps, read_meta
-from mmbc_jax.runs.logs import MetricLog
+from mmbc_jax.runs.logs import Mark, MetricLog
 
 
 def newest_whole(
@@ -39,13 +39,14 @@ def newest_whole(
                 raise
             aside = checkpoints.put_aside(step)
             say(f"{error}; it is {aside.name} now, and {checkpoints.directory.name} goes on from {before}")
-            log.rewind(_log_bytes(checkpoints.directory, before))
+            log.rewind(log_seen(checkpoints.directory, before) or {})
     raise AssertionError("no checkpoint")
 
 
-def _log_bytes(directory: Path, step: int) -> int:
-    """Bytes of the metric file that a checkpoint had seen; 0 where it does not say so."""
+def log_seen(directory: Path, step: int) -> Mark | None:
+    """What a checkpoint had seen of the metric file; None where its description is damaged."""
     try:
-        return int(read_meta(directory, step)[1].get("log_bytes", 0))
+        meta = read_meta(directory, step)[1]
     except DamagedError:
-        return 0
+        return None
+    return {name: int(meta[name]) for name in ("log_bytes", "log_crc32") if name in meta}

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from mmbc_jax.core.errors import INTERRUPTED, UserError
-from mmbc_jax.runs.logs import read_rows
+from mmbc_jax.runs.checkpoint import checkpoint_steps
 from mmbc_jax.runs.screen import Bars
 from mmbc_jax.runs.stages import BaseStage
 
@@ -43,10 +43,12 @@ class Lane:
     Attributes:
       stages: their names, each started from the one before.
       parent: the stage outside of it that the first one starts from; "" for none.
+      epochs: of each of them.
     """
 
     stages: tuple[str, ...]
     parent: str
+    epochs: tuple[int, ...]
 
     @property
     def name(self) -> str:
@@ -66,7 +68,11 @@ def chains(stages: Sequence[BaseStage]) -> list[Lane]:
         else:
             before.append(stage)
     return [
-        Lane(tuple(stage.name for stage in chain), chain[0].parent.name if chain[0].parent else "")
+        Lane(
+            tuple(stage.name for stage in chain),
+            chain[0].parent.name if chain[0].parent else "",
+            tuple(stage.schedule.epochs for stage in chain),
+        )
         for chain in found
     ]
 
@@ -110,14 +116,12 @@ def _begun(workdir: Path, lane: Lane) -> bool:
 
 
 def finished(workdir: Path, lane: Lane) -> bool:
-    """Whether all stages of a lane have their results."""
-    return all((workdir / "stages" / name / "result.json").exists() for name in lane.stages)
-
-
-def rows(workdir: Path, lane: Lane) -> list[dict[str, Any]]:
-    """What a lane has logged."""
-    path = workdir / FOLDER / lane.name / "metrics.jsonl"
-    return read_rows(path) if path.exists() else []
+    """Whether all stages of a lane have been trained to their end and have their results."""
+    return all(
+        (workdir / "stages" / name / "result.json").exists()
+        and checkpoint_steps(workdir / "checkpoints" / name)[-1:] == [epochs]
+        for name, epochs in zip(lane.stages, lane.epochs, strict=True)
+    )
 
 
 @dataclasses.dataclass

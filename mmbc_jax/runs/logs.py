@@ -13,6 +13,7 @@ import shutil
 import struct
 import threading
 import time
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,9 +24,12 @@ from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.record_writer import masked_crc32c
 
+from mmbc_jax.core.errors import WorkdirError
 from mmbc_jax.core.files import plain
 
 Row = dict[str, Any]
+Mark = dict[str, int]
+"""What a checkpoint had seen of `metrics.jsonl`: "log_bytes" of it, with the checksum "log_crc32"."""
 _AXES = ("stage", "step", "point", "seed")
 _MOST_WAITING = 16  # writes that wait for the thread at most; a faster loop waits with them
 _Value = TypeVar("_Value")
@@ -34,13 +38,13 @@ _Value = TypeVar("_Value")
 class MetricLog:
     """`metrics.jsonl` and `tensorboard/` of a work directory.
 
-    Opening it cuts the JSON lines back to `size` bytes (what the newest checkpoint had seen, a torn
+    Opening it cuts the JSON lines back to `seen` (what the newest checkpoint had seen, a torn
     last line included) and writes the event files anew from what is left, so both always agree with
     the checkpoint a run continues from. What goes wrong in the log's thread is raised by a later call.
 
     Args:
       workdir: where to write.
-      size: bytes of `metrics.jsonl` to keep.
+      seen: of `metrics.jsonl` to keep; None for nothing.
       write: False for a log that writes nothing, of a process beside the one that does.
       folder: of the JSON lines, in `workdir`.
       stages: that it logs, where others log theirs beside it: the event files of no other stage are touched.
@@ -49,7 +53,7 @@ class MetricLog:
     def __init__(
         self,
         workdir: Path,
-        size: int = 0,
+        seen: Mark | None = None,
         write: bool = True,
         folder: str = "",
         stages: tuple[str, ...] = (),
@@ -61,7 +65,7 @@ class MetricLog:
             return
         self._board, self._stages = Path(workdir) / "tensorboard", stages
         self.path.touch()
-        self._cut(size)
+        self._cut(seen or {})
         self._thread = ThreadPoolExecutor(1, "metrics")  # the interpreter's end waits for what it has to do
 
     def write(self, rows: Iterable[Row]) -> None:
@@ -78,18 +82,18 @@ class MetricLog:
         if not self._silent:
             self._later(self._append, rows, False)
 
-    def sync(self) -> Future[int]:
-        """The size of `metrics.jsonl` in bytes, once everything written up to here is on disk."""
+    def sync(self) -> Future[Mark]:
+        """What there is of `metrics.jsonl`, once everything written up to here is on disk."""
         if self._silent:
-            nothing: Future[int] = Future()
-            nothing.set_result(0)
+            nothing: Future[Mark] = Future()
+            nothing.set_result({"log_bytes": 0, "log_crc32": 0})
             return nothing
         return self._later(self._force)
 
-    def rewind(self, size: int) -> None:
-        """Cuts the JSON lines back to `size` bytes, and makes the event files anew of what is left."""
+    def rewind(self, seen: Mark) -> None:
+        """Cuts the JSON lines back to what a checkpoint had `seen`, and makes the event files anew."""
         if not self._silent:
-            self._later(self._shorten, size).result()
+            self._later(self._shorten, seen).result()
 
     def close(self) -> None:
         """Waits until everything is written and closes all files."""
@@ -103,17 +107,18 @@ class MetricLog:
             self._thread.shutdown()
             self._handle.close()
 
-    def _cut(self, size: int) -> None:
+    def _cut(self, seen: Mark) -> None:
+        self._crc = check_seen(self.path, seen)
         with self.path.open("r+b") as handle:
-            handle.truncate(min(size, self.path.stat().st_size))
+            handle.truncate(seen.get("log_bytes", 0))
         self._events = _EventFiles(self._board, self._stages)
         for row in read_rows(self.path):
             self._events.add(row)
         self._handle = self.path.open("a", encoding="utf-8")
 
-    def _shorten(self, size: int) -> None:
+    def _shorten(self, seen: Mark) -> None:
         self._handle.close()
-        self._cut(size)
+        self._cut(seen)
 
     def _later(self, call: Callable[..., _Value], *args: Any) -> Future[_Value]:
         with self._one_at_a_time:
@@ -125,16 +130,18 @@ class MetricLog:
 
     def _append(self, rows: Iterable[Row], events: bool = True) -> None:
         for row in rows:
-            self._handle.write(json.dumps(plain(row)) + "\n")
+            line = json.dumps(plain(row)) + "\n"
+            self._crc = zlib.crc32(line.encode(), self._crc)
+            self._handle.write(line)
             if events:
                 self._events.add(row)
         self._handle.flush()
 
-    def _force(self) -> int:
+    def _force(self) -> Mark:
         self._handle.flush()
         os.fsync(self._handle.fileno())
         self._events.flush()
-        return self._handle.tell()
+        return {"log_bytes": self._handle.tell(), "log_crc32": self._crc}
 
 
 class _EventFiles:
@@ -184,6 +191,27 @@ def _record(event: Event) -> bytes:
     length = struct.pack("<Q", len(data))
     checks = (struct.pack("<I", masked_crc32c(part)) for part in (length, data))
     return length + next(checks) + data + next(checks)
+
+
+def check_seen(path: Path, seen: Mark) -> int:
+    """Checks that a `metrics.jsonl` begins with what a checkpoint had seen of it.
+
+    Returns:
+      The checksum of that.
+
+    Raises:
+      WorkdirError: it does not.
+    """
+    size = seen.get("log_bytes", 0)
+    with Path(path).open("rb") as handle:
+        kept = handle.read(size)
+    crc = zlib.crc32(kept)
+    if len(kept) < size or crc != seen.get("log_crc32", crc):
+        raise WorkdirError(
+            f"{path} is damaged: its first {size} bytes are not those that the newest checkpoint had seen; "
+            "put the file back, or train in another --workdir"
+        )
+    return crc
 
 
 def read_rows(path: Path) -> list[Row]:

@@ -147,8 +147,8 @@ class StageLoop:
         return state
 
     def _save(self, epoch: int, state: TrainState) -> None:
-        size, said = self.log.sync(), {**self.meta, "epoch": epoch}
-        self.checkpoints.save(epoch, state, lambda: {**said, "log_bytes": size.result()}, len(self.runs))
+        seen, said = self.log.sync(), {**self.meta, "epoch": epoch}
+        self.checkpoints.save(epoch, state, lambda: {**said, **seen.result()}, len(self.runs))
 
     def _log_epoch(self, epoch: int, metrics: dict[str, np.ndarray]) -> str:
         self.log.write(self._rows(epoch, metrics))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,15 @@ from rich.console import Console
 from mmbc_jax.core import registry
 from mmbc_jax.evaluation.results import StageResult
 from mmbc_jax.runs import setup as setup_lib
-from mmbc_jax.runs.checkpoint import DamagedError, checkpoint_steps, read_meta
+from mmbc_jax.runs.checkpoint import checkpoint_steps, read_meta
 from mmbc_jax.runs.demonstrations import Demonstrations
 from mmbc_jax.runs.extension import check_extension
+from mmbc_jax.runs.fallback import log_seen
 from mmbc_jax.runs.finals import Done, Finals
 from mmbc_jax.runs.grid import Grid, check_grid, config_grid
 from mmbc_jax.runs.lanes import FOLDER, Lane, Lanes, announced, choose
-from mmbc_jax.runs.lanes import rows as lane_rows
 from mmbc_jax.runs.lock import WorkdirLock
-from mmbc_jax.runs.logs import MetricLog
+from mmbc_jax.runs.logs import Mark, MetricLog, check_seen, read_rows
 from mmbc_jax.runs.loop import Interrupted, StopSignal
 from mmbc_jax.runs.mesh import make_mesh
 from mmbc_jax.runs.mode_choice import Modes
@@ -114,7 +114,7 @@ class Pipeline:
         laned = {name for lane in lanes for name in lane.stages}
         results = {}
         with self.stop.installed(), Lanes(self.workdir, lanes) as side:
-            log = MetricLog(self.workdir, _log_bytes(self.workdir, self.names), write=self.mesh.is_writer)
+            log = MetricLog(self.workdir, _log_seen(self.workdir, self.names), write=self.mesh.is_writer)
             try:
                 for source in ("", *self.sources.directories):
                     side.go(source)
@@ -143,7 +143,7 @@ class Pipeline:
           UserError: of any kind.
           Interrupted: SIGTERM or SIGINT arrived; the state is saved.
         """
-        size = _log_bytes(self.workdir, lane.stages, lane.name)
+        size = _log_seen(self.workdir, lane.stages, lane.name)
         log = MetricLog(self.workdir, size, folder=f"{FOLDER}/{lane.name}", stages=lane.stages)
         try:
             for name in lane.stages:
@@ -187,17 +187,18 @@ class Pipeline:
         return self._stage_run(stage, log, lane).result(self._finals.parent_of, done)
 
 
-def _log_bytes(workdir: Path, names: Sequence[str], lane: str = "") -> int:
-    """Bytes of its metric file that the newest checkpoint of a lane, or with "" of the run itself, had seen."""
-    sizes = [0]
+def _log_seen(workdir: Path, names: Sequence[str], lane: str = "") -> Mark:
+    """What the newest checkpoint of a lane, or with "" of the run itself, had seen of its metric file."""
+    marks: list[Mark] = [{}]
     for name in names:
         directory = workdir / "checkpoints" / name
         for step in reversed(checkpoint_steps(directory)):
-            with suppress(DamagedError):  # the stage says so when it restores it
-                meta = read_meta(directory, step)[1]
-                sizes += [int(meta["log_bytes"])] if meta.get("lane", "") == lane else []
-                break
-    return max(sizes)
+            seen = log_seen(directory, step)
+            if seen is None:
+                continue  # the stage says so when it restores it
+            marks += [seen] if read_meta(directory, step)[1].get("lane", "") == lane else []
+            break
+    return max(marks, key=lambda mark: mark.get("log_bytes", 0))
 
 
 def _join(side: Lanes, log: MetricLog, screen: Screen, stop: StopSignal) -> None:
@@ -208,7 +209,11 @@ def _join(side: Lanes, log: MetricLog, screen: Screen, stop: StopSignal) -> None
         if side.wait(bars, lambda: stop.received is not None):
             raise Interrupted
     for lane in side.lanes:
-        log.append(lane_rows(side.workdir, lane))
+        path = side.workdir / FOLDER / lane.name / "metrics.jsonl"
+        seen = _log_seen(side.workdir, lane.stages, lane.name)
+        if seen:
+            check_seen(path, seen)
+            log.append(read_rows(path))
 
 
 def make_pipeline(config: Any, workdir: Path, console: Console, extend: bool = False) -> Pipeline:

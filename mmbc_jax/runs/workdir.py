@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from mmbc_jax.core.errors import WorkdirError
-from mmbc_jax.core.files import plain, read_json, write_json
+from mmbc_jax.core.files import plain, read_sealed, write_sealed
 from mmbc_jax.runs.lock import LOCK
 
 # What a process that was killed in the middle of a write leaves behind; nothing ever reads it.
@@ -98,18 +97,18 @@ def claim_workdir(
     path = workdir / "config.json"
     try:
         if not path.exists():
-            write_json(path, config)
-        elif changes := _changes(read_json(path), plain(config)):
+            write_sealed(path, config)
+        elif changes := _changes(read_sealed(path), plain(config)):
             if not any(any(workdir.glob(pattern)) for pattern in _TRAINED):
                 _remove(workdir, _BEFORE_TRAINING)
             elif not extends(changes):
                 raise _another(workdir, changes)
-            write_json(path, config)
+            write_sealed(path, config)
         if clean:
             _remove(workdir, _LEFTOVERS)
     except OSError as error:
         raise _unusable(workdir, error) from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise WorkdirError(f"{path} is damaged ({error}); give another --workdir") from error
 
 

@@ -306,9 +306,13 @@ def test_a_checkpoint_of_another_kind_of_device_comes_back(folder):
     checkpoints = StageCheckpoints(folder)
     checkpoints.save(5, make_state(), {})
     checkpoints.close()
-    notes = [p for p in (folder / "5" / "state").rglob("*") if p.is_file() and b"cpu" in p.read_bytes().lower()]
+    notes = [
+        p for p in (folder / "5" / "state").rglob("*") if p.is_file() and b"cpu" in p.read_bytes().lower()
+    ]
     for path in notes:
         text = path.read_bytes()
-        path.write_bytes(text.replace(b"cpu", b"cuda").replace(b"CPU", b"CUDA").replace(b"TFRT_CUDA", b"CUDA"))
+        path.write_bytes(
+            text.replace(b"cpu", b"cuda").replace(b"CPU", b"CUDA").replace(b"TFRT_CUDA", b"CUDA")
+        )
     assert raw(restore(folder, 5)) == raw(make_state())
     assert notes  # so that the above shows something

@@ -87,7 +87,7 @@ def stages(**more):
 
 def test_lanes_are_chains_of_stages_that_act():
     found = chains(stages())
-    assert found == [Lane(("discover", "finetune"), "bc"), Lane(("plain",), "bc")]
+    assert found == [Lane(("discover", "finetune"), "bc", (2, 4)), Lane(("plain",), "bc", (6,))]
     assert chains(toy_pipeline("unused", toy_config(stages="bc,baseline")).trained) == []
 
 

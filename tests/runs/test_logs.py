@@ -7,12 +7,14 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 from pathlib import Path
 
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.record_writer import masked_crc32c
 
+from mmbc_jax.core.errors import WorkdirError
 from mmbc_jax.runs.logs import MetricLog, read_rows
 from tests.toys.landscape import events
 
@@ -26,10 +28,10 @@ def row(step, stage="bc", **values):
 def test_rows_are_json_lines_with_null_for_what_is_not_finite(tmp_path):
     log = MetricLog(tmp_path)
     log.write([row(1, **{"bc/loss": 0.1, "a/nan": math.nan, "a/inf": -math.inf})])
-    size = log.sync().result()
+    seen = log.sync().result()
     log.close()
     text = (tmp_path / "metrics.jsonl").read_text()
-    assert len(text) == size
+    assert seen == {"log_bytes": len(text), "log_crc32": zlib.crc32(text.encode())}
     assert "NaN" not in text
     assert "Infinity" not in text
     assert json.loads(text) == row(1, **{"bc/loss": 0.1, "a/nan": None, "a/inf": None})
@@ -90,7 +92,7 @@ def test_rows_are_made_in_the_thread_of_the_log_in_the_order_of_the_calls(tmp_pa
     size = log.sync()
     assert not size.done()
     go.set()
-    assert size.result() == len((tmp_path / "metrics.jsonl").read_bytes())
+    assert size.result()["log_bytes"] == len((tmp_path / "metrics.jsonl").read_bytes())
     log.close()
     assert threading.get_ident() not in threads
     assert [found["step"] for found in read_rows(tmp_path / "metrics.jsonl")] == [0, 1, 2, 3, 4]
@@ -153,13 +155,13 @@ def test_a_loop_that_is_faster_than_the_disk_waits(tmp_path):
 def test_opening_again_cuts_back_to_the_checkpoint(tmp_path, torn):
     log = MetricLog(tmp_path)
     log.write([row(1, x=1.0), row(2, x=2.0)])
-    size = log.sync().result()
+    seen = log.sync().result()
     log.write([row(3, x=3.0)])
     log.close()
     with (tmp_path / "metrics.jsonl").open("a") as handle:
         handle.write(torn)
-    log = MetricLog(tmp_path, size)
-    assert log.sync().result() == size
+    log = MetricLog(tmp_path, seen)
+    assert log.sync().result() == seen
     log.write([row(3, x=30.0)])
     log.close()
     expected = [row(1, x=1.0), row(2, x=2.0), row(3, x=30.0)]
@@ -167,12 +169,25 @@ def test_opening_again_cuts_back_to_the_checkpoint(tmp_path, torn):
     assert [(step, value) for _, _, step, value in events(tmp_path)] == [(1, 1.0), (2, 2.0), (3, 30.0)]
 
 
-def test_a_first_start_and_a_size_beyond_the_end(tmp_path):
+def test_a_first_start_begins_with_nothing(tmp_path):
     (tmp_path / "metrics.jsonl").write_text(json.dumps(row(1)) + "\n")
-    MetricLog(tmp_path, 10**9).close()
-    assert read_rows(tmp_path / "metrics.jsonl") == [row(1)]
     MetricLog(tmp_path).close()
     assert read_rows(tmp_path / "metrics.jsonl") == []
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped"])
+def test_rows_that_a_checkpoint_had_seen_otherwise_are_refused(tmp_path, damage):
+    log = MetricLog(tmp_path)
+    log.write([row(1, x=1.0), row(2, x=2.0)])
+    seen = log.sync().result()
+    log.close()
+    path = tmp_path / "metrics.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-3] if damage == "cut" else whole.replace(b"1.0", b"1.5"))
+    damaged = path.read_bytes()
+    with pytest.raises(WorkdirError, match=r"metrics.jsonl is damaged: its first \d+ bytes"):
+        MetricLog(tmp_path, seen)
+    assert path.read_bytes() == damaged
 
 
 def test_a_torn_last_line_is_left_out(tmp_path):

@@ -230,12 +230,15 @@ def test_sigterm_saves_and_exits_with_143(tmp_path):
     assert not (workdir / "stages").exists()
 
 
-@pytest.mark.slow
-def test_killed_at_random_moments():
-    """Three times two starts of the real command at least, so it takes a minute."""
-    sizes = ["--config.bc.steps=40", "--config.bc.steps_per_epoch=10", "--config.bc.steps_per_row=5",
-             "--config.bc.warmup_steps=2", "--config.data.episodes=24", "--config.ppo.num_envs=8",
-             "--config.evaluation.episodes=8"]  # fmt: skip
-    command = [sys.executable, str(ROOT / "scripts" / "kill_and_resume.py"), "--kills", "2", *sizes]
+@pytest.mark.parametrize(
+    "size", [("bc", "1", "1"), pytest.param(("ppo", "3", "3"), marks=pytest.mark.slow)], ids=["short", "long"]
+)
+def test_killed_damaged_and_starved(size, tmp_path):
+    """A short form of `scripts/torture.py`: one kill, one damaged file, a full disk and a read-only folder."""
+    scenario, kills, damages = size
+    command = [sys.executable, str(ROOT / "scripts" / "torture.py"), "--out", str(tmp_path), "--only", scenario]
+    command += ["--kills", kills, "--damages", damages]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{scenario}, seed 0: " in done.stdout
+    assert f" {kills} killed" in done.stdout
