@@ -16,6 +16,7 @@ import numpy as np
 from mmbc_jax.core.errors import DivergenceError
 from mmbc_jax.core.state import TrainState
 from mmbc_jax.core.types import PyTree
+from mmbc_jax.runs.best import Offer
 from mmbc_jax.runs.checkpoint import StageCheckpoints
 from mmbc_jax.runs.epoch import Program
 from mmbc_jax.runs.logs import MetricLog
@@ -90,6 +91,7 @@ class StageLoop:
       evaluate: metrics of each run at an epoch, or None.
       mesh: that the states are on.
       watch: raises where this process should no longer write.
+      offer: takes (epoch, state, figures of each run, what the checkpoints say) of every evaluation.
     """
 
     name: str
@@ -103,6 +105,7 @@ class StageLoop:
     evaluate: Callable[[TrainState, int], list[dict[str, float]]] | None
     mesh: Mesh = Mesh()
     watch: Callable[[], None] = lambda: None
+    offer: Offer | None = None
 
     def run(
         self, program: Program, state: TrainState, shared: Callable[[int], PyTree], first_epoch: int
@@ -174,6 +177,8 @@ class StageLoop:
         step = (epoch + 1) * self.schedule.steps_per_epoch
         found = self.evaluate(state, epoch)
         self.log.write(self._row(step, run, values) for run, values in enumerate(found))
+        if self.offer:
+            self.offer(epoch + 1, state, found, self.meta)
 
     def _row(self, step: int, run: int, values: dict[str, float]) -> dict[str, Any]:
         point, seed = self.runs[run]

@@ -26,6 +26,7 @@ from mmbc_jax.runs.mesh import MeshOptions
 from mmbc_jax.runs.run_options import RunOptions
 
 STAGE_PARTS = ("actor", "reward", "learner")
+BEST = ("success_rate", "modes_kept", "mode_entropy", "commandable", "mi_z_mode", "sr_m", "mc_08", "reward")
 _PLUGINS = {
     "env": "",
     "policy": "flow",
@@ -127,6 +128,12 @@ class CheckpointOptions(Options):
         5, "the same for learners with a replay buffer, whose states are large", low=1
     )
     keep: int = option(2, "how many of the newest are kept", low=1)
+    best: str = option(
+        "",
+        "metric of the evaluations during training whose best checkpoint is kept besides, in best/<stage>; the mean "
+        "over runs counts, and the first of equals",
+        choices=("", *BEST),
+    )
 
 
 SECTIONS: dict[str, type[Options]] = {
@@ -197,6 +204,12 @@ def check_config(config: ConfigDict) -> None:
         stated = registry.find(kind, selected.name, section).options if kind and selected.name else None
         if stated:
             stated.from_config(selected, section)
+    if config.checkpoint.best and not config.evaluation.every_epochs:
+        raise ConfigError(
+            "checkpoint.best",
+            config.checkpoint.best,
+            "empty, since evaluation.every_epochs is 0",
+        )
     chosen.build_instruments(config)
     registry.chosen_names("figure", run.figures, "figures")
     if "discover" in run.stages or "finetune" in run.stages:

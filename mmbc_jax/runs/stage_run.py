@@ -13,6 +13,7 @@ from mmbc_jax.core.state import TrainState
 from mmbc_jax.core.types import Key, PyTree
 from mmbc_jax.evaluation.measure import measure
 from mmbc_jax.evaluation.results import StageResult, load_result, save_result, scalars
+from mmbc_jax.runs.best import keeping
 from mmbc_jax.runs.checkpoint import StageCheckpoints
 from mmbc_jax.runs.demonstrations import StageData
 from mmbc_jax.runs.epoch import take_runs
@@ -112,8 +113,10 @@ class StageRun:
             program = self.programs.epoch(stage, state, self._shared(first_epoch), len(seeds))
         evaluate = self._evaluate if self.setup.env is not None else None
         told = (self.log, checkpoints, meta, self.stop, self.screen)
-        loop = StageLoop(stage.name, stage.schedule, seeds, *told, evaluate, self.programs.mesh, self.watch)
-        return loop.run(program, state, self._shared, first_epoch)
+        mesh, metric = self.programs.mesh, self.setup.config.checkpoint.best
+        with keeping(self.workdir, stage.name, metric, mesh) as offer:
+            loop = StageLoop(stage.name, stage.schedule, seeds, *told, evaluate, mesh, self.watch, offer)
+            return loop.run(program, state, self._shared, first_epoch)
 
     def _start(
         self, parent: Done | None, checkpoints: StageCheckpoints, meta: dict[str, Any]

@@ -15,7 +15,13 @@ from mmbc_jax.core.files import plain, read_sealed, write_sealed
 from mmbc_jax.runs.lock import LOCK
 
 # What a process that was killed in the middle of a write leaves behind; nothing ever reads it.
-_LEFTOVERS = (".*.tmp", "stages/*/.*.tmp", "figures/.*.tmp", "checkpoints/*/*.orbax-checkpoint-tmp*")
+_LEFTOVERS = (
+    ".*.tmp",
+    "stages/*/.*.tmp",
+    "figures/.*.tmp",
+    "checkpoints/*/*.orbax-checkpoint-tmp*",
+    "best/*/*.orbax-checkpoint-tmp*",
+)
 
 Change = tuple[str, Any, Any]
 """(dotted field, old, new)."""

@@ -19,8 +19,10 @@ from mmbc_jax.core.errors import CheckpointError, ConfigError, DataError, Workdi
 from mmbc_jax.data.episodes import Episodes
 from mmbc_jax.data.fingerprint import fingerprint
 from mmbc_jax.runs.checkpoint import checkpoint_steps, read_meta
+from mmbc_jax.runs.loop import StageLoop
 from mmbc_jax.runs.pipeline import make_pipeline
 from mmbc_jax.runs.restored import restore
+from mmbc_jax.runs.stage_run import StageRun
 from tests.runs.test_lock import HOLDER
 from tests.toys.landscape import (
     finished_run,
@@ -244,3 +246,33 @@ def test_evaluation_says_which_stage_is_missing(tmp_path, capsys):
         f"there is no checkpoint of finetune in {workdir}: this is stage discover\n"
         in capsys.readouterr().err
     )
+
+
+def test_the_best_checkpoint_is_kept_and_outlives_an_interruption(tmp_path, monkeypatch):
+    """Success rates of .2, .6, .4, .6 by epoch: the first .6 is the best, whatever is repeated."""
+    rates = [0.2, 0.6, 0.4, 0.6]
+    monkeypatch.setattr(
+        StageRun, "_evaluate", lambda self, state, epoch: [{"eval/success_rate": rates[epoch]}]
+    )
+    config = cloning(checkpoint__best="success_rate")
+    config.evaluation.every_epochs = 1
+    save = StageLoop._save
+
+    def dying(self, epoch, state):
+        if epoch == 3:
+            raise KeyboardInterrupt
+        save(self, epoch, state)
+
+    monkeypatch.setattr(StageLoop, "_save", dying)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, config)
+    monkeypatch.setattr(StageLoop, "_save", save)
+    run(tmp_path, config)
+    assert checkpoint_steps(tmp_path / "best" / "bc") == [2]
+    _, meta = read_meta(tmp_path / "best" / "bc")
+    assert (meta["best"], meta["metric"], meta["epoch"]) == (0.6, "success_rate", 2)
+    best, last = restore(tmp_path / "best", "bc", []), restore(tmp_path, "bc", [])
+    assert int(best.state.step[0]) == 8
+    assert int(last.state.step[0]) == 16
+    with pytest.raises(ConfigError, match=r"checkpoint.best = 'sr_m' .*evaluation.every_epochs is 0"):
+        toy_pipeline(tmp_path / "other", cloning(checkpoint__best="sr_m"))

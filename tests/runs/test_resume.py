@@ -236,7 +236,14 @@ def test_sigterm_saves_and_exits_with_143(tmp_path):
 def test_killed_damaged_and_starved(size, tmp_path):
     """A short form of `scripts/torture.py`: one kill, one damaged file, a full disk and a read-only folder."""
     scenario, kills, damages = size
-    command = [sys.executable, str(ROOT / "scripts" / "torture.py"), "--out", str(tmp_path), "--only", scenario]
+    command = [
+        sys.executable,
+        str(ROOT / "scripts" / "torture.py"),
+        "--out",
+        str(tmp_path),
+        "--only",
+        scenario,
+    ]
     command += ["--kills", kills, "--damages", damages]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
