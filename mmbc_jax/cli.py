@@ -15,9 +15,18 @@ import jax
 from ml_collections import ConfigDict
 
 from mmbc_jax.core import config as config_lib
-from mmbc_jax.core.errors import INTERRUPTED, USER_ERROR, UserError
+from mmbc_jax.core.errors import DIVERGED, INTERRUPTED, USER_ERROR, UserError
 
-__all__ = ["INTERRUPTED", "USER_ERROR", "Parser", "compilation_cache", "quiet", "read_config", "run_main"]
+__all__ = [
+    "DIVERGED",
+    "INTERRUPTED",
+    "USER_ERROR",
+    "Parser",
+    "compilation_cache",
+    "quiet",
+    "read_config",
+    "run_main",
+]
 
 
 class Parser(argparse.ArgumentParser):

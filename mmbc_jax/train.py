@@ -118,6 +118,8 @@ def train(
         from mmbc_jax.report import run_report
 
         run_report.show(console, summary, workdir)
+        if summary["run"]["diverged"]:
+            return cli.DIVERGED
     return 0
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 USER_ERROR = 2
 """Exit code of a command line that ends with one of these errors."""
+DIVERGED = 3
+"""Exit code of a training that finished, but for runs of it that diverged."""
 INTERRUPTED = 143
 """Exit code of one that a signal ended, after it had saved: 128 + SIGTERM."""
 

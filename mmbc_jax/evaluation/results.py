@@ -57,6 +57,11 @@ def scalars(metrics: dict[str, Any]) -> dict[str, float]:
     }
 
 
+def without_figures(metrics: dict[str, Any]) -> dict[str, Any]:
+    """The metrics of a run that has diverged: nothing is known but the number of episodes."""
+    return {name: value if name == "n" else None for name, value in metrics.items()}
+
+
 def save_result(workdir: Path, result: StageResult) -> None:
     """Writes `stages/<name>/`; the JSON comes last, so that its presence means the result is whole."""
     folder = Path(workdir) / "stages" / result.name

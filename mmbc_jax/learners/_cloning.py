@@ -13,7 +13,7 @@ from mmbc_jax.core.options import Options, option
 from mmbc_jax.core.protocols import Policy
 from mmbc_jax.core.state import Hparams, TrainState
 from mmbc_jax.core.types import Array, Batch, Key, Metrics, PyTree, Variables
-from mmbc_jax.learners._optim import optimizer, skip_metrics
+from mmbc_jax.learners._optim import optimizer, patience_of, skip_metrics
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ def update(
 ) -> tuple[TrainState, Metrics]:
     """One gradient step on a given batch.
 
-    ema <- d ema + (1 - d) params,  d = min(ema_decay, (1 + step) / (10 + step))
+    ema <- d ema + (1 - d) params,  d = min(ema_decay, (1 + step) / (10 + step)), 1 where the step is skipped
 
     Args:
       policy: any policy.
@@ -56,7 +56,7 @@ def update(
     Returns:
       (the state, one step further, with the same key; metrics).
     """
-    hp = policy_hparams(state.hparams)
+    hp_all, hp = state.hparams, policy_hparams(state.hparams)
 
     def loss_fn(params: PyTree) -> tuple[Array, Any]:
         loss = policy.loss(Variables(params, state.stats["policy"]), key, batch, hp)
@@ -64,12 +64,12 @@ def update(
 
     (total, loss), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
     learning_rate = unit * state.hparams["bc.learning_rate"]
-    adam = optimizer(learning_rate, state.hparams["bc.weight_decay"], state.hparams["bc.clip_norm"])
+    decay, clip, patience = hp_all["bc.weight_decay"], hp_all["bc.clip_norm"], patience_of(hp_all)
+    adam = optimizer(learning_rate, decay, clip, patience)
     updates, opt_state = adam.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    step = state.step.astype(jnp.float32)
-    decay = jnp.minimum(state.hparams["bc.ema_decay"], (1.0 + step) / (10.0 + step))
-    finite = opt_state.last_finite
+    step, finite = state.step.astype(jnp.float32), opt_state.last_finite
+    keep = jnp.where(finite, jnp.minimum(hp_all["bc.ema_decay"], (1.0 + step) / (10.0 + step)), 1.0)
     stats = jax.tree.map(lambda new, old: jnp.where(finite, new, old), loss.stats, state.stats["policy"])
     metrics = {
         "bc/loss": total,
@@ -82,7 +82,7 @@ def update(
         step=state.step + 1,
         params=params,
         opt_state=opt_state,
-        ema=optax.incremental_update(params, state.ema, 1.0 - decay),
+        ema=optax.incremental_update(params, state.ema, 1.0 - keep),
         stats={**state.stats, "policy": stats},
     )
     return state, metrics

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,11 +17,14 @@ SKIPPED = {"train/skipped_updates": "last", "train/skipped_in_a_row": "last"}
 
 
 def optimizer(
-    learning_rate: Array | float, weight_decay: Array | float, clip_norm: Array | float
+    learning_rate: Array | float,
+    weight_decay: Array | float,
+    clip_norm: Array | float,
+    patience: Array | float = math.inf,
 ) -> optax.GradientTransformationExtraArgs:
     """AdamW with global-norm clipping; an update with a non-finite gradient is skipped and counted.
 
-    Build it inside the traced step: all three arguments may be traced, so that one compilation
+    Build it inside the traced step: all arguments may be traced, so that one compilation
     serves a whole grid of them.
 
     What `optax.apply_if_finite` does by a branch, which a GPU waits for the host to take, is a choice between arrays
@@ -32,6 +36,8 @@ def optimizer(
       learning_rate: > 0, schedule already applied.
       weight_decay: >= 0, decoupled.
       clip_norm: > 0.
+      patience: updates skipped in a row after which nothing is updated any more: the run has diverged, and stays at
+        its last finite parameters beside runs that go on.
 
     Returns:
       The optax transformation. Its `update` also takes `trains` [] bool: where False, updates are nil and the whole
@@ -50,6 +56,7 @@ def optimizer(
         grads: PyTree, state: optax.ApplyIfFiniteState, params: PyTree = None, *, trains: Any = True
     ) -> tuple[PyTree, optax.ApplyIfFiniteState]:
         finite = jnp.isfinite(optax.tree.norm(grads))  # the compiler merges this norm with that of clipping
+        trains = (state.notfinite_count < patience) & trains
         go, skipped = finite & trains, ~finite & trains
         updates, moved = inner.update(grads, state.inner_state, params)
         # -0 and not 0, which would make 0 of a parameter that is -0
@@ -62,6 +69,11 @@ def optimizer(
         )
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def patience_of(hparams: Mapping[str, Array]) -> Array | float:
+    """Updates skipped in a row after which a run counts as diverged; without a stage's word, any number is waited."""
+    return hparams.get("stage.patience", math.inf)
 
 
 def skip_metrics(opt_state: PyTree) -> Metrics:

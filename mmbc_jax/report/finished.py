@@ -47,9 +47,19 @@ class Finished:
         return {i: table.point_label(point["values"]) for i, point in enumerate(self.found["points"])}
 
     def distinct(self, stage: str) -> list[int]:
-        """Sweep points whose runs of a stage differ, the first of those that share them; just 0 without a sweep."""
+        """Sweep points whose runs of a stage differ, the first of those that share them; just 0 without a sweep.
+
+        Without those whose runs have all diverged.
+        """
         _, first = np.unique(self.results[stage].index, axis=0, return_index=True)
-        return sorted(int(point) for point in first)
+        return sorted(int(point) for point in first if self._healthy(stage, int(point)))
+
+    def _healthy(self, stage: str, point: int) -> list[int]:
+        """Indices of the seeds of a point that have figures."""
+        result = self.results[stage]
+        gone = {(point, seed) for point, seed, _ in result.facts.get("diverged", ())}
+        seeds = self.found["run"]["seeds"]
+        return [i for i, seed in enumerate(seeds) if (point, seed) not in gone]
 
     @property
     def swept(self) -> dict[str, list[int]]:
@@ -59,9 +69,10 @@ class Finished:
         return {name: own for name, own in points.items() if len(own) > most}
 
     def evaluated(self) -> Iterator[tuple[str, StageResult, dict[str, Any], Rollouts | None]]:
-        """(label, result, metrics, episodes of the first seed) of what gets a picture of its own.
+        """(label, result, metrics, episodes of a seed) of what gets a picture of its own.
 
-        That is every stage at each of its distinct sweep points, but for the stages in `swept`.
+        That is every stage at each of its distinct sweep points, but for the stages in `swept`; the seed is the first
+        that has not diverged.
         """
         for name, result in self.results.items():
             if name in self.swept:
@@ -69,7 +80,12 @@ class Finished:
             points = self.distinct(name)
             for point in points:
                 label = name if len(points) == 1 else f"{name}_point{point}"
-                yield label, result, self.metrics(name, point), result.run(point, 0)
+                yield (
+                    label,
+                    result,
+                    self.metrics(name, point),
+                    result.run(point, self._healthy(name, point)[0]),
+                )
 
     def metrics(self, stage: str, point: int) -> dict[str, Any]:
         """A stage's entry of the summary at a sweep point."""

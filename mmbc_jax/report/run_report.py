@@ -72,11 +72,24 @@ def show(console: Console, found: dict[str, Any], workdir: Path) -> None:
 
 
 def show_stages(console: Console, found: dict[str, Any]) -> None:
-    """Prints the table of episodes and the verdicts, as far as there are any."""
+    """Prints the table of episodes, the verdicts and what diverged, as far as there is any."""
     if found["run"]["env"]:
         console.print(table.table(found))
-    for line in verdicts(found):
+    for line in (*verdicts(found), *diverged(found)):
         console.print(line, highlight=False)
+
+
+def diverged(found: dict[str, Any]) -> list[str]:
+    """A line per stage of which runs diverged."""
+    lines = []
+    for name, runs in found["run"]["diverged"].items():
+        labels = [
+            ", ".join(filter(None, (table.point_label(found["points"][point]["values"]), f"seed {seed}")))
+            + (f" (step {step})" if step else " (where it started from)")
+            for point, seed, step in runs
+        ]
+        lines.append(f"{name}: diverged, and left out of all figures: {'; '.join(labels)}")
+    return lines
 
 
 def verdicts(found: dict[str, Any]) -> list[str]:
@@ -137,6 +150,9 @@ def _run_facts(setup: Setup, grid: Grid, results: Results) -> dict[str, Any]:
         "seeds": list(grid.seeds),
         "episodes": config.evaluation.episodes,
         "timings": timings,
+        "diverged": {
+            name: result.facts["diverged"] for name, result in results.items() if result.facts.get("diverged")
+        },
         "peak_host_bytes": peak * (1 if sys.platform == "darwin" else 1024),
         "device": summary.device(),
         "versions": summary.versions(),

@@ -12,7 +12,7 @@ import numpy as np
 from mmbc_jax.core.errors import CheckpointError
 from mmbc_jax.core.state import TrainState
 from mmbc_jax.ops.normalisation import Normalizer
-from mmbc_jax.runs.checkpoint import DamagedError
+from mmbc_jax.runs.checkpoint import DamagedError, read_meta
 from mmbc_jax.runs.grid import Grid, StageRuns
 from mmbc_jax.runs.restored import restore_stage
 from mmbc_jax.runs.setup import Setup
@@ -22,10 +22,11 @@ from mmbc_jax.runs.stages import BaseStage
 
 @dataclasses.dataclass
 class Done:
-    """A stage's final state with the runs it consists of."""
+    """A stage's final state with the runs it consists of, and those of them that have diverged."""
 
     state: TrainState
     runs: StageRuns
+    diverged: frozenset[int] = frozenset()
 
 
 class Finals:
@@ -74,7 +75,11 @@ class Finals:
             if name in self._sources.directories:
                 self._done[name] = self._taken(stage, self._sources.directories[name])
             else:
-                self._done[name] = Done(self._restored(name), stage.runs(self._grid))
+                self._done[name] = Done(
+                    self._restored(name),
+                    stage.runs(self._grid),
+                    diverged_of(self._workdir / "checkpoints" / name),
+                )
         return self._done[name]
 
     def _taken(self, stage: BaseStage, directory: Path) -> Done:
@@ -82,7 +87,8 @@ class Finals:
         state, saved = restore_stage(self._setup, stage.name, directory)
         seeds = [seed for _, seed in saved]
         index = np.array([[seeds.index(seed) for seed in self._grid.seeds]] * len(self._grid.points))
-        return Done(state, StageRuns(tuple((0, i) for i in range(len(saved))), index))
+        runs = StageRuns(tuple((0, i) for i in range(len(saved))), index)
+        return Done(state, runs, diverged_of(directory))
 
     def _restored(self, name: str) -> TrainState:
         try:
@@ -91,3 +97,8 @@ class Finals:
             raise CheckpointError(
                 f"{error}; remove that folder and repeat the command, which trains {name} on from the one before"
             ) from error
+
+
+def diverged_of(directory: Path) -> frozenset[int]:
+    """The runs that have diverged, as the newest checkpoint of a stage says."""
+    return frozenset(int(run) for run in read_meta(directory)[1].get("diverged", ()))

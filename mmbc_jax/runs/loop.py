@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import signal
 import time
@@ -150,7 +151,7 @@ class StageLoop:
         return state
 
     def _save(self, epoch: int, state: TrainState) -> None:
-        seen, said = self.log.sync(), {**self.meta, "epoch": epoch}
+        seen, said = self.log.sync(), {**copy.deepcopy(self.meta), "epoch": epoch}
         self.checkpoints.save(epoch, state, lambda: {**said, **seen.result()}, len(self.runs))
 
     def _log_epoch(self, epoch: int, metrics: dict[str, np.ndarray]) -> str:
@@ -185,14 +186,21 @@ class StageLoop:
         return {"stage": self.name, "step": step, "point": point, "seed": seed, **values}
 
     def _check_finite(self, epoch: int, metrics: dict[str, np.ndarray]) -> None:
-        in_a_row = metrics["train/skipped_in_a_row"]
-        bad = np.argwhere(in_a_row >= self.schedule.nonfinite_limit)
-        if len(bad):
-            run, i = (int(x) for x in bad[0])
+        """Notes runs that have diverged, whose parameters stay as they are; raises where none is left."""
+        in_a_row, limit = metrics["train/skipped_in_a_row"], self.schedule.nonfinite_limit
+        known = self.meta.setdefault("diverged", {})
+        for run in map(int, np.flatnonzero((in_a_row >= limit).any(1))):
+            if str(run) in known:
+                continue
+            i = int(np.argmax(in_a_row[run] >= limit))
             step = epoch * self.schedule.steps_per_epoch + (i + 1) * self.schedule.steps_per_row
+            known[str(run)] = step
             point, seed = self.runs[run]
-            raise DivergenceError(
-                f"stage {self.name}, seed {seed}, point {point}: gradients were not finite for the last "
-                f"{int(in_a_row[run, i])} updates up to step {step} (nonfinite_limit = "
-                f"{self.schedule.nonfinite_limit}); lower the learning rate, or look for extreme values in the data"
+            said = (
+                f"stage {self.name}, seed {seed}, point {point}: gradients were not finite for the last {limit} "
+                f"updates up to step {step} (nonfinite_limit = {limit})"
             )
+            if len(known) == len(self.runs):
+                advice = "lower the learning rate, or look for extreme values in the data"
+                raise DivergenceError(f"{said}; {advice}")
+            self.screen.line(f"{said}; it stays at its last finite parameters, and the other runs go on")

@@ -12,7 +12,7 @@ from mmbc_jax.core.files import plain
 from mmbc_jax.core.state import TrainState
 from mmbc_jax.core.types import Key, PyTree
 from mmbc_jax.evaluation.measure import measure
-from mmbc_jax.evaluation.results import StageResult, load_result, save_result, scalars
+from mmbc_jax.evaluation.results import StageResult, load_result, save_result, scalars, without_figures
 from mmbc_jax.runs.best import keeping
 from mmbc_jax.runs.checkpoint import StageCheckpoints
 from mmbc_jax.runs.demonstrations import StageData
@@ -71,8 +71,8 @@ class StageRun:
         """Reads the stage's result, or trains it from wherever its checkpoints are and measures it.
 
         Args:
-          parent: the final state of the stage that another one starts from; called where it is needed.
-          done: takes the final state, for the stages that start from it.
+          parent: what it starts from; called where that is needed.
+          done: takes its final state.
 
         Raises:
           UserError: of any kind.
@@ -90,7 +90,7 @@ class StageRun:
         finally:
             checkpoints.close()
         state = mesh.fetch(state, len(self.runs.runs))
-        done(Done(state, self.runs))
+        done(Done(state, self.runs, frozenset(map(int, meta["diverged"]))))
         return self._measure(state, meta)
 
     def prepare(self) -> None:
@@ -123,7 +123,11 @@ class StageRun:
     ) -> tuple[TrainState, int]:
         """(the state to go on from, epochs that it has behind it)."""
         hp = self.stage.make_hparams(self.grid, self.runs)
-        before = None if parent is None else take_runs(parent.state, parent_index(parent.runs, self.runs))
+        before = None
+        if parent is not None:
+            came = parent_index(parent.runs, self.runs)
+            before = take_runs(parent.state, came)
+            meta["diverged"] = {str(run): 0 for run, one in enumerate(came) if int(one) in parent.diverged}
         shared = self._shared(0)
         stage, log = self.stage, self.log
         if checkpoints.latest() is None:
@@ -132,7 +136,7 @@ class StageRun:
         state, step, saved = newest_whole(checkpoints, template, log, self.screen.line)
         if meta["data"]:
             self.data().check(saved.get("data", ""), f"stage {self.stage.name}")
-        meta["seconds"] = saved.get("seconds", 0.0)
+        meta.update({name: saved[name] for name in ("seconds", "diverged") if name in saved})
         return state, step
 
     def _keys(self, label: str) -> Key:
@@ -158,21 +162,16 @@ class StageRun:
         stage = self.stage
         facts = {
             "train_seconds": meta.get("seconds", 0.0),
+            "diverged": [[*meta["runs"][int(run)], step] for run, step in meta["diverged"].items()],
             "lane": self.lane,
             "env_steps": stage.env_steps,
             "train_steps": stage.schedule.epochs * stage.schedule.steps_per_epoch,
         }
         with self.screen.status(f"{stage.name}: evaluating"):
-            result = measure(
-                measurement(self.setup),
-                stage,
-                state,
-                self.runs.index,
-                self._keys,
-                self.programs,
-                self.data,
-                facts,
-            )
+            what = (measurement(self.setup), stage, state, self.runs.index, self._keys)
+            result = measure(*what, self.programs, self.data, facts)
+        for run in map(int, meta["diverged"]):
+            result.metrics[run] = without_figures(result.metrics[run])
         if self.programs.mesh.is_writer:
             save_result(self.workdir, result)
         return result
@@ -188,6 +187,7 @@ def _meta(run: StageRun) -> dict[str, Any]:
         "action_dim": run.setup.action_dim,
         "runs": [[point, seeds[index]] for point, index in run.runs.runs],
         "parent": stage.parent.name if stage.parent else "",
+        "diverged": {},  # {run: step} of those that stopped learning
         "data": "",  # fingerprint of the demonstrations, of a stage that learns from them
         "lane": run.lane,
         "cloned": stage.policy() is not None,

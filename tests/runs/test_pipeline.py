@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from mmbc_jax import train
 from mmbc_jax.core.config import plugin
 from mmbc_jax.core.errors import CheckpointError, DivergenceError, WorkdirError
 from mmbc_jax.core.options import option
@@ -252,14 +253,49 @@ def test_a_point_that_diverges_leaves_the_others_alone(tmp_path):
     assert healthy[-1]["bc/loss"] < healthy[0]["bc/loss"]
 
 
-def test_a_run_that_stays_non_finite_stops(tmp_path):
+def test_a_run_that_stays_non_finite_is_frozen_beside_the_others(tmp_path):
+    """The sick run takes step 1, then skips 5: it stays where it is, and has no figures; the healthy one goes on."""
+    swept = {"sweep__grid": "policy.poison=0,1e-6", "nonfinite_limit": 5}
+    results = fragile_run(tmp_path / "run", **swept)
+    healthy, sick = (of(rows(tmp_path / "run"), "bc", point, 3) for point in (0, 1))
+    assert sick[-1]["train/skipped_in_a_row"] == sick[-1]["train/skipped_updates"] == 5
+    assert healthy[-1]["train/skipped_updates"] == 0
+    assert results["bc"].facts["diverged"] == [[1, 3, 6]]
+    figures = results["bc"].metrics
+    assert figures[0]["success_rate"] is not None
+    assert figures[1] == {**dict.fromkeys(figures[0]), "n": figures[0]["n"]}
+    state = restore(tmp_path / "run", "bc", []).state
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((state.params, state.ema)))
+    again = fragile_run(tmp_path / "run", **swept)
+    assert again["bc"].facts["diverged"] == [[1, 3, 6]]
+
+
+def test_where_all_runs_diverge_the_run_stops(tmp_path):
     with pytest.raises(
-        DivergenceError, match=r"stage bc, seed 3, point 1: .* up to step 6 \(nonfinite_limit = 5\)"
+        DivergenceError, match=r"stage bc, seed 3, point \d: .* up to step 6 \(nonfinite_limit = 5\)"
     ):
-        fragile_run(tmp_path / "run", sweep__grid="policy.poison=0,1e-6", nonfinite_limit=5)
+        fragile_run(tmp_path / "run", sweep__grid="policy.poison=1e-7,1e-6", nonfinite_limit=5)
     assert checkpoint_lib.checkpoint_steps(tmp_path / "run" / "checkpoints" / "bc") == [1]
     with pytest.raises(DivergenceError, match="up to step 6"):  # and again from the checkpoint
-        fragile_run(tmp_path / "run", sweep__grid="policy.poison=0,1e-6", nonfinite_limit=5)
+        fragile_run(tmp_path / "run", sweep__grid="policy.poison=1e-7,1e-6", nonfinite_limit=5)
+
+
+def test_what_starts_from_a_diverged_run_has_diverged(tmp_path, capsys):
+    config = toy_config(
+        seeds=1, evaluation__every_epochs=0, nonfinite_limit=3, sweep__grid="bc.learning_rate=4e-3,1e30"
+    )
+    config.figures = ("all",)
+    with unchecked():
+        assert train.train(config, tmp_path / "run", []) == 3
+    said = " ".join(capsys.readouterr().out.split())
+    assert "bc: diverged, and left out of all figures: learning_rate=1e+30, seed 3 (step" in said
+    assert (
+        "finetune: diverged, and left out of all figures: learning_rate=1e+30, seed 3 (where it started from)"
+        in said
+    )
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["points"][1]["stages"]["finetune"]["success_rate"]["mean"] is None
+    assert summary["points"][0]["stages"]["finetune"]["success_rate"]["mean"] is not None
 
 
 def test_a_learning_rate_that_overflows_is_found(tmp_path):

@@ -162,7 +162,8 @@ class BaseStage(abc.ABC):
 
     def make_hparams(self, grid: Grid, runs: StageRuns) -> Hparams:
         """[R] traced scalars."""
-        return hparams(self.setup.config, grid, runs, self.scalars, self.constants)
+        constants = {"stage.patience": self.setup.config.nonfinite_limit, **self.constants}
+        return hparams(self.setup.config, grid, runs, self.scalars, constants)
 
     def start(self, keys: Key, hp: Hparams, parent: PyTree, shared: PyTree) -> PyTree:
         """The first state with leading axis R, of keys [R], hparams [R] and the parent's state [R] or None."""
