@@ -41,6 +41,7 @@ from mmbc_jax.nn.encoded_mlp import EncodedMLP
 from mmbc_jax.nn.mlp import ACTIVATIONS, MLP
 from mmbc_jax.nn.obs_encoder import ObsEncoder
 from mmbc_jax.ops import soft_policy as sac
+from mmbc_jax.ops.capped import capped
 from mmbc_jax.ops.picked import rows
 
 _BASE_SAMPLES = 4096  # for the base's mean and scale; the error of either is about 1/64
@@ -168,7 +169,7 @@ class SteerActor:
         """
         key_noise, key_path = jax.random.split(key)
         mean, log_std = self._moments(params, obs, z)
-        x0 = mean + jnp.exp(log_std) * jax.random.normal(key_noise, mean.shape)
+        x0 = mean + jnp.exp(capped(log_std)) * jax.random.normal(key_noise, mean.shape)
         info = {"x0": x0, "log_prob": normal_log_prob(x0, mean, log_std).sum(-1)}
         if self.components is not None:
             key_path, key_component = jax.random.split(key_path)

@@ -19,6 +19,7 @@ from mmbc_jax.learners._optim import optimizer, skip_metrics_of
 from mmbc_jax.nn.critic import ActionCritic
 from mmbc_jax.ops import ring
 from mmbc_jax.ops import soft_policy as sac
+from mmbc_jax.ops.capped import capped
 
 RATES = {
     "actor": "learner.learning_rate",
@@ -105,7 +106,7 @@ class SoftUpdate:
             return loss, {"sac/critic_loss": loss, "sac/q": q.mean()}
 
         metrics |= step.descend("critic", critic_loss)
-        alpha = jnp.exp(trained.params["temperature"])
+        alpha = jnp.exp(capped(trained.params["temperature"]))
 
         def actor_loss(actor: PyTree) -> tuple[Array, tuple[Metrics, Array]]:
             action, log_prob = self.actor.sample(actor, reference, key_actor, batch.obs, batch.z)
@@ -147,7 +148,7 @@ class SoftUpdate:
         action, log_prob = self.actor.sample(params["actor"], reference, key_next, batch.final_obs, batch.z)
         later = batch.replace(obs=batch.final_obs, time=batch.final_time)
         next_q = self._q(trained.target, later, action)
-        alpha = jnp.exp(params["temperature"])
+        alpha = jnp.exp(capped(params["temperature"]))
         return sac.soft_target(reward, batch.discount, batch.final, next_q, log_prob, alpha, self.reduce)
 
     def _q(self, params: PyTree, batch: Transitions, action: Array) -> Array:

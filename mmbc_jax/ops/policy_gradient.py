@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from mmbc_jax.core.types import Array
+from mmbc_jax.ops.capped import capped
 
 
 def clipped_surrogate(
@@ -14,6 +15,8 @@ def clipped_surrogate(
     """PPO's objective with one ratio for each factor of the action's probability.
 
     L = -E[ min(rho A, clip(rho, 1 - eps, 1 + eps) A) ],   rho = exp(log_ratio)
+
+    Log ratios above `ops.capped.MOST` count as that.
 
     Args:
       log_ratio: [B, R] log of new over old probability; R is 1 for steering, the number of
@@ -26,6 +29,7 @@ def clipped_surrogate(
       approximate KL [] = E[(rho - 1) - log rho] >= 0, Schulman's low-variance estimate of KL(old || new),
       with the R factors of one action summed).
     """
+    log_ratio = capped(log_ratio)
     ratio = jnp.exp(log_ratio)
     advantage = advantage[..., None]
     clipped = jnp.clip(ratio, 1.0 - clip, 1.0 + clip)
