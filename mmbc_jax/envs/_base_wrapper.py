@@ -15,6 +15,8 @@ def where(condition: Array, new: PyTree, old: PyTree) -> PyTree:
     """`new` where `condition` ([] or [B] bool, leading axes of every leaf) holds, else `old`: equal trees."""
 
     def pick(a: Array, b: Array) -> Array:
+        if a is b:  # as a leaf that a step hands on
+            return a
         shaped = jnp.reshape(condition, condition.shape + (1,) * (jnp.ndim(a) - condition.ndim))
         return jnp.where(shaped, a, b)
 

@@ -117,6 +117,7 @@ def _run_facts(setup: Setup, grid: Grid, results: Results) -> dict[str, Any]:
             "evaluate_compilations": result.facts["evaluate_compilations"],
             "env_steps": result.facts["env_steps"],
             "train_steps": result.facts["train_steps"],
+            "diverged": result.facts.get("diverged", 0),
             "temp_bytes": result.facts["temp_bytes"],
             "mode": result.facts.get("mode"),
             "lane": result.facts.get("lane", ""),

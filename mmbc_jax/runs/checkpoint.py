@@ -22,7 +22,7 @@ from mmbc_jax.core.errors import CheckpointError
 from mmbc_jax.core.types import Array, PyTree
 from mmbc_jax.runs.mesh import Mesh, host, is_key
 
-FORMAT = 3
+FORMAT = 4
 Meta = dict[str, Any]
 
 

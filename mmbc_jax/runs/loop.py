@@ -22,6 +22,9 @@ from mmbc_jax.runs.logs import MetricLog
 from mmbc_jax.runs.mesh import Mesh
 from mmbc_jax.runs.screen import Screen
 
+DIVERGED = "diverged"
+"""What the description of a checkpoint calls the number of times that an environment instance diverged."""
+
 
 class Interrupted(Exception):
     """SIGTERM or SIGINT arrived; everything up to here is saved."""
@@ -89,6 +92,7 @@ class StageLoop:
       screen: for the progress bar.
       evaluate: metrics of each run at an epoch, or None.
       mesh: that the states are on.
+      num_envs: environment instances that a run plays at once.
     """
 
     name: str
@@ -101,6 +105,7 @@ class StageLoop:
     screen: Screen
     evaluate: Callable[[TrainState, int], list[dict[str, float]]] | None
     mesh: Mesh = Mesh()
+    num_envs: int = 0
 
     def run(
         self, program: Program, state: TrainState, shared: Callable[[int], PyTree], first_epoch: int
@@ -128,7 +133,9 @@ class StageLoop:
             bars.start(self.name, total, first_epoch * schedule.steps_per_epoch)
             for epoch in range(first_epoch, schedule.epochs):
                 state, metrics = program(state, shared(epoch))
-                note = self._log_epoch(epoch, jax.device_get(metrics))
+                metrics = jax.device_get(metrics)
+                self._note_diverged(epoch, metrics, bars.line)
+                note = self._log_epoch(epoch, metrics)
                 last = epoch + 1 == schedule.epochs
                 if self.evaluate and schedule.eval_every and (epoch + 1) % schedule.eval_every == 0:
                     self._log_evaluation(epoch, state)
@@ -176,6 +183,18 @@ class StageLoop:
         point, seed = self.runs[run]
         return {"stage": self.name, "step": step, "point": point, "seed": seed, **values}
 
+    def _note_diverged(self, epoch: int, metrics: dict[str, np.ndarray], say: Callable[[str], None]) -> None:
+        """Counts environment instances that diverged, and says so the first time."""
+        before = self.meta.get(DIVERGED, 0)
+        found = _diverged(metrics)
+        self.meta[DIVERGED] = before + found
+        if found and not before:
+            say(
+                f"{self.name}: {_of_instances(found, self.num_envs * len(self.runs))} up to step "
+                f"{(epoch + 1) * self.schedule.steps_per_epoch}: data, observation or reward were not finite; "
+                "they were reset and nothing is learned from it (rollout/diverged counts them)"
+            )
+
     def _check_finite(self, epoch: int, metrics: dict[str, np.ndarray]) -> None:
         in_a_row = metrics["train/skipped_in_a_row"]
         bad = np.argwhere(in_a_row >= self.schedule.nonfinite_limit)
@@ -183,8 +202,25 @@ class StageLoop:
             run, i = (int(x) for x in bad[0])
             step = epoch * self.schedule.steps_per_epoch + (i + 1) * self.schedule.steps_per_row
             point, seed = self.runs[run]
+            diverged = self.meta.get(DIVERGED, 0)
+            cause = "lower the learning rate, or look for extreme values in the data"
+            if diverged:
+                cause = (
+                    f"{_of_instances(diverged, self.num_envs * len(self.runs))} before that, which is the likelier "
+                    "cause: look for what makes the environment no longer finite"
+                )
             raise DivergenceError(
                 f"stage {self.name}, seed {seed}, point {point}: gradients were not finite for the last "
                 f"{int(in_a_row[run, i])} updates up to step {step} (nonfinite_limit = "
-                f"{self.schedule.nonfinite_limit}); lower the learning rate, or look for extreme values in the data"
+                f"{self.schedule.nonfinite_limit}); {cause}"
             )
+
+
+def _diverged(metrics: dict[str, np.ndarray]) -> int:
+    return int(np.sum(metrics.get("rollout/diverged", 0)))
+
+
+def _of_instances(count: int, instances: int) -> str:
+    if count > instances:
+        return f"environment instances ({instances}) diverged {count} times"
+    return f"{count} of {instances} environment instances diverged"

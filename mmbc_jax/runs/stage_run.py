@@ -18,7 +18,7 @@ from mmbc_jax.runs.demonstrations import StageData
 from mmbc_jax.runs.epoch import take_runs
 from mmbc_jax.runs.grid import Grid, StageRuns, parent_index, run_keys
 from mmbc_jax.runs.logs import MetricLog
-from mmbc_jax.runs.loop import StageLoop, StopSignal
+from mmbc_jax.runs.loop import DIVERGED, StageLoop, StopSignal
 from mmbc_jax.runs.measurement import measurement
 from mmbc_jax.runs.programs import Programs
 from mmbc_jax.runs.restored import template_of
@@ -114,18 +114,8 @@ class StageRun:
         with self.screen.status(f"{stage.name}: compiling"):
             program = self.programs.epoch(stage, state, self._shared(first_epoch), len(seeds))
         evaluate = self._evaluate if self.setup.env is not None else None
-        loop = StageLoop(
-            stage.name,
-            stage.schedule,
-            seeds,
-            self.log,
-            checkpoints,
-            meta,
-            self.stop,
-            self.screen,
-            evaluate,
-            self.programs.mesh,
-        )
+        own = (stage.name, stage.schedule, seeds, self.log, checkpoints, meta, self.stop, self.screen)
+        loop = StageLoop(*own, evaluate, self.programs.mesh, stage.learner.num_envs)
         return loop.run(program, state, self._shared, first_epoch)
 
     def _start(
@@ -138,7 +128,7 @@ class StageRun:
         latest = checkpoints.latest()
         if latest is not None:
             _, saved = read_meta(checkpoints.directory)
-            meta["seconds"] = saved.get("seconds", 0.0)
+            meta["seconds"], meta[DIVERGED] = saved.get("seconds", 0.0), saved.get(DIVERGED, 0)
             return checkpoints.restore(latest, self.stage.template(hp, before, shared)), latest
         return self.programs.start(self.stage, self._keys(self.stage.name), hp, before, shared), 0
 
@@ -168,6 +158,7 @@ class StageRun:
             "lane": self.lane,
             "env_steps": stage.env_steps,
             "train_steps": stage.schedule.epochs * stage.schedule.steps_per_epoch,
+            "diverged": meta.get(DIVERGED, 0),
         }
         with self.screen.status(f"{stage.name}: evaluating"):
             result = measure(
@@ -180,9 +171,24 @@ class StageRun:
                 self.data,
                 facts,
             )
+        for line in diverged_lines(result):
+            self.screen.line(line)
         if self.programs.mesh.is_writer:
             save_result(self.workdir, result)
         return result
+
+
+def diverged_lines(result: StageResult) -> list[str]:
+    """What to say of evaluated episodes that diverged, in at most one line."""
+    shares = [run.get("diverged_fraction") or 0.0 for run in result.metrics]
+    counts = [round(share * run["n"]) for share, run in zip(shares, result.metrics, strict=True) if share]
+    if not counts:
+        return []
+    played = sum(run["n"] for run in result.metrics)
+    return [
+        f"{result.name}: {sum(counts)} of {played} environment instances diverged in evaluation: data, observation "
+        "or reward were not finite; their episodes count as failures (diverged_fraction)"
+    ]
 
 
 def _meta(run: StageRun) -> dict[str, Any]:

@@ -270,7 +270,7 @@ def test_another_format_is_refused(folder, monkeypatch):
     monkeypatch.setattr(checkpoint_lib, "FORMAT", 99)
     save(folder, 5)
     monkeypatch.undo()
-    with pytest.raises(CheckpointError, match="has format 99; this version reads 3"):
+    with pytest.raises(CheckpointError, match="has format 99; this version reads 4"):
         read_meta(folder)
 
 
@@ -294,4 +294,4 @@ def test_reading_changes_nothing(folder):
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     restore(folder, 5)
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
-    assert json.loads((folder / "5" / "meta" / "metadata").read_text())["format"] == 3
+    assert json.loads((folder / "5" / "meta" / "metadata").read_text())["format"] == 4
