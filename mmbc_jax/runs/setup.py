@@ -26,6 +26,7 @@ from mmbc_jax.data.episodes import Episodes
 from mmbc_jax.evaluation.shifts import shifted_params
 from mmbc_jax.nn.precision import exact_elsewhere, networks_in
 from mmbc_jax.policies.wrappers.coordinates import in_coordinates
+from mmbc_jax.runs.env_contract import check_env, reported
 from mmbc_jax.runs.sections import check_config, learner_options
 
 
@@ -161,14 +162,17 @@ def build(config: ConfigDict, sizes: tuple[ObsSpec, int] | None = None) -> Setup
       The setup; nothing has compiled.
 
     Raises:
-      ConfigError: a field cannot work.
+      ConfigError: a field cannot work, or the environment breaks its contract.
       DataError: there is no environment and the data file cannot be read.
     """
     check_config(config)
     exact_elsewhere()
     episodes = None
-    env = registry.build("env", config.env) if config.env.name else None
-    if env is not None:
+    env = None
+    if config.env.name:
+        with reported(None, config.env.name, "builder"):
+            env = registry.build("env", config.env)
+        check_env(env, config.env.name)
         sizes = (env.spec.obs, env.spec.action_dim)
     elif sizes is None:
         if not config.data.path:
