@@ -31,6 +31,7 @@ import jax.numpy as jnp
 
 from mmbc_jax.actors._components import Components, component_logits
 from mmbc_jax.actors._density import normal_log_prob, squashed_entropy
+from mmbc_jax.core.keys import seeded
 from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.options import Options, option
 from mmbc_jax.core.protocols import Policy
@@ -277,7 +278,7 @@ def _check_steerable(options: SteerOptions, spec: PolicySpec, policy: Policy) ->
         base = policy.base_distribution(variables, batch.obs)
         return base.sample(seed=key_sample), component_logits(base)
 
-    w, logits = jax.eval_shape(sample, jax.random.key(0))
+    w, logits = jax.eval_shape(sample, seeded(0))
     if isinstance(w, dict) and "x0" not in w:
         raise options.error("name", "a policy whose base has an initial noise x0")
     x0 = x0_of(w)

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from mmbc_jax.core.errors import ConfigError
+from mmbc_jax.core.keys import seeded
 from mmbc_jax.core.learning import Parts, ReparameterisedActor, Reward, Subject, Transitions
 from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.options import Options, option
@@ -179,7 +180,7 @@ class SACLearner:
 
         def collected(loop: Loop, actor: PyTree, stats: PyTree) -> Transitions:
             scale, horizon = stats["normalizer"], jnp.zeros((), jnp.int32)
-            key = jax.random.key(0)
+            key = seeded(0)
             return self.collector.collect(loop, actor, stats["reference"], scale, key, 1, horizon)[1]
 
         rows = jax.eval_shape(collected, loop, actor, stats)

@@ -19,6 +19,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from mmbc_jax.core.errors import CheckpointError
+from mmbc_jax.core.keys import RANDOM
 from mmbc_jax.core.types import Array, PyTree
 from mmbc_jax.runs.mesh import Mesh, host, is_key
 
@@ -82,7 +83,9 @@ class StageCheckpoints:
             step,
             args=ocp.args.Composite(
                 state=ocp.args.StandardSave(snapshot),
-                meta=ocp.args.JsonSave({"format": FORMAT, "crc32": checksum(snapshot), **said}),
+                meta=ocp.args.JsonSave(
+                    {"format": FORMAT, "random": RANDOM, "crc32": checksum(snapshot), **said}
+                ),
             ),
         )
 
@@ -210,6 +213,11 @@ def _read_meta(checkpoint: Path) -> dict[str, Any]:
     if meta["format"] != FORMAT:
         raise CheckpointError(
             f"checkpoint {checkpoint} has format {meta['format']!r}; this version reads {FORMAT}"
+        )
+    if meta.get("random") != RANDOM:
+        raise CheckpointError(
+            f"checkpoint {checkpoint} was trained with random numbers of {meta.get('random')!r}; this version draws "
+            f"those of {RANDOM!r}, under which its seeds are other runs"
         )
     return meta
 

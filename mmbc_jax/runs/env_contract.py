@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from mmbc_jax.core.errors import ConfigError, UserError
+from mmbc_jax.core.keys import seeded
 from mmbc_jax.core.types import EnvSpec
 
 FIELD = "env.name"
@@ -44,7 +45,7 @@ def check_env(env: Any, name: str) -> None:
     with reported(env, name, "default_params"):
         params = jax.eval_shape(env.default_params)
     with reported(env, name, "reset"):
-        first = jax.eval_shape(env.reset, jax.eval_shape(lambda: jax.random.key(0)), params)
+        first = jax.eval_shape(env.reset, jax.eval_shape(lambda: seeded(0)), params)
     _check_state(env.spec, first, name, "reset")
     action = jax.ShapeDtypeStruct((env.spec.action_dim,), jnp.float32)
     with reported(env, name, "step"):

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from mmbc_jax.core import registry
 from mmbc_jax.core.config import at
 from mmbc_jax.core.errors import ConfigError
+from mmbc_jax.core.keys import pin_randomness, seeded
 from mmbc_jax.core.learning import Parts, Reward
 from mmbc_jax.core.observations import ObsSpec, with_history
 from mmbc_jax.core.options import Options
@@ -163,10 +163,12 @@ def build(config: ConfigDict, sizes: tuple[ObsSpec, int] | None = None) -> Setup
 
     Raises:
       ConfigError: a field cannot work, or the environment breaks its contract.
+      UserError: JAX is set to 64 bits.
       DataError: there is no environment and the data file cannot be read.
     """
     check_config(config)
     exact_elsewhere()
+    pin_randomness()
     episodes = None
     env = None
     if config.env.name:
@@ -205,7 +207,7 @@ def load_episodes(setup: Setup) -> Episodes:
     config, chunk_len = setup.config.data, setup.config.chunk.predict
     if not config.path:
         assert setup.env is not None
-        episodes = record(setup.env, jax.random.key(config.seed), config.episodes, config.noise)
+        episodes = record(setup.env, seeded(config.seed), config.episodes, config.noise)
         return dataclasses.replace(episodes, source=expert_source(setup))
     episodes = setup.episodes or load.load(config.path, config.reader)
     if setup.env is not None:
