@@ -21,6 +21,7 @@ from ml_collections import ConfigDict
 
 from mmbc_jax.core import config, registry
 from mmbc_jax.core.errors import ConfigError, UserError
+from mmbc_jax.core.keys import seeded
 from mmbc_jax.data.episodes import Episodes
 from mmbc_jax.data.load import check_fits, load
 from mmbc_jax.envs import wrappers
@@ -82,7 +83,7 @@ def replay(env: Any, episodes: Episodes) -> dict[str, Any]:
 def _roll(env: Any, first: np.ndarray, action: np.ndarray) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Positions before each action [E, T, 2], final mode [E] and contact [E]."""
     stepper = wrappers.Chunk(wrappers.Episode(env, action.shape[1] + 1), exec_len=1, gamma=1.0)
-    keys = jax.random.split(jax.random.key(0), len(first))
+    keys = jax.random.split(seeded(0), len(first))
 
     @jax.jit
     @jax.vmap

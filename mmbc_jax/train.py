@@ -118,7 +118,7 @@ def train(
         from mmbc_jax.report import run_report
 
         run_report.show(console, summary, workdir)
-        if summary["run"]["diverged"]:
+        if summary["run"]["stopped"]:
             return cli.DIVERGED
     return 0
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmbc_jax.core.types import Array
+from mmbc_jax.ops.capped import capped
 
 # E f(eps) of eps ~ N(0, 1) is sum_i weight_i f(node_i), exact for polynomials up to degree 39.
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(20)
@@ -17,7 +18,7 @@ _WEIGHTS = _WEIGHTS / math.sqrt(2.0 * math.pi)
 
 def normal_log_prob(x: Array, mean: Array, log_std: Array) -> Array:
     """[..., W] log N(x; mean, exp(log_std)^2) of each entry."""
-    return -0.5 * jnp.square((x - mean) * jnp.exp(-log_std)) - log_std - 0.5 * math.log(2 * math.pi)
+    return -0.5 * jnp.square((x - mean) * jnp.exp(capped(-log_std))) - log_std - 0.5 * math.log(2 * math.pi)
 
 
 def squashed_entropy(mean: Array, log_std: Array, box: float) -> Array:
@@ -39,6 +40,6 @@ def squashed_entropy(mean: Array, log_std: Array, box: float) -> Array:
     gaussian = (log_std + 0.5 * math.log(2.0 * math.pi * math.e)).sum(-1)
     if not box:
         return gaussian
-    x = mean[..., None] + jnp.exp(log_std)[..., None] * jnp.asarray(_NODES, mean.dtype)
+    x = mean[..., None] + jnp.exp(capped(log_std))[..., None] * jnp.asarray(_NODES, mean.dtype)
     slope = math.log(box) + 2.0 * (math.log(2.0) - x - jax.nn.softplus(-2.0 * x))
     return gaussian + (slope @ jnp.asarray(_WEIGHTS, mean.dtype)).sum(-1)

@@ -25,6 +25,7 @@ from mmbc_jax.nn.encoded_mlp import EncodedMLP
 from mmbc_jax.nn.mlp import ACTIVATIONS, MLP
 from mmbc_jax.nn.obs_encoder import ObsEncoder
 from mmbc_jax.ops import soft_policy as sac
+from mmbc_jax.ops.capped import capped
 from mmbc_jax.ops.picked import rows
 
 
@@ -85,7 +86,7 @@ class GaussianActor:
     ) -> tuple[Array, PyTree]:
         """(chunk [..., H, A], {"x": [..., W] before squashing, "log_prob": [..., R] its log density})."""
         mean, log_std = self._moments(params, obs, z)
-        x = mean + jnp.exp(log_std) * jax.random.normal(key, mean.shape)
+        x = mean + jnp.exp(capped(log_std)) * jax.random.normal(key, mean.shape)
         info = {"x": x, "log_prob": self._log_prob(x, mean, log_std)}
         return self._shaped(sac.squash(x, self._box)), info
 

@@ -31,6 +31,7 @@ import jax.numpy as jnp
 
 from mmbc_jax.actors._components import Components, component_logits
 from mmbc_jax.actors._density import normal_log_prob, squashed_entropy
+from mmbc_jax.core.keys import seeded
 from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.options import Options, option
 from mmbc_jax.core.protocols import Policy
@@ -41,6 +42,7 @@ from mmbc_jax.nn.encoded_mlp import EncodedMLP
 from mmbc_jax.nn.mlp import ACTIVATIONS, MLP
 from mmbc_jax.nn.obs_encoder import ObsEncoder
 from mmbc_jax.ops import soft_policy as sac
+from mmbc_jax.ops.capped import capped
 from mmbc_jax.ops.picked import rows
 
 _BASE_SAMPLES = 4096  # for the base's mean and scale; the error of either is about 1/64
@@ -168,7 +170,7 @@ class SteerActor:
         """
         key_noise, key_path = jax.random.split(key)
         mean, log_std = self._moments(params, obs, z)
-        x0 = mean + jnp.exp(log_std) * jax.random.normal(key_noise, mean.shape)
+        x0 = mean + jnp.exp(capped(log_std)) * jax.random.normal(key_noise, mean.shape)
         info = {"x0": x0, "log_prob": normal_log_prob(x0, mean, log_std).sum(-1)}
         if self.components is not None:
             key_path, key_component = jax.random.split(key_path)
@@ -276,7 +278,7 @@ def _check_steerable(options: SteerOptions, spec: PolicySpec, policy: Policy) ->
         base = policy.base_distribution(variables, batch.obs)
         return base.sample(seed=key_sample), component_logits(base)
 
-    w, logits = jax.eval_shape(sample, jax.random.key(0))
+    w, logits = jax.eval_shape(sample, seeded(0))
     if isinstance(w, dict) and "x0" not in w:
         raise options.error("name", "a policy whose base has an initial noise x0")
     x0 = x0_of(w)

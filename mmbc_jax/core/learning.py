@@ -43,6 +43,9 @@ class Transitions(flax.struct.PyTreeNode):
         time. An episode that a curriculum cuts before is done, but not final.
       done: [...] 1 where the episode ended.
       success: [...] 1 where it ended in success.
+      diverged: [...] 1 where it ended because the environment was no longer finite; `done` is 1 there.
+      valid: [...] 0 where there is nothing to learn: the instance diverged in this decision, or its episode was over
+        when it began and no decision took place. Such decisions are finite, but count in no mean.
     """
 
     obs: Obs
@@ -60,6 +63,8 @@ class Transitions(flax.struct.PyTreeNode):
     final: Float[Array, "*batch"]
     done: Float[Array, "*batch"]
     success: Float[Array, "*batch"]
+    diverged: Float[Array, "*batch"]
+    valid: Float[Array, "*batch"]
 
 
 class Actor(Protocol):
@@ -141,7 +146,7 @@ class Discriminator(Protocol):
     def loss(
         self, params: PyTree, key: Key, features: PyTree, z: Int[Array, "*batch"]
     ) -> tuple[Float[Array, "*batch"], Metrics]:
-        """([...] cross-entropy with input noise, metrics)."""
+        """([...] cross-entropy with input noise, metrics: [...] of each example, or [] of all)."""
         ...
 
 
@@ -178,7 +183,7 @@ class Reward(Protocol):
     def loss(
         self, params: PyTree, key: Key, features: PyTree, z: Int[Array, "*batch"]
     ) -> tuple[Float[Array, "*batch"], Metrics]:
-        """([...] what is minimised so that the reward follows the actor, metrics)."""
+        """([...] what is minimised so that the reward follows the actor, metrics: [...] of each example, or [])."""
         ...
 
 
@@ -217,6 +222,7 @@ class Learner(Protocol):
 
     logs: Mapping[str, str]  # metrics that are not averaged over a row, with an entry of `COMBINE` each
     env_steps: int  # control steps of one training step, at most
+    num_envs: int  # environment instances that it plays at once; 0 for none
     buffered: bool  # True where the state holds a replay buffer, which is too large for every checkpoint
 
     def init(self, key: Key, hparams: Hparams, parent: TrainState | None, shared: PyTree) -> TrainState:

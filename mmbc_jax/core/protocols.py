@@ -147,7 +147,12 @@ class Policy(Protocol):
 
 @runtime_checkable
 class Env(Protocol):
-    """An environment for one instance; wrappers vmap it. Actions are in [-1, 1]."""
+    """An environment for one instance; wrappers vmap it. Actions are in [-1, 1].
+
+    Its states have the same structure, shapes and types from `reset` on, and finite numbers. One that is not finite
+    ends the episode as a failure; a first state with `done` is an episode of 0 steps, which is paid nothing; success
+    counts at the end of an episode, or, with `spec.latched`, once it was reached (see `envs.wrappers`).
+    """
 
     spec: EnvSpec
 

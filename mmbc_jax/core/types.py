@@ -119,6 +119,7 @@ class EnvSpec:
       displaced: for each action entry the numbers of the observation, counted over its vectors, that its physical
         value displaces; empty where actions are no displacements.
       summed: names of metrics that add up over the control steps of a decision; of the others the last counts.
+      latched: True where an episode that was once successful remains so; else what counts is its end.
     """
 
     name: str
@@ -134,6 +135,7 @@ class EnvSpec:
     obs: ObsSpec = dataclasses.field(default=None)  # type: ignore[assignment]
     displaced: tuple[tuple[int, ...], ...] = ()
     summed: tuple[str, ...] = ()
+    latched: bool = False
 
     def __post_init__(self) -> None:
         _complete_obs(self)
@@ -164,6 +166,9 @@ class State(flax.struct.PyTreeNode):
         and `params` (the traced environment parameters) from the environment; `steps` ([] int32),
         `truncation` ([] float), `final_obs` ([D]) and `discount` ([] float, gamma^k of a chunk)
         from the wrappers.
+
+    The environment's own leaves are finite. A state whose data, obs, reward, done or success is not ends its episode
+    as a failure (see `envs.wrappers`).
     """
 
     data: PyTree
@@ -183,10 +188,11 @@ class Rollouts(flax.struct.PyTreeNode):
       z: [B] int32 the discrete mode that was commanded; 0 where there is none.
       reward: [B] undiscounted sum of the environment's reward.
       steps: [B] int32 control steps until the end.
-      log_q: [B] log q(z|path) in nats, of the whole path up to the episode's end; NaN without q.
+      log_q: [B] log q(z|path) in nats, of the whole path up to the episode's end; NaN without q, or a decision.
       path: [P, L, 2] plotted positions of the first P episodes at every control step, physical units.
       path_mask: [P, L] 1 up to the episode's end.
-      outcome: {name: [B]} the environment's other metrics at the episode's end (collision, bridge, ...).
+      outcome: {name: [B]} the environment's other metrics at the episode's end (collision, bridge, ...), and
+        "diverged", 1 where it ended because the environment was no longer finite.
     """
 
     success: Bool[Array, " B"]

@@ -5,7 +5,8 @@ With K modes and the label k* of the mode that an episode came nearest to, wheth
   mode_coverage        share of the K modes that some collision-free episode came nearest to,
   valid_mode_coverage  share of the K modes that some successful episode reached,
   bridge_fraction      share of episodes that ended outside the tube of every mode,
-  collision_fraction   share of episodes that collided.
+  collision_fraction   share of episodes that collided,
+  diverged_fraction    share of episodes that ended, as failures, because the environment was no longer finite.
 
 Full coverage with low validity is the signature of bridges (paper A); the pair never stands alone.
 """
@@ -19,7 +20,12 @@ import numpy as np
 from mmbc_jax.core.types import Rollouts
 from mmbc_jax.diagnostics.attribution import LABEL
 
-FRACTIONS = {"bridge": "bridge_fraction", "collision": "collision_fraction"}
+DIVERGED = "diverged"
+FRACTIONS = {
+    "bridge": "bridge_fraction",
+    "collision": "collision_fraction",
+    DIVERGED: "diverged_fraction",
+}
 
 
 def outcome_metrics(rollouts: Rollouts, num_modes: int) -> dict[str, Any]:
@@ -30,8 +36,8 @@ def outcome_metrics(rollouts: Rollouts, num_modes: int) -> dict[str, Any]:
       num_modes: K; 0 where the environment labels none.
 
     Returns:
-      `valid_mode_coverage` where K > 0; `mode_coverage`, `bridge_fraction`, `collision_fraction` where the
-      environment reports what they need, and `final_<name>`, the mean, for each of its other metrics.
+      `valid_mode_coverage` where K > 0; `mode_coverage` and the fractions where `rollouts.outcome` has what they
+      need, and `final_<name>`, the mean, for each of the environment's other metrics.
     """
     outcome = {name: np.asarray(values, np.float64) for name, values in rollouts.outcome.items()}
     found: dict[str, Any] = {}

@@ -145,11 +145,11 @@ class CategoricalDiscriminator:
           z: [...] int32 commanded mode.
 
         Returns:
-          ([...] -log q(z|features + noise) in nats, {"mode/q_accuracy": [] share of correct guesses}).
+          ([...] -log q(z|features + noise) in nats, {"mode/q_accuracy": [...] 1 where the guess is correct}).
         """
         log_q = self.log_prob(params, key, features)
         loss = -picked(log_q, z)
-        accuracy = (log_q.argmax(-1) == z).astype(jnp.float32).mean()
+        accuracy = (log_q.argmax(-1) == z).astype(jnp.float32)
         return loss, {"mode/q_accuracy": accuracy}
 
     def _blur(self, key: Key, vectors: Array) -> Array:

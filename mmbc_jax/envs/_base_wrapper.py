@@ -8,13 +8,15 @@ import jax
 import jax.numpy as jnp
 
 from mmbc_jax.core.protocols import HasPlotted
-from mmbc_jax.core.types import Array, EnvSpec, PyTree, State
+from mmbc_jax.core.types import Array, EnvSpec, Key, PyTree, State
 
 
 def where(condition: Array, new: PyTree, old: PyTree) -> PyTree:
     """`new` where `condition` ([] or [B] bool, leading axes of every leaf) holds, else `old`: equal trees."""
 
     def pick(a: Array, b: Array) -> Array:
+        if a is b:  # as a leaf that a step hands on
+            return a
         shaped = jnp.reshape(condition, condition.shape + (1,) * (jnp.ndim(a) - condition.ndim))
         return jnp.where(shaped, a, b)
 
@@ -56,3 +58,13 @@ class Wrapper:
     def default_params(self) -> PyTree:
         """The traced parameters of the wrapped environment."""
         return self.env.default_params()
+
+    def reset(self, key: Key, params: PyTree | None = None) -> State:
+        """The first state of the wrapped environment."""
+        state: State = self.env.reset(key, params)
+        return state
+
+    def step(self, state: State, action: Array) -> State:
+        """One control step of the wrapped environment."""
+        nstate: State = self.env.step(state, action)
+        return nstate

@@ -10,18 +10,30 @@ from reset on, so a state can be carried through `lax.scan`. Keys of `State.info
   horizon        [] int32   Episode    control steps after which this episode is truncated (traced)
   steps          [] int32   Episode    control steps of the running episode
   truncation     [] float   Episode    1 where the limit ended the episode and the environment did not
+  diverged       [] float   Episode    1 where the episode ended because the environment was no longer finite
+  began          dict       Episode    of the running episode: "over" [] float, 1 where it was over before its first
+                                       step; "success" [] float at its start, where it is latched the highest so far
   discount       [] float   Chunk      gamma^k, k the control steps just executed (Episode alone: 1)
   final_obs      as obs     Episode    observation after this step, before any reset
   final_mode     [] int32   Episode    mode label after this step, before any reset
   final_steps    [] int32   Episode    steps of the episode after this step, before any reset
   path           [h, 2]     Chunk      (on demand) plotted position after each executed control step, the last one
                                        repeated; physical units
-  first          dict       AutoReset  ("cached" only) data, obs and mode of the first reset
+  first          dict       AutoReset  ("cached" only) data, obs, and mode and began in info, of the first reset
 
-After an automatic reset `obs`, `data`, `info["mode"]` and `info["steps"]` belong to the new episode;
-`reward`, `done`, `metrics`, `truncation`, `discount`, `path` and the `final_*` keys still speak of the finished
-step. It is terminal, with no value to bootstrap, where `done` is 1 and `truncation` is 0; elsewhere the target
-is `reward + discount * V(final_obs)`. `metrics["reward"]` is the undiscounted reward of the decision.
+After an automatic reset `obs`, `data`, `info["mode"]`, `info["steps"]` and `info["began"]` belong to the new episode;
+`reward`, `done`, `metrics`, `truncation`, `diverged`, `discount`, `path` and the `final_*` keys still speak of the
+finished step. It is terminal, with no value to bootstrap, where `done` is 1 and `truncation` is 0; elsewhere the
+target is `reward + discount * V(final_obs)`. `metrics["reward"]` is the undiscounted reward of the decision.
+
+What every user of the wrappers can rely on:
+
+- Success is the metric of that name at the end of an episode; where `spec.latched`, whether it ever was above 0.
+- An episode that begins `done` has ended with 0 steps: it counts, is paid nothing, and its success is that of its
+  first state. An environment that resets itself spends the next step on it, in which nothing is executed and of
+  which nothing is learned, and begins another.
+- An episode whose data, observation, reward, done or success is no longer finite has failed (`Episode`): nothing
+  that is not finite leaves, and the instance is reset like any other that ended.
 """
 
 from __future__ import annotations
@@ -35,6 +47,7 @@ from mmbc_jax.core.config import check_choice, check_range
 from mmbc_jax.core.protocols import Env
 from mmbc_jax.core.types import Array, Key, PyTree, State
 from mmbc_jax.envs._base_wrapper import Wrapper, plotted, where
+from mmbc_jax.envs._episode import Episode
 from mmbc_jax.envs._obs_history import History
 from mmbc_jax.ops.unrolled import rolled
 
@@ -42,62 +55,6 @@ __all__ = ["AUTORESET", "AutoReset", "Chunk", "Episode", "History", "Vectorised"
 __all__ += ["make", "plotted", "where"]
 
 AUTORESET = ("full", "cached")
-
-
-class Episode(Wrapper):
-    """Counts steps and truncates; for one instance.
-
-    Args:
-      env: the environment.
-      length: control steps after which an episode is truncated; the default of `horizon`.
-    """
-
-    def __init__(self, env: Env | History, length: int):
-        check_range("env.episode_length", length, 1)
-        super().__init__(env)
-        self.length = length
-
-    def reset(self, key: Key, params: PyTree | None = None, horizon: Array | int | None = None) -> State:
-        """Starts an episode.
-
-        Args:
-          key: for the initial state.
-          params: traced environment parameters; None for the defaults.
-          horizon: [] int32 (traced) limit of this episode; None for `length`.
-
-        Returns:
-          The state, with every key of `Episode` in `info` and `metrics["reward"]`.
-        """
-        state = self.env.reset(key, params)
-        zero = jnp.zeros((), jnp.int32)
-        info = state.info | {
-            "horizon": jnp.asarray(self.length if horizon is None else horizon, jnp.int32),
-            "steps": zero,
-            "truncation": jnp.zeros(()),
-            "discount": jnp.ones(()),
-            "final_obs": state.obs,
-            "final_mode": state.info["mode"],
-            "final_steps": zero,
-        }
-        return state.replace(info=info, metrics=state.metrics | {"reward": jnp.zeros(())})
-
-    def step(self, state: State, action: Array) -> State:
-        """One control step; `done` is set where the environment ended or the horizon is reached."""
-        nstate = self.env.step(state, action)
-        steps = state.info["steps"] + 1
-        terminated = nstate.done > 0
-        truncated = (steps >= state.info["horizon"]) & ~terminated
-        info = nstate.info | {
-            "horizon": state.info["horizon"],
-            "steps": steps,
-            "truncation": truncated.astype(jnp.float32),
-            "discount": jnp.ones(()),
-            "final_obs": nstate.obs,
-            "final_mode": nstate.info["mode"],
-            "final_steps": steps,
-        }
-        done = (terminated | truncated).astype(jnp.float32)
-        return nstate.replace(done=done, info=info, metrics=nstate.metrics | {"reward": nstate.reward})
 
 
 class Chunk(Wrapper):
@@ -197,7 +154,7 @@ class AutoReset(Wrapper):
       mode: "full" draws a new initial state at every end; "cached" returns to the instance's first one.
     """
 
-    KEEP = ("truncation", "discount", "path", "final_obs", "final_mode", "final_steps")
+    KEEP = ("truncation", "diverged", "discount", "path", "final_obs", "final_mode", "final_steps")
 
     def __init__(self, env: Vectorised, mode: Literal["full", "cached"] = "full"):
         check_choice("env.autoreset", mode, AUTORESET)
@@ -209,7 +166,8 @@ class AutoReset(Wrapper):
         state = self.env.reset(key, params, horizon)
         if self.mode == "full":
             return state
-        first = {"data": state.data, "obs": state.obs, "mode": state.info["mode"]}
+        info = {"mode": state.info["mode"], "began": state.info["began"]}
+        first = {"data": state.data, "obs": state.obs, "info": info}
         return state.replace(info=state.info | {"first": first})
 
     def step(
@@ -230,8 +188,7 @@ class AutoReset(Wrapper):
           ValueError: no key in mode "full".
         """
         first = state.info.get("first")
-        info = {k: v for k, v in state.info.items() if k != "first"}
-        nstate = self.env.step(state.replace(done=jnp.zeros_like(state.done), info=info), action)
+        nstate = self.env.step(_running(state), action)
         ended = nstate.done > 0
         limit = nstate.info["horizon"]
         limit = limit if horizon is None else jnp.broadcast_to(jnp.asarray(horizon, jnp.int32), limit.shape)
@@ -243,13 +200,23 @@ class AutoReset(Wrapper):
             start = {"data": fresh.data, "obs": fresh.obs, "info": fresh.info}
         else:
             assert first is not None
-            restart = {"mode": first["mode"], "steps": jnp.zeros_like(nstate.info["steps"]), "horizon": limit}
+            restart = first["info"] | {"steps": jnp.zeros_like(nstate.info["steps"]), "horizon": limit}
             start = {"data": first["data"], "obs": first["obs"], "info": nstate.info | restart}
         start["info"] = start["info"] | {k: nstate.info[k] for k in self.KEEP if k in nstate.info}
         merged = where(ended, start, {"data": nstate.data, "obs": nstate.obs, "info": nstate.info})
         if first is not None:
             merged["info"]["first"] = first
         return nstate.replace(**merged)
+
+
+def _running(state: State) -> State:
+    """A state after automatic resets that speaks of the running episodes alone, for those that are over already."""
+    began, zeros = state.info["began"], jnp.zeros_like(state.done)
+    own = {"final_obs": state.obs, "final_mode": state.info["mode"], "final_steps": state.info["steps"]}
+    info = {k: v for k, v in state.info.items() if k != "first"}
+    info |= own | {"truncation": zeros, "diverged": zeros}
+    metrics = state.metrics | {"success": began["success"].astype(state.metrics["success"].dtype)}
+    return state.replace(done=began["over"], info=info, metrics=metrics)
 
 
 def make(

@@ -14,6 +14,7 @@ from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.protocols import Policy
 from mmbc_jax.core.sharding import spread
 from mmbc_jax.core.types import Array, EnvSpec, Key, PyTree, Rollouts
+from mmbc_jax.diagnostics.outcomes import DIVERGED
 from mmbc_jax.envs import wrappers
 from mmbc_jax.ops.picked import picked
 
@@ -85,7 +86,7 @@ class Evaluator:
         obs = subject.normalizer.normalize_obs(state.obs)
         memory = self.reward.init_memory(obs) if self.reward else {}
         zeros = jnp.zeros(self.episodes)
-        start = (state, memory, zeros, zeros)
+        start = (state, memory, zeros, jnp.full_like(zeros, jnp.nan))
         decisions = -(-self.length // self.exec_len)
 
         def decide(carry: tuple, key: Key) -> tuple[tuple, Array]:
@@ -110,16 +111,17 @@ class Evaluator:
         success = (final.metrics["success"] > 0) & (final.done > 0)
         path, mask = self._paths(state, paths, final.info["final_steps"])
         dropped = (*_NOT_OUTCOME, *self.env.spec.summed)
+        outcome = {name: x for name, x in final.metrics.items() if name not in dropped}
         return Rollouts(
             success=success,
             mode=jnp.where(success, final.info["final_mode"], -1),
             z=z,
             reward=reward,
             steps=final.info["final_steps"],
-            log_q=log_q if self.reward else jnp.full_like(log_q, jnp.nan),
+            log_q=log_q,
             path=path,
             path_mask=mask,
-            outcome={name: x for name, x in final.metrics.items() if name not in dropped},
+            outcome=outcome | {DIVERGED: final.info["diverged"]},
         )
 
     def _paths(self, start: Any, paths: Array, steps: Array) -> tuple[Array, Array]:

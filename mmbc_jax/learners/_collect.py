@@ -12,8 +12,9 @@ import jax.numpy as jnp
 
 from mmbc_jax.core.learning import Reward, Transitions
 from mmbc_jax.core.observations import Obs
-from mmbc_jax.core.types import Array, Key, PyTree, State, Variables
+from mmbc_jax.core.types import Array, Key, Metrics, PyTree, State, Variables
 from mmbc_jax.envs import wrappers
+from mmbc_jax.ops import weighted
 from mmbc_jax.ops.mi_reward import remaining_decisions
 from mmbc_jax.ops.normalisation import Normalizer
 
@@ -28,11 +29,13 @@ class Loop(flax.struct.PyTreeNode):
       env: [B] environment states.
       z: [B] int32 the mode commanded for the running episode.
       memory: what the intrinsic reward remembers of each running episode.
+      paid: {"env", "intrinsic"}: [B] reward of each running episode up to here, as of `rollout_metrics`.
     """
 
     env: State
     z: Array
     memory: PyTree
+    paid: dict[str, Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +71,8 @@ class Collector:
         env = self.env.reset(jax.random.split(key_env, self.num_envs), horizon=horizon)
         z = jax.random.randint(key_z, (self.num_envs,), 0, self.num_modes)
         memory = self.reward.init_memory(normalizer.normalize_obs(env.obs))
-        return Loop(env, z, memory)
+        paid = {name: jnp.zeros(self.num_envs) for name in ("env", "intrinsic")}
+        return Loop(env, z, memory, paid)
 
     def collect(
         self,
@@ -135,22 +139,29 @@ class Collector:
             final=jnp.maximum(terminated, done * full),
             done=done,
             success=env.metrics["success"] * done,
+            diverged=env.info["diverged"],
+            valid=(1.0 - loop.env.info["began"]["over"]) * (1.0 - env.info["diverged"]),
         )
         new_z = jax.random.randint(key_z, loop.z.shape, 0, self.num_modes)
         fresh = self.reward.init_memory(normalizer.normalize_obs(env.obs))
         ended = done > 0
         memory = wrappers.where(ended, fresh, memory)
-        return Loop(env, jnp.where(ended, new_z, loop.z), memory), transitions
+        return loop.replace(env=env, z=jnp.where(ended, new_z, loop.z), memory=memory), transitions
 
-    def wander(self, key: Key, decisions: int, chunk_shape: tuple[int, int]) -> Obs:
-        """[T, B, ...] observations in physical units under chunks drawn uniformly from [-1, 1]."""
+    def wander(self, key: Key, decisions: int, chunk_shape: tuple[int, int]) -> tuple[Obs, Array]:
+        """Chunks drawn uniformly from [-1, 1].
+
+        Returns:
+          ([T, B, ...] observations in physical units, [T, B] 0 where the decision led to a divergence, else 1).
+        """
         key_env, key_decide = jax.random.split(key)
         start = self.env.reset(jax.random.split(key_env, self.num_envs))
 
-        def decide(env: State, key: Key) -> tuple[State, Obs]:
+        def decide(env: State, key: Key) -> tuple[State, tuple[Obs, Array]]:
             key_chunk, key_env = jax.random.split(key)
             chunk = jax.random.uniform(key_chunk, (self.num_envs, *chunk_shape), minval=-1.0, maxval=1.0)
-            return self.env.step(env, chunk, key=key_env), env.obs
+            after = self.env.step(env, chunk, key=key_env)
+            return after, (env.obs, 1.0 - after.info["diverged"])
 
         return jax.lax.scan(decide, start, jax.random.split(key_decide, decisions))[1]
 
@@ -163,12 +174,55 @@ def normalised(transitions: Transitions, normalizer: Normalizer) -> Transitions:
     )
 
 
-def rollout_metrics(transitions: Transitions, intrinsic: Array) -> dict[str, Array]:
-    """What is logged of [T, B] transitions and their intrinsic reward, per ended episode."""
-    ended = jnp.maximum(transitions.done.sum(), 1.0)
+def means(metrics: Metrics, valid: Array) -> Metrics:
+    """Metrics of each example as their means over those that count (`valid` [...] 1); those of all as they are."""
     return {
-        "rollout/env_reward": transitions.reward.sum() / ended,
-        "rollout/mi_reward": intrinsic.sum() / ended,
-        "rollout/success_rate": transitions.success.sum() / ended,
-        "rollout/episodes": transitions.done.sum(),
+        name: value if jnp.ndim(value) == 0 else weighted.mean(value, valid)
+        for name, value in metrics.items()
     }
+
+
+LOGS = {
+    "rollout/env_reward": "known",
+    "rollout/mi_reward": "known",
+    "rollout/success_rate": "known",
+    "rollout/diverged": "sum",
+}
+"""How the figures of `rollout_metrics` become one of a row; see `core.learning.COMBINE`."""
+
+
+def rollout_metrics(
+    transitions: Transitions, intrinsic: Array, paid: dict[str, Array]
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """What is logged of a rollout: of its ended episodes, over their whole length.
+
+    Args:
+      transitions: [T, B].
+      intrinsic: [T, B] reward of each decision.
+      paid: {"env", "intrinsic"}: [B] what the episodes that were running before had been paid.
+
+    Returns:
+      (metrics, `paid` for the next rollout). Per ended episode are "rollout/env_reward", "rollout/mi_reward" and
+      "rollout/success_rate", NaN where none ended; counts are "rollout/episodes" and, of those that diverged and are
+      in none of the others, "rollout/diverged".
+    """
+    done, diverged = transitions.done, transitions.diverged
+    good = done * (1.0 - diverged)
+    ended = good.sum()
+    # of each decision the nearest end that is still to come, and with the last digit whether that is a good one
+    left = jnp.arange(done.shape[0], 0, -1, dtype=done.dtype)[:, None]
+    end = jax.lax.cummax(done * (2.0 * left + good), axis=0, reverse=True)
+    running, counts = (end == 0).astype(done.dtype), end % 2.0
+    found, kept = {}, {}
+    for name, reward in (("env", transitions.reward), ("intrinsic", intrinsic)):
+        total = (reward * counts).sum() + (paid[name] * counts[0]).sum()
+        kept[name] = paid[name] * running[0] + (reward * running).sum(0)
+        found[name] = total / ended  # 0 / 0 where none ended
+    metrics = {
+        "rollout/env_reward": found["env"],
+        "rollout/mi_reward": found["intrinsic"],
+        "rollout/success_rate": (transitions.success * good).sum() / ended,
+        "rollout/episodes": ended,
+        "rollout/diverged": diverged.sum(),
+    }
+    return metrics, kept

@@ -76,6 +76,12 @@ def patience_of(hparams: Mapping[str, Array]) -> Array | float:
     return hparams.get("stage.patience", math.inf)
 
 
+def learning(opt_states: Mapping[str, Any], hparams: Mapping[str, Array]) -> Array:
+    """[] whether a run of several optimisers has not diverged: none of them has lost its patience."""
+    rows = jnp.stack([opt_state.notfinite_count for opt_state in opt_states.values()])
+    return rows.max() < patience_of(hparams)
+
+
 def skip_metrics(opt_state: PyTree) -> Metrics:
     """Counters of skipped updates: in total, and in a row up to now."""
     return {

@@ -13,9 +13,11 @@ from mmbc_jax.core.learning import Actor, Reward
 from mmbc_jax.core.sharding import spread
 from mmbc_jax.core.state import TrainState
 from mmbc_jax.core.types import Array, Key, Metrics, PyTree
+from mmbc_jax.learners._collect import means
 from mmbc_jax.learners._flat import Flat
-from mmbc_jax.learners._optim import optimizer, skip_metrics_of
+from mmbc_jax.learners._optim import learning, optimizer, skip_metrics_of
 from mmbc_jax.nn.critic import Critic
+from mmbc_jax.ops import weighted
 from mmbc_jax.ops.policy_gradient import clipped_surrogate
 
 RATES = {
@@ -54,7 +56,7 @@ class Update:
 
         Args:
           state: of one run.
-          batch: leading axis num_envs x decisions: obs, z, time, info, features, advantage, target.
+          batch: leading axis num_envs x decisions: obs, z, time, info, features, advantage, target, valid.
           key: for the order of the samples and the noise of the reward's loss.
 
         Returns:
@@ -97,33 +99,34 @@ class Update:
         """
         vectors, opt_state, stopped = carry
         params = {part: flats[part].restore(vector) for part, vector in vectors.items()}
-        reference, hp = state.stats["reference"], state.hparams
+        reference, hp, valid = state.stats["reference"], state.hparams, batch["valid"]
 
         def actor_loss(actor: PyTree) -> tuple[Array, Metrics]:
             log_ratio = self.actor.log_ratio(actor, reference, batch["obs"], batch["z"], batch["info"])
-            loss, clipped, kl = clipped_surrogate(log_ratio, batch["advantage"], hp["learner.clip"])
-            entropy = self.actor.entropy(actor, reference, batch["obs"], batch["z"]).mean()
+            loss, clipped, kl = clipped_surrogate(log_ratio, batch["advantage"], hp["learner.clip"], valid)
+            entropy = weighted.mean(self.actor.entropy(actor, reference, batch["obs"], batch["z"]), valid)
             metrics = {"ppo/clip_fraction": clipped, "ppo/approx_kl": kl, "ppo/entropy": entropy}
-            return loss.mean() - hp["learner.entropy_coef"] * entropy, metrics
+            return weighted.mean(loss, valid) - hp["learner.entropy_coef"] * entropy, metrics
 
         def critic_loss(critic: PyTree) -> tuple[Array, Metrics]:
             value = jnp.asarray(self.critic.apply(critic, batch["obs"], batch["z"], batch["time"]))
-            loss = jnp.square(value - batch["target"]).mean()
+            loss = weighted.mean(jnp.square(value - batch["target"]), valid)
             return loss, {"ppo/value_loss": loss}
 
         def reward_loss(reward: PyTree) -> tuple[Array, Metrics]:
             loss, metrics = self.reward.loss(reward, key, batch["features"], batch["z"])
-            return loss.mean(), metrics
+            return weighted.mean(loss, valid), means(metrics, valid)
 
         losses: dict[str, Callable[[PyTree], tuple[Array, Metrics]]] = {
             "actor": actor_loss,
             "critic": critic_loss,
             "reward": reward_loss,
         }
+        alive = learning(opt_state, hp)
         trains = {
-            "actor": ~stopped,
-            "critic": True,
-            "reward": hp["stage.train_reward"] > 0,
+            "actor": alive & ~stopped,
+            "critic": alive,
+            "reward": alive & (hp["stage.train_reward"] > 0),
         }
         new_vectors: dict[str, Array] = {}
         new_opt_state: dict[str, PyTree] = {}

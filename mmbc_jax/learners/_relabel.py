@@ -158,7 +158,7 @@ class Relabeller:
         (last, _), visited = jax.lax.scan(decide, start, jax.random.split(key_decide, self.decisions))
         windows, valid, deviation = merge_leading(visited)
         success = (last.metrics["success"] > 0) & (last.done > 0)
-        metrics = {"dagger/success_rate": success.mean()}
+        metrics = {"dagger/success_rate": success.mean(), "rollout/diverged": last.info["diverged"].sum()}
         if deviation is not None:
             metrics["dagger/deviation"] = (deviation * valid).sum() / valid.sum()
         return windows, valid, metrics

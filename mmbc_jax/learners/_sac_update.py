@@ -14,11 +14,12 @@ from mmbc_jax.core.learning import ReparameterisedActor, Reward, Transitions
 from mmbc_jax.core.sharding import spread
 from mmbc_jax.core.state import Hparams, TrainState
 from mmbc_jax.core.types import Array, Key, Metrics, PyTree
-from mmbc_jax.learners._collect import normalised
-from mmbc_jax.learners._optim import optimizer, skip_metrics_of
+from mmbc_jax.learners._collect import means, normalised
+from mmbc_jax.learners._optim import learning, optimizer, skip_metrics_of
 from mmbc_jax.nn.critic import ActionCritic
-from mmbc_jax.ops import ring
+from mmbc_jax.ops import ring, weighted
 from mmbc_jax.ops import soft_policy as sac
+from mmbc_jax.ops.capped import capped
 
 RATES = {
     "actor": "learner.learning_rate",
@@ -97,34 +98,37 @@ class SoftUpdate:
         key_pay, key_next, key_actor, key_reward = jax.random.split(key, 4)
         step = _Step(dict(trained.params), dict(trained.opt_state), hp)
         metrics: Metrics = {}
+        valid = batch.valid
         target = self._target(trained, batch, reference, hp, key_pay, key_next)
 
         def critic_loss(critic: PyTree) -> tuple[Array, Metrics]:
             q = self._q(critic, batch, batch.info["action"])
-            loss = sac.critic_loss(q, target).mean()
-            return loss, {"sac/critic_loss": loss, "sac/q": q.mean()}
+            loss = weighted.mean(sac.critic_loss(q, target), valid)
+            return loss, {"sac/critic_loss": loss, "sac/q": weighted.mean(q.mean(0), valid)}
 
         metrics |= step.descend("critic", critic_loss)
-        alpha = jnp.exp(trained.params["temperature"])
+        alpha = jnp.exp(capped(trained.params["temperature"]))
 
         def actor_loss(actor: PyTree) -> tuple[Array, tuple[Metrics, Array]]:
             action, log_prob = self.actor.sample(actor, reference, key_actor, batch.obs, batch.z)
             q = self._q(step.params["critic"], batch, action)
-            loss = sac.actor_loss(log_prob, q, alpha, self.reduce).mean()
-            return loss, ({"sac/actor_loss": loss, "sac/entropy": -log_prob.mean()}, log_prob)
+            loss = weighted.mean(sac.actor_loss(log_prob, q, alpha, self.reduce), valid)
+            entropy = -weighted.mean(log_prob, valid)
+            return loss, ({"sac/actor_loss": loss, "sac/entropy": entropy}, log_prob)
 
         logged, log_prob = step.descend("actor", actor_loss)
         metrics |= logged
         wanted = hp["learner.target_entropy"] * self.actor.action_size
 
         def temperature_loss(log_alpha: Array) -> tuple[Array, Metrics]:
-            return sac.temperature_loss(log_alpha, log_prob, wanted).mean(), {"sac/temperature": alpha}
+            loss = weighted.mean(sac.temperature_loss(log_alpha, log_prob, wanted), valid)
+            return loss, {"sac/temperature": alpha}
 
         metrics |= step.descend("temperature", temperature_loss)
 
         def reward_loss(reward: PyTree) -> tuple[Array, Metrics]:
             loss, metrics = self.reward.loss(reward, key_reward, batch.final_features, batch.z)
-            return loss.mean(), metrics
+            return weighted.mean(loss, valid), means(metrics, valid)
 
         if self.reward.trains:
             metrics |= step.descend("reward", reward_loss, hp["stage.train_reward"] > 0)
@@ -147,7 +151,7 @@ class SoftUpdate:
         action, log_prob = self.actor.sample(params["actor"], reference, key_next, batch.final_obs, batch.z)
         later = batch.replace(obs=batch.final_obs, time=batch.final_time)
         next_q = self._q(trained.target, later, action)
-        alpha = jnp.exp(params["temperature"])
+        alpha = jnp.exp(capped(params["temperature"]))
         return sac.soft_target(reward, batch.discount, batch.final, next_q, log_prob, alpha, self.reduce)
 
     def _q(self, params: PyTree, batch: Transitions, action: Array) -> Array:
@@ -166,6 +170,7 @@ class _Step:
         """One step of a part on `loss` (params) -> (scalar, aux); returns aux. `trains` [] bool can hold it back."""
         grads, aux = jax.grad(loss, has_aux=True)(self.params[part])
         tx = optimizer(self.hp[RATES[part]], 0.0, self.hp["learner.clip_norm"])
+        trains = learning(self.opt_state, self.hp) & trains
         updates, self.opt_state[part] = tx.update(
             grads, self.opt_state[part], self.params[part], trains=trains
         )

@@ -46,7 +46,7 @@ def stats_from(
     """
     if parent is None:
         assert key is not None
-        moments = _moments(obs, collector.wander(key, _WANDER, chunk_shape))
+        moments = _moments(obs, *collector.wander(key, _WANDER, chunk_shape))
         return {
             "reference": None,
             "normalizer": _normalizer(moments, obs, collector.env.spec),
@@ -57,18 +57,23 @@ def stats_from(
     return {"reference": clone(parent), "normalizer": parent.stats["normalizer"]}
 
 
-def follow(stats: dict[str, Any], visited: Obs, obs: ObsSpec, env: EnvSpec) -> dict[str, Any]:
-    """The stats after observations in physical units were visited; the same where there is a clone."""
+def follow(
+    stats: dict[str, Any], visited: Obs, obs: ObsSpec, env: EnvSpec, valid: Array | None = None
+) -> dict[str, Any]:
+    """The stats after observations in physical units were visited; the same where there is a clone.
+
+    `valid` is 0 for those that do not count, else 1; None where all do.
+    """
     if "moments" not in stats:
         return stats
-    new = _moments(obs, visited)
+    new = _moments(obs, visited, valid)
     moments = {name: merge(old, new[name]) for name, old in stats["moments"].items()}
     return {**stats, "normalizer": _normalizer(moments, obs, env), "moments": moments}
 
 
-def _moments(obs: ObsSpec, visited: Obs) -> dict[str, Moments]:
+def _moments(obs: ObsSpec, visited: Obs, valid: Array | None) -> dict[str, Moments]:
     named = obs.named(visited)
-    return {name: moments_of(named[name]) for name, entry in obs.entries if entry.kind == "vector"}
+    return {name: moments_of(named[name], valid) for name, entry in obs.entries if entry.kind == "vector"}
 
 
 def _normalizer(moments: dict[str, Moments], obs: ObsSpec, env: EnvSpec) -> Normalizer:

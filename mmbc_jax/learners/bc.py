@@ -41,6 +41,7 @@ class CloningLearner:
     logs: ClassVar[Mapping[str, str]] = SKIPPED
     buffered: ClassVar[bool] = False
     env_steps: ClassVar[int] = 0
+    num_envs: ClassVar[int] = 0
 
     def init(
         self, key: Key, hparams: Hparams, parent: TrainState | None, shared: Demonstrations

@@ -79,14 +79,19 @@ class DaggerLearner:
     cloning: BCOptions
     relabeller: Relabeller
 
-    logs: ClassVar[Mapping[str, str]] = {**SKIPPED, "dagger/aggregated": "last"}
+    logs: ClassVar[Mapping[str, str]] = {**SKIPPED, "dagger/aggregated": "last", "rollout/diverged": "sum"}
     buffered: ClassVar[bool] = False
 
     @property
     def env_steps(self) -> int:
         """Control steps of a round: those played, and those that the expert looks ahead."""
         per_decision = self.relabeller.exec_len + self.relabeller.policy.spec.chunk_len
-        return self.options.episodes * self.relabeller.decisions * per_decision
+        return self.num_envs * self.relabeller.decisions * per_decision
+
+    @property
+    def num_envs(self) -> int:
+        """Episodes of a round."""
+        return self.options.episodes
 
     def init(
         self, key: Key, hparams: Hparams, parent: TrainState | None, shared: tuple[Windows, Normalizer]

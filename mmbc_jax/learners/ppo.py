@@ -16,7 +16,7 @@ from mmbc_jax.core.registry import register
 from mmbc_jax.core.state import Hparams, TrainState
 from mmbc_jax.core.types import Array, Key, Metrics, PolicySpec, PyTree
 from mmbc_jax.envs import wrappers
-from mmbc_jax.learners._collect import Collector, normalised, rollout_metrics
+from mmbc_jax.learners._collect import LOGS, Collector, Loop, normalised, rollout_metrics
 from mmbc_jax.learners._optim import SKIPPED, optimizer
 from mmbc_jax.learners._ppo_update import Update
 from mmbc_jax.learners._require import require
@@ -82,13 +82,18 @@ class PPOLearner:
     collector: Collector
     critic: Critic
 
-    logs: ClassVar[Mapping[str, str]] = SKIPPED
+    logs: ClassVar[Mapping[str, str]] = {**SKIPPED, **LOGS}
     buffered: ClassVar[bool] = False
 
     @property
     def env_steps(self) -> int:
         """Control steps of one iteration."""
-        return self.options.num_envs * self.options.decisions * self.collector.exec_len
+        return self.num_envs * self.options.decisions * self.collector.exec_len
+
+    @property
+    def num_envs(self) -> int:
+        """B."""
+        return self.options.num_envs
 
     def init(self, key: Key, hparams: Hparams, parent: TrainState | None, shared: PyTree) -> TrainState:
         """The state before the first iteration of one run, with fresh optimisers and environments.
@@ -143,7 +148,9 @@ class PPOLearner:
             options.decisions,
             episode_horizon(state.step, state.hparams, self.collector.length),
         )
-        batch, metrics = self._prepare(state, normalised(visited, stats["normalizer"]), key_reward)
+        batch, loop, metrics = self._prepare(
+            state, loop, normalised(visited, stats["normalizer"]), key_reward
+        )
         update = Update(options.epochs, options.minibatches, self.actor, self.critic, self.reward)
         params, opt_state, update_metrics = update.run(state, batch, key_update)
         state = state.replace(
@@ -151,16 +158,19 @@ class PPOLearner:
             key=rolled(key),
             params=params,
             opt_state=opt_state,
-            stats=follow(stats, visited.obs, self.spec.obs, self.collector.env.spec),
+            stats=follow(stats, visited.obs, self.spec.obs, self.collector.env.spec, visited.valid),
             env_state=loop,
         )
         return state, {**metrics, **update_metrics}
 
-    def _prepare(self, state: TrainState, seen: Transitions, key: Key) -> tuple[PyTree, Metrics]:
-        """Rewards, advantages and targets; flattens [T, B] to [T B]."""
+    def _prepare(
+        self, state: TrainState, loop: Loop, seen: Transitions, key: Key
+    ) -> tuple[PyTree, Loop, Metrics]:
+        """Rewards, advantages and targets, [T, B] flattened to [T B]; and the loop with what was paid."""
         params, hp = state.params, state.hparams
         per_decision = self.options.gamma**self.collector.exec_len
         intrinsic, metrics = self.reward.pay(params["reward"], key, seen, per_decision)
+        intrinsic = intrinsic * seen.valid
         reward = hp["stage.env_coef"] * seen.reward + hp["stage.mi_coef"] * intrinsic
         value = self._value(params["critic"], seen.obs, seen.z, seen.time)
         next_value = self._value(params["critic"], seen.final_obs, seen.z, seen.final_time)
@@ -172,6 +182,7 @@ class PPOLearner:
             seen.done,
             seen.discount,
             hp["learner.gae_lambda"],
+            seen.valid,
         )
         batch = {
             "obs": seen.obs,
@@ -179,12 +190,14 @@ class PPOLearner:
             "time": seen.time,
             "info": seen.info,
             "features": seen.final_features,
-            "advantage": normalise_advantage(advantage),
+            "advantage": normalise_advantage(advantage, seen.valid),
             "target": target,
+            "valid": seen.valid,
         }
-        metrics |= rollout_metrics(seen, intrinsic)
-        metrics["ppo/explained_variance"] = explained_variance(value, target)
-        return merge_leading(batch), metrics
+        rollout, paid = rollout_metrics(seen, intrinsic, loop.paid)
+        metrics |= rollout
+        metrics["ppo/explained_variance"] = explained_variance(value, target, seen.valid)
+        return merge_leading(batch), loop.replace(paid=paid), metrics
 
     def _value(self, params: PyTree, obs: Obs, z: Array, time: Array) -> Array:
         return jnp.asarray(self.critic.apply(params, obs, z, time))

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from mmbc_jax.core.errors import ConfigError
+from mmbc_jax.core.keys import seeded
 from mmbc_jax.core.learning import Parts, ReparameterisedActor, Reward, Subject, Transitions
 from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.options import Options, option
@@ -25,7 +26,7 @@ from mmbc_jax.core.registry import register
 from mmbc_jax.core.state import Hparams, TrainState
 from mmbc_jax.core.types import Array, Key, Metrics, PolicySpec, PyTree, Variables
 from mmbc_jax.envs import wrappers
-from mmbc_jax.learners._collect import Act, Collector, Loop, normalised, rollout_metrics
+from mmbc_jax.learners._collect import LOGS, Act, Collector, Loop, normalised, rollout_metrics
 from mmbc_jax.learners._optim import SKIPPED, optimizer
 from mmbc_jax.learners._require import require
 from mmbc_jax.learners._sac_update import SoftUpdate
@@ -109,13 +110,18 @@ class SACLearner:
     collector: Collector
     critic: ActionCritic
 
-    logs: ClassVar[Mapping[str, str]] = {**SKIPPED, "sac/buffer": "last"}
+    logs: ClassVar[Mapping[str, str]] = {**SKIPPED, **LOGS, "sac/buffer": "last"}
     buffered: ClassVar[bool] = True
 
     @property
     def env_steps(self) -> int:
         """Control steps of one iteration."""
-        return self.options.num_envs * self.options.decisions * self.collector.exec_len
+        return self.num_envs * self.options.decisions * self.collector.exec_len
+
+    @property
+    def num_envs(self) -> int:
+        """B."""
+        return self.options.num_envs
 
     @property
     def update(self) -> SoftUpdate:
@@ -174,7 +180,7 @@ class SACLearner:
 
         def collected(loop: Loop, actor: PyTree, stats: PyTree) -> Transitions:
             scale, horizon = stats["normalizer"], jnp.zeros((), jnp.int32)
-            key = jax.random.key(0)
+            key = seeded(0)
             return self.collector.collect(loop, actor, stats["reference"], scale, key, 1, horizon)[1]
 
         rows = jax.eval_shape(collected, loop, actor, stats)
@@ -196,12 +202,13 @@ class SACLearner:
         )
         seen = normalised(visited, stats["normalizer"])
         intrinsic, metrics = self.reward.pay(state.params["reward"], key_reward, seen, self.update.discount)
+        rollout, paid = rollout_metrics(seen, intrinsic * seen.valid, loop.paid)
         rows = merge_leading(visited)
         buffer = ring.add(state.env_state["buffer"], rows)
-        stats = follow(stats, visited.obs, self.spec.obs, self.collector.env.spec)
+        stats = follow(stats, visited.obs, self.spec.obs, self.collector.env.spec, visited.valid)
         ready = buffer.filled >= options.warmup
         trained, logged = self.update.run(state.replace(stats=stats), buffer, ready, key_update)
-        metrics |= {**rollout_metrics(seen, intrinsic), **logged}
+        metrics |= {**rollout, **logged}
         metrics["sac/buffer"] = buffer.filled.astype(jnp.float32)
         state = state.replace(
             step=state.step + 1,
@@ -210,7 +217,7 @@ class SACLearner:
             opt_state=trained.opt_state,
             ema={"critic": trained.target},
             stats=stats,
-            env_state={"loop": loop, "buffer": buffer},
+            env_state={"loop": loop.replace(paid=paid), "buffer": buffer},
         )
         return state, metrics
 

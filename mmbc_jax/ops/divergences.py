@@ -16,8 +16,10 @@ from jaxtyping import Bool, Float, Int32
 
 from mmbc_jax.core.errors import UserError
 from mmbc_jax.core.types import Array
+from mmbc_jax.ops.capped import capped
 
 _BIDDERS = 32  # rows that bid at once: most of the time few are free, and a round costs bidders x B
+_MOST_LOG_VARIANCE = 40.0  # of a Gaussian's, and of a ratio: e^40 = 2e17, whose square is finite in float32
 _PHASES = 6  # eps falls by 4 per phase, to about 1e-4 of the mean spread of the costs
 _SINKHORN_START, _SINKHORN_DECAY = 1e4, 0.7  # eps starts 1e4 times too large, 26 iterations to its target
 
@@ -122,8 +124,8 @@ def gaussian_kl(
     Returns:
       [...] the divergence, >= 0.
     """
-    shift = jnp.square(mean_q - mean_p) * jnp.exp(-logvar_p)
-    gap = logvar_q - logvar_p
+    shift = jnp.square(mean_q - mean_p) * jnp.exp(capped(-logvar_p, _MOST_LOG_VARIANCE))
+    gap = capped(logvar_q - logvar_p, _MOST_LOG_VARIANCE)
     # expm1: for q close to p the terms of order gap cancel, and exp(gap) - 1 would have lost them
     return 0.5 * jnp.sum(jnp.expm1(gap) - gap + shift, -1)
 

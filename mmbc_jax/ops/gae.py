@@ -17,6 +17,7 @@ def gae(
     done: Float[Array, "T B"],
     discount: Float[Array, "T B"],
     gae_lambda: Float[Array, ""] | float,
+    valid: Float[Array, "T B"] | None = None,
 ) -> tuple[Float[Array, "T B"], Float[Array, "T B"]]:
     """Advantages and value targets of Schulman et al. 2016, with per-step discounts.
 
@@ -34,11 +35,14 @@ def gae(
       done: [T, B] 1 where the episode ended for any reason.
       discount: [T, B] gamma^k with k the control steps executed in step t.
       gae_lambda: in [0, 1].
+      valid: [T, B] 0 where a step did not take place, or nothing is known of what it led to; `done` is 1 there. It
+        has no advantage, and the step before it bootstraps. None where all did.
 
     Returns:
       (advantages [T, B], targets [T, B] = advantages + value).
     """
     delta = reward + discount * (1.0 - final) * next_value - value
+    delta = delta if valid is None else delta * valid
     decay = discount * gae_lambda * (1.0 - done)
 
     def backward(carry: Array, step: tuple[Array, Array]) -> tuple[Array, Array]:

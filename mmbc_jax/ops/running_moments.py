@@ -24,10 +24,15 @@ class Moments(NamedTuple):
     variance: Float[Array, " D"]
 
 
-def moments_of(rows: Float[Array, "*batch D"]) -> Moments:
-    """Moments of one batch [..., D] of at least one row."""
+def moments_of(rows: Float[Array, "*batch D"], weight: Float[Array, "*batch"] | None = None) -> Moments:
+    """Moments of one batch [..., D] of at least one row: of those with a `weight` of 1 and not 0; None for all."""
     flat = rows.reshape(-1, rows.shape[-1])
-    return Moments(jnp.asarray(float(flat.shape[0])), flat.mean(0), flat.var(0))
+    if weight is None:
+        return Moments(jnp.asarray(float(flat.shape[0])), flat.mean(0), flat.var(0))
+    own = weight.reshape(-1, 1)
+    count = own.sum()
+    mean = (flat * own).sum(0) / jnp.maximum(count, 1.0)
+    return Moments(count, mean, (jnp.square(flat - mean) * own).sum(0) / jnp.maximum(count, 1.0))
 
 
 def merge(a: Moments, b: Moments) -> Moments:
@@ -38,7 +43,7 @@ def merge(a: Moments, b: Moments) -> Moments:
     it for as long as the count itself is exact to a few digits.
     """
     rows = a.rows + b.rows
-    share = b.rows / rows
+    share = b.rows / jnp.maximum(rows, 1.0)
     step = b.mean - a.mean
     variance = (1.0 - share) * a.variance + share * b.variance + share * (1.0 - share) * jnp.square(step)
     return Moments(rows, a.mean + share * step, variance)

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from mmbc_jax.core.types import Array, Key, PyTree
+from mmbc_jax.ops.capped import capped
 
 REDUCTIONS: dict[str, Callable[..., Array]] = {"min": jnp.min, "mean": jnp.mean}
 """How the heads of a critic become one value."""
@@ -152,7 +153,7 @@ def sample(
       (w [..., *event], log pi(w) [...] in nats).
     """
     noise = jax.random.normal(key, mean.shape, mean.dtype)
-    x = mean + jnp.exp(log_std) * noise
+    x = mean + jnp.exp(capped(log_std)) * noise
     return squash(x, box), _log_density(x, noise, log_std, box, event_dims)
 
 
@@ -182,7 +183,7 @@ def log_prob(
     if box:
         edge = 1.0 - float(jnp.finfo(w.dtype).epsneg)
         x = jnp.arctanh(jnp.clip(w / box, -edge, edge))
-    return _log_density(x, (x - mean) * jnp.exp(-log_std), log_std, box, event_dims)
+    return _log_density(x, (x - mean) * jnp.exp(capped(-log_std)), log_std, box, event_dims)
 
 
 def box_log_scale(box: float, size: int) -> float:

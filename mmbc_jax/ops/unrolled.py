@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax.extend.random import define_prng_impl
 from jaxtyping import UInt32
 
+from mmbc_jax.core.keys import IMPL, seeded, wrapped
 from mmbc_jax.core.types import Array, Key, PyTree
 
 Words = UInt32[Array, "..."]
@@ -33,7 +34,7 @@ def unrolled(key: Key) -> Key:
     Keys of another generator, or of JAX's former order of bits (`jax_threefry_partitionable` off), come back as they
     are. Not to be kept in a state, whose type would change: `rolled` before that.
     """
-    usual = jax.random.key_impl(key) == "threefry2x32" and jax.threefry_partitionable.value
+    usual = jax.random.key_impl(key) == IMPL and jax.threefry_partitionable.value
     return jax.random.wrap_key_data(jax.random.key_data(key), impl=_UNROLLED) if usual else key
 
 
@@ -62,11 +63,11 @@ def threefry(key: tuple[Words, Words], words: tuple[Words, Words]) -> tuple[Word
 
 
 def _usual(key: Words) -> Key:
-    return jnp.asarray(jax.random.wrap_key_data(key, impl="threefry2x32"))
+    return jnp.asarray(wrapped(key))
 
 
 def _seed(seed: Array) -> Words:
-    return jax.random.key_data(jax.random.key(seed, impl="threefry2x32"))
+    return jax.random.key_data(seeded(seed))
 
 
 def _counted(key: Words, shape: tuple[int, ...]) -> tuple[Words, Words]:

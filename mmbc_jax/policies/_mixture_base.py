@@ -12,6 +12,7 @@ from mmbc_jax.core.types import Array
 from mmbc_jax.nn.mlp import MLP
 from mmbc_jax.nn.obs_encoder import ObsEncoder
 from mmbc_jax.nn.precision import Network
+from mmbc_jax.ops.capped import capped
 
 # Of y in units of its own spread, so relative to the data already; where squares are expanded (`mixture_flow`),
 # float32 has no digits for less.
@@ -57,7 +58,7 @@ class MixtureBase(Network):
             "logits": logits,
             "features": jnp.concatenate([jnp.ones((*moved.shape[:-1], 1)), moved], -1),
             "bases": jnp.concatenate([centres[None], directions]),
-            "log_std": jnp.maximum(log_std, jnp.log(MIN_STD)),
+            "log_std": capped(jnp.maximum(log_std, jnp.log(MIN_STD))),
             "embedding": embedding,
             "linear": self.param("linear", nn.initializers.zeros, (self.obs_encoder.spec.size, size)),
         }

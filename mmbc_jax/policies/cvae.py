@@ -25,6 +25,7 @@ from mmbc_jax.core.protocols import MakePrior, Sampler
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Batch, Key, Loss, PolicySpec, PyTree, Variables
 from mmbc_jax.nn.backbone import make_backbone, make_chunk_encoder
+from mmbc_jax.ops.capped import capped
 from mmbc_jax.ops.divergences import gaussian_kl
 from mmbc_jax.policies._latent import (
     GaussianLatentPolicy,
@@ -70,7 +71,7 @@ class CVAEPolicy(GaussianLatentPolicy):
         """q(z | obs, chunk) with log-variances above -10, by a softplus that leaves a gradient there."""
         mean, raw = jnp.split(self.encode(variables.params, obs, chunk), 2, -1)
         log_variance = MIN_LOG_VARIANCE + jax.nn.softplus(raw - MIN_LOG_VARIANCE)
-        return diagonal_gaussian(mean, jnp.exp(0.5 * log_variance))
+        return diagonal_gaussian(mean, jnp.exp(capped(0.5 * log_variance)))
 
     def transport(self, variables: Variables, obs: Obs, w: PyTree) -> Array:
         """The decoder at w [..., W], or at zero: chunk [..., H, A]."""

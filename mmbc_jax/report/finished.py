@@ -57,7 +57,7 @@ class Finished:
     def _healthy(self, stage: str, point: int) -> list[int]:
         """Indices of the seeds of a point that have figures."""
         result = self.results[stage]
-        gone = {(point, seed) for point, seed, _ in result.facts.get("diverged", ())}
+        gone = {(point, seed) for point, seed, _ in result.facts.get("stopped", ())}
         seeds = self.found["run"]["seeds"]
         return [i for i, seed in enumerate(seeds) if (point, seed) not in gone]
 

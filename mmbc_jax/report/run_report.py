@@ -75,14 +75,14 @@ def show_stages(console: Console, found: dict[str, Any]) -> None:
     """Prints the table of episodes, the verdicts and what diverged, as far as there is any."""
     if found["run"]["env"]:
         console.print(table.table(found))
-    for line in (*verdicts(found), *diverged(found)):
+    for line in (*verdicts(found), *stopped(found)):
         console.print(line, highlight=False)
 
 
-def diverged(found: dict[str, Any]) -> list[str]:
+def stopped(found: dict[str, Any]) -> list[str]:
     """A line per stage of which runs diverged."""
     lines = []
-    for name, runs in found["run"]["diverged"].items():
+    for name, runs in found["run"]["stopped"].items():
         labels = [
             ", ".join(filter(None, (table.point_label(found["points"][point]["values"]), f"seed {seed}")))
             + (f" (step {step})" if step else " (where it started from)")
@@ -130,6 +130,7 @@ def _run_facts(setup: Setup, grid: Grid, results: Results) -> dict[str, Any]:
             "evaluate_compilations": result.facts["evaluate_compilations"],
             "env_steps": result.facts["env_steps"],
             "train_steps": result.facts["train_steps"],
+            "diverged": result.facts.get("diverged", 0),
             "temp_bytes": result.facts["temp_bytes"],
             "mode": result.facts.get("mode"),
             "lane": result.facts.get("lane", ""),
@@ -150,8 +151,8 @@ def _run_facts(setup: Setup, grid: Grid, results: Results) -> dict[str, Any]:
         "seeds": list(grid.seeds),
         "episodes": config.evaluation.episodes,
         "timings": timings,
-        "diverged": {
-            name: result.facts["diverged"] for name, result in results.items() if result.facts.get("diverged")
+        "stopped": {
+            name: result.facts["stopped"] for name, result in results.items() if result.facts.get("stopped")
         },
         "peak_host_bytes": peak * (1 if sys.platform == "darwin" else 1024),
         "device": summary.device(),

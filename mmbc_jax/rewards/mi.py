@@ -18,6 +18,7 @@ from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.options import Options, option
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Key, Metrics, PyTree
+from mmbc_jax.ops import weighted
 from mmbc_jax.ops.mi_reward import PAYMENTS, information
 from mmbc_jax.ops.picked import picked
 
@@ -95,7 +96,7 @@ class MIReward:
         Returns:
           ([...] in nats before lambda, metrics in nats: "mode/mi" [] the mean of phi over the episodes that ended
           with one of these decisions, given their whole paths, NaN where none did; "mode/mi_prefix" [] the mean of
-          phi over all decisions, given the path so far).
+          phi over all decisions, given the path so far). Decisions that are not valid count in neither.
         """
         key_before, key_after = jax.random.split(key)
         failed = transitions.terminated * (1.0 - transitions.success) * float(self.forfeit)
@@ -104,14 +105,15 @@ class MIReward:
         reward = self.payment(
             before, after, transitions.terminated, failed, transitions.remaining, self.horizon, discount
         )
-        # 0 / 0 where no episode ended
-        at_ends = (after * transitions.done).sum() / transitions.done.sum()
-        return reward, {"mode/mi": at_ends, "mode/mi_prefix": after.mean()}
+        valid = transitions.valid
+        ended = transitions.done * valid
+        at_ends = (after * ended).sum() / ended.sum()  # 0 / 0 where no episode ended
+        return reward, {"mode/mi": at_ends, "mode/mi_prefix": weighted.mean(after, valid)}
 
     def loss(self, params: PyTree, key: Key, features: PyTree, z: Array) -> tuple[Array, Metrics]:
-        """[...] q's cross-entropy, with "mode/q_loss" its mean."""
+        """[...] q's cross-entropy, as "mode/q_loss", too."""
         loss, metrics = self.discriminator.loss(params, key, features, z)
-        return loss, {"mode/q_loss": loss.mean(), **metrics}
+        return loss, {"mode/q_loss": loss, **metrics}
 
     def _phi(self, params: PyTree, key: Key, features: PyTree, z: Array) -> Array:
         if not self.trains:

@@ -22,6 +22,7 @@ import orbax.checkpoint as ocp
 
 from mmbc_jax.core.errors import CheckpointError
 from mmbc_jax.core.files import seal
+from mmbc_jax.core.keys import RANDOM
 from mmbc_jax.core.types import Array, PyTree
 from mmbc_jax.runs.mesh import Mesh, host, is_key
 
@@ -86,7 +87,13 @@ class StageCheckpoints:
             snapshot = jax.tree.map(lambda leaf: host(leaf)[:runs], snapshot)
         snapshot = jax.tree.map(_stored, snapshot)
         said = meta() if callable(meta) else meta
-        about = {"format": FORMAT, "version": version("mmbc-jax"), "crc32": checksum(snapshot), **said}
+        about = {
+            "format": FORMAT,
+            "random": RANDOM,
+            "version": version("mmbc-jax"),
+            "crc32": checksum(snapshot),
+            **said,
+        }
         about["arrays"] = _described(snapshot)
         self._manager.save(
             step,
@@ -238,6 +245,11 @@ def _read_meta(checkpoint: Path) -> dict[str, Any]:
     said = meta.pop(_OWN_CRC, None)
     if said != seal(meta):
         raise DamagedError(f"checkpoint {checkpoint} is damaged: the checksum of its description is wrong")
+    if meta.get("random") != RANDOM:
+        raise CheckpointError(
+            f"checkpoint {checkpoint} was trained with random numbers of {meta.get('random')!r}; this version draws "
+            f"those of {RANDOM!r}, under which its seeds are other runs"
+        )
     return meta
 
 

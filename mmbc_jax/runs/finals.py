@@ -26,7 +26,7 @@ class Done:
 
     state: TrainState
     runs: StageRuns
-    diverged: frozenset[int] = frozenset()
+    stopped: frozenset[int] = frozenset()
 
 
 class Finals:
@@ -78,7 +78,7 @@ class Finals:
                 self._done[name] = Done(
                     self._restored(name),
                     stage.runs(self._grid),
-                    diverged_of(self._workdir / "checkpoints" / name),
+                    stopped_of(self._workdir / "checkpoints" / name),
                 )
         return self._done[name]
 
@@ -88,7 +88,7 @@ class Finals:
         seeds = [seed for _, seed in saved]
         index = np.array([[seeds.index(seed) for seed in self._grid.seeds]] * len(self._grid.points))
         runs = StageRuns(tuple((0, i) for i in range(len(saved))), index)
-        return Done(state, runs, diverged_of(directory))
+        return Done(state, runs, stopped_of(directory))
 
     def _restored(self, name: str) -> TrainState:
         try:
@@ -99,6 +99,6 @@ class Finals:
             ) from error
 
 
-def diverged_of(directory: Path) -> frozenset[int]:
+def stopped_of(directory: Path) -> frozenset[int]:
     """The runs that have diverged, as the newest checkpoint of a stage says."""
-    return frozenset(int(run) for run in read_meta(directory)[1].get("diverged", ()))
+    return frozenset(int(run) for run in read_meta(directory)[1].get("stopped", ()))

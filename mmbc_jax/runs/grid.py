@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from mmbc_jax.core.config import at, resolve_path
 from mmbc_jax.core.errors import ConfigError, nearest
+from mmbc_jax.core.keys import seeded
 from mmbc_jax.core.options import Options, option
 from mmbc_jax.core.state import Hparams
 from mmbc_jax.core.types import Key
@@ -168,4 +169,4 @@ def run_keys(label: str, seeds: Sequence[int]) -> Key:
     So sweep points differ in the swept scalar alone, and no two purposes share a key.
     """
     fold = zlib.crc32(label.encode())
-    return jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), fold))(np.array(seeds, np.uint32))
+    return jax.vmap(lambda seed: jax.random.fold_in(seeded(seed), fold))(np.array(seeds, np.uint32))

@@ -24,6 +24,9 @@ from mmbc_jax.runs.logs import MetricLog
 from mmbc_jax.runs.mesh import Mesh
 from mmbc_jax.runs.screen import Screen
 
+DIVERGED = "diverged"
+"""What the description of a checkpoint calls the number of times that an environment instance diverged."""
+
 
 class Interrupted(Exception):
     """SIGTERM or SIGINT arrived; everything up to here is saved."""
@@ -93,6 +96,7 @@ class StageLoop:
       mesh: that the states are on.
       watch: raises where this process should no longer write.
       offer: takes (epoch, state, figures of each run, what the checkpoints say) of every evaluation.
+      num_envs: environment instances that a run plays at once.
     """
 
     name: str
@@ -107,6 +111,7 @@ class StageLoop:
     mesh: Mesh = Mesh()
     watch: Callable[[], None] = lambda: None
     offer: Offer | None = None
+    num_envs: int = 0
 
     def run(
         self, program: Program, state: TrainState, shared: Callable[[int], PyTree], first_epoch: int
@@ -135,7 +140,9 @@ class StageLoop:
             for epoch in range(first_epoch, schedule.epochs):
                 state, metrics = program(state, shared(epoch))
                 self.watch()
-                note = self._log_epoch(epoch, jax.device_get(metrics))
+                metrics = jax.device_get(metrics)
+                self._note_diverged(epoch, metrics, bars.line)
+                note = self._log_epoch(epoch, metrics)
                 last = epoch + 1 == schedule.epochs
                 if self.evaluate and schedule.eval_every and (epoch + 1) % schedule.eval_every == 0:
                     self._log_evaluation(epoch, state)
@@ -185,10 +192,22 @@ class StageLoop:
         point, seed = self.runs[run]
         return {"stage": self.name, "step": step, "point": point, "seed": seed, **values}
 
+    def _note_diverged(self, epoch: int, metrics: dict[str, np.ndarray], say: Callable[[str], None]) -> None:
+        """Counts environment instances that diverged, and says so the first time."""
+        before = self.meta.get(DIVERGED, 0)
+        found = _diverged(metrics)
+        self.meta[DIVERGED] = before + found
+        if found and not before:
+            say(
+                f"{self.name}: {_of_instances(found, self.num_envs * len(self.runs))} up to step "
+                f"{(epoch + 1) * self.schedule.steps_per_epoch}: data, observation or reward were not finite; "
+                "they were reset and nothing is learned from it (rollout/diverged counts them)"
+            )
+
     def _check_finite(self, epoch: int, metrics: dict[str, np.ndarray]) -> None:
         """Notes runs that have diverged, whose parameters stay as they are; raises where none is left."""
         in_a_row, limit = metrics["train/skipped_in_a_row"], self.schedule.nonfinite_limit
-        known = self.meta.setdefault("diverged", {})
+        known = self.meta.setdefault("stopped", {})
         for run in map(int, np.flatnonzero((in_a_row >= limit).any(1))):
             if str(run) in known:
                 continue
@@ -201,6 +220,24 @@ class StageLoop:
                 f"updates up to step {step} (nonfinite_limit = {limit})"
             )
             if len(known) == len(self.runs):
-                advice = "lower the learning rate, or look for extreme values in the data"
-                raise DivergenceError(f"{said}; {advice}")
+                raise DivergenceError(f"{said}; {self._likeliest_cause()}")
             self.screen.line(f"{said}; it stays at its last finite parameters, and the other runs go on")
+
+    def _likeliest_cause(self) -> str:
+        diverged = self.meta.get(DIVERGED, 0)
+        if not diverged:
+            return "lower the learning rate, or look for extreme values in the data"
+        return (
+            f"{_of_instances(diverged, self.num_envs * len(self.runs))} before that, which is the likelier "
+            "cause: look for what makes the environment no longer finite"
+        )
+
+
+def _diverged(metrics: dict[str, np.ndarray]) -> int:
+    return int(np.sum(metrics.get("rollout/diverged", 0)))
+
+
+def _of_instances(count: int, instances: int) -> str:
+    if count > instances:
+        return f"environment instances ({instances}) diverged {count} times"
+    return f"{count} of {instances} environment instances diverged"

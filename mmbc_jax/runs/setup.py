@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from mmbc_jax.core import registry
 from mmbc_jax.core.config import at
 from mmbc_jax.core.errors import ConfigError
+from mmbc_jax.core.keys import pin_randomness, seeded
 from mmbc_jax.core.learning import Parts, Reward
 from mmbc_jax.core.observations import ObsSpec, with_history
 from mmbc_jax.core.options import Options
@@ -26,6 +26,7 @@ from mmbc_jax.data.episodes import Episodes
 from mmbc_jax.evaluation.shifts import shifted_params
 from mmbc_jax.nn.precision import exact_elsewhere, networks_in
 from mmbc_jax.policies.wrappers.coordinates import in_coordinates
+from mmbc_jax.runs.env_contract import check_env, reported
 from mmbc_jax.runs.sections import check_config, learner_options
 
 
@@ -161,14 +162,19 @@ def build(config: ConfigDict, sizes: tuple[ObsSpec, int] | None = None) -> Setup
       The setup; nothing has compiled.
 
     Raises:
-      ConfigError: a field cannot work.
+      ConfigError: a field cannot work, or the environment breaks its contract.
+      UserError: JAX is set to 64 bits.
       DataError: there is no environment and the data file cannot be read.
     """
     check_config(config)
     exact_elsewhere()
+    pin_randomness()
     episodes = None
-    env = registry.build("env", config.env) if config.env.name else None
-    if env is not None:
+    env = None
+    if config.env.name:
+        with reported(None, config.env.name, "builder"):
+            env = registry.build("env", config.env)
+        check_env(env, config.env.name)
         sizes = (env.spec.obs, env.spec.action_dim)
     elif sizes is None:
         if not config.data.path:
@@ -201,7 +207,7 @@ def load_episodes(setup: Setup) -> Episodes:
     config, chunk_len = setup.config.data, setup.config.chunk.predict
     if not config.path:
         assert setup.env is not None
-        episodes = record(setup.env, jax.random.key(config.seed), config.episodes, config.noise)
+        episodes = record(setup.env, seeded(config.seed), config.episodes, config.noise)
         return dataclasses.replace(episodes, source=expert_source(setup))
     episodes = setup.episodes or load.load(config.path, config.reader)
     if setup.env is not None:

@@ -21,7 +21,7 @@ from mmbc_jax.runs.fallback import newest_whole
 from mmbc_jax.runs.finals import Done
 from mmbc_jax.runs.grid import Grid, StageRuns, parent_index, run_keys
 from mmbc_jax.runs.logs import MetricLog
-from mmbc_jax.runs.loop import StageLoop, StopSignal
+from mmbc_jax.runs.loop import DIVERGED, StageLoop, StopSignal
 from mmbc_jax.runs.measurement import measurement
 from mmbc_jax.runs.programs import Programs
 from mmbc_jax.runs.restored import template_of
@@ -90,7 +90,7 @@ class StageRun:
         finally:
             checkpoints.close()
         state = mesh.fetch(state, len(self.runs.runs))
-        done(Done(state, self.runs, frozenset(map(int, meta["diverged"]))))
+        done(Done(state, self.runs, frozenset(map(int, meta["stopped"]))))
         return self._measure(state, meta)
 
     def prepare(self) -> None:
@@ -115,7 +115,17 @@ class StageRun:
         told = (self.log, checkpoints, meta, self.stop, self.screen)
         mesh, metric = self.programs.mesh, self.setup.config.checkpoint.best
         with keeping(self.workdir, stage.name, metric, mesh) as offer:
-            loop = StageLoop(stage.name, stage.schedule, seeds, *told, evaluate, mesh, self.watch, offer)
+            loop = StageLoop(
+                stage.name,
+                stage.schedule,
+                seeds,
+                *told,
+                evaluate,
+                mesh,
+                self.watch,
+                offer,
+                stage.learner.num_envs,
+            )
             return loop.run(program, state, self._shared, first_epoch)
 
     def _start(
@@ -127,7 +137,7 @@ class StageRun:
         if parent is not None:
             came = parent_index(parent.runs, self.runs)
             before = take_runs(parent.state, came)
-            meta["diverged"] = {str(run): 0 for run, one in enumerate(came) if int(one) in parent.diverged}
+            meta["stopped"] = {str(run): 0 for run, one in enumerate(came) if int(one) in parent.stopped}
         shared = self._shared(0)
         stage, log = self.stage, self.log
         if checkpoints.latest() is None:
@@ -136,7 +146,7 @@ class StageRun:
         state, step, saved = newest_whole(checkpoints, template, log, self.screen.line)
         if meta["data"]:
             self.data().check(saved.get("data", ""), f"stage {self.stage.name}")
-        meta.update({name: saved[name] for name in ("seconds", "diverged") if name in saved})
+        meta.update({name: saved[name] for name in ("seconds", "stopped", DIVERGED) if name in saved})
         return state, step
 
     def _keys(self, label: str) -> Key:
@@ -162,19 +172,35 @@ class StageRun:
         stage = self.stage
         facts = {
             "train_seconds": meta.get("seconds", 0.0),
-            "diverged": [[*meta["runs"][int(run)], step] for run, step in meta["diverged"].items()],
+            "stopped": [[*meta["runs"][int(run)], step] for run, step in meta["stopped"].items()],
             "lane": self.lane,
             "env_steps": stage.env_steps,
             "train_steps": stage.schedule.epochs * stage.schedule.steps_per_epoch,
+            "diverged": meta.get(DIVERGED, 0),
         }
         with self.screen.status(f"{stage.name}: evaluating"):
             what = (measurement(self.setup), stage, state, self.runs.index, self._keys)
             result = measure(*what, self.programs, self.data, facts)
-        for run in map(int, meta["diverged"]):
+        for run in map(int, meta["stopped"]):
             result.metrics[run] = without_figures(result.metrics[run])
+        for line in diverged_lines(result):
+            self.screen.line(line)
         if self.programs.mesh.is_writer:
             save_result(self.workdir, result)
         return result
+
+
+def diverged_lines(result: StageResult) -> list[str]:
+    """What to say of evaluated episodes that diverged, in at most one line."""
+    shares = [run.get("diverged_fraction") or 0.0 for run in result.metrics]
+    counts = [round(share * run["n"]) for share, run in zip(shares, result.metrics, strict=True) if share]
+    if not counts:
+        return []
+    played = sum(run["n"] for run in result.metrics)
+    return [
+        f"{result.name}: {sum(counts)} of {played} environment instances diverged in evaluation: data, observation "
+        "or reward were not finite; their episodes count as failures (diverged_fraction)"
+    ]
 
 
 def _meta(run: StageRun) -> dict[str, Any]:
@@ -187,7 +213,7 @@ def _meta(run: StageRun) -> dict[str, Any]:
         "action_dim": run.setup.action_dim,
         "runs": [[point, seeds[index]] for point, index in run.runs.runs],
         "parent": stage.parent.name if stage.parent else "",
-        "diverged": {},  # {run: step} of those that stopped learning
+        "stopped": {},  # {run: step} of those that stopped learning
         "data": "",  # fingerprint of the demonstrations, of a stage that learns from them
         "lane": run.lane,
         "cloned": stage.policy() is not None,

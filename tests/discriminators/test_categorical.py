@@ -165,7 +165,7 @@ def learned():
         (params, _, _), _ = jax.lax.scan(step, (params, tx.init(params), key_train), None, 300)
         features, z = draw(key_test, TESTED)
         loss, metrics = noisy.loss(params, key_q, features, z)
-        return metrics["mode/q_accuracy"], jnp.log(commanded.astype(jnp.float32)) - loss.mean()
+        return metrics["mode/q_accuracy"].mean(), jnp.log(commanded.astype(jnp.float32)) - loss.mean()
 
     toys = [jnp.asarray(column) for column in zip(*TOYS.values(), strict=True)]
     found = jax.jit(jax.vmap(run))(*toys, jax.random.split(jax.random.key(0), len(TOYS)))

@@ -67,7 +67,8 @@ def test_frames_are_drawn_at_the_position(name):
     # compilers may round a pixel's half differently
     np.testing.assert_allclose(image.astype(int), frames(name, position, context).astype(int), atol=1)
     assert len(np.unique(np.asarray(image).reshape(-1, 64 * 64 * 3), axis=0)) > DECISIONS
-    np.testing.assert_array_equal(states.obs["state"][..., :2], position)
+    # nor need they compute the position once for both: a product and a sum are rounded once or twice
+    np.testing.assert_array_max_ulp(states.obs["state"][..., :2], position, 1)
 
 
 @pytest.mark.parametrize("name", sparing(TASKS, slow=("circle", "corridor", "sequential")))

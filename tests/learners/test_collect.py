@@ -183,8 +183,9 @@ def test_wandering_visits_what_uniform_chunks_reach(collector):
     Observations come every 4 steps, the fifth from a new start; of n normal numbers the variance has the
     relative error sqrt(2 / n), and sums of uniforms have shorter tails.
     """
-    found = np.asarray(jax.jit(lambda key: collector.wander(key, 5, (H, 2)))(jax.random.key(3)))
+    found, valid = jax.device_get(jax.jit(lambda key: collector.wander(key, 5, (H, 2)))(jax.random.key(3)))
     assert found.shape == (5, B, 2)
+    assert (valid == 1).all()
     for decision, steps in enumerate((0, 4, 8, 12, 0)):
         expected = 0.05**2 + steps * 0.15**2 / 3
         assert abs(found[decision].var() / expected - 1) < 5 * math.sqrt(2 / (2 * B))

@@ -245,11 +245,14 @@ def test_target_kl_stops_the_actor_alone(begin, step):
 
 
 def test_a_gradient_that_is_not_finite_is_skipped_and_counted(begin, step):
-    """NaN rewards poison actor and critic of one run for 8 updates each; q and the other runs go on."""
-    start = begin(probes={**PROBES, "constant": probe(constant=float("nan"))})
+    """NaN weights poison actor and critic of one run for 8 updates each; q and the other runs go on."""
+    bad = NAMES.index("constant")
+    hparams = make_hparams()
+    for name in ("stage.env_coef", "learner.entropy_coef"):
+        hparams[name] = hparams[name].at[bad].set(jnp.nan)
+    start = begin(hparams)
     healthy, _ = step(begin())
     state, metrics = step(start)
-    bad = NAMES.index("constant")
     expected = np.zeros(len(NAMES))
     expected[bad] = 2 * UPDATES
     np.testing.assert_array_equal(metrics["train/skipped_updates"], expected)
@@ -265,6 +268,21 @@ def test_a_gradient_that_is_not_finite_is_skipped_and_counted(begin, step):
     assert metrics["train/skipped_in_a_row"][bad] == 2 * UPDATES
 
 
+def test_a_reward_that_is_not_finite_is_no_lesson(begin, step):
+    """Every episode of one run diverges with its first step: counted, in no figure, and nothing is skipped."""
+    bad = NAMES.index("constant")
+    state, metrics = step(begin(probes={**PROBES, "constant": probe(constant=float("nan"))}))
+    assert not metrics["train/skipped_updates"].any()
+    expected = np.zeros(len(NAMES))
+    expected[bad] = 64 * 4
+    np.testing.assert_array_equal(metrics["rollout/diverged"], expected)
+    assert metrics["rollout/episodes"][bad] == 0
+    for name in ("env_reward", "mi_reward", "success_rate"):
+        assert np.isnan(metrics[f"rollout/{name}"][bad])
+    finite = jax.tree.map(lambda x: bool(jnp.isfinite(x).all()), (state.params, state.opt_state))
+    assert all(jax.tree.leaves(finite))
+
+
 def test_horizon_grows_linearly_to_the_full_length():
     """From 4 to 16 control steps over 5 iterations: 4, 7, 10, 13, 16, and 16 from there on."""
     hparams = {"stage.start_horizon": jnp.asarray(4.0), "stage.iterations": jnp.asarray(5.0)}
@@ -277,9 +295,12 @@ def test_horizon_grows_linearly_to_the_full_length():
 
 
 def test_counters_and_control_steps_are_declared(learned):
-    assert LEARNER.logs == {"train/skipped_updates": "last", "train/skipped_in_a_row": "last"}
+    rollout = {f"rollout/{name}": "known" for name in ("env_reward", "mi_reward", "success_rate")}
+    skipped = {"train/skipped_updates": "last", "train/skipped_in_a_row": "last"}
+    assert LEARNER.logs == {**skipped, **rollout, "rollout/diverged": "sum"}
     assert set(LEARNER.logs) <= set(learned[1])
     assert LEARNER.env_steps == 64 * 4  # chunks of one step
+    assert LEARNER.num_envs == 64
     assert set(RATES) == {"actor", "critic", "reward"} == set(learned[0].params)
 
 

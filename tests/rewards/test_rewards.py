@@ -64,6 +64,8 @@ def transitions(reward, modes=MODES, shape=(T, B)):
         final=ended,
         done=ended,
         success=ended * jnp.asarray(rng.integers(0, 2, shape), jnp.float32),
+        diverged=zeros,
+        valid=zeros + 1.0,
     )
 
 
@@ -79,7 +81,8 @@ def test_shapes_of_any_number_of_axes(name):
     np.testing.assert_allclose(rollout.reshape(-1), rows, rtol=1e-5, atol=1e-6)
     loss, logged = reward.loss(params, jax.random.key(3), flat.features, flat.z)
     assert loss.shape == (T * B,)
-    assert all("/" in key and value.shape == () for key, value in {**metrics, **logged}.items())
+    assert all("/" in key and value.shape == () for key, value in metrics.items())
+    assert all("/" in key and value.shape == (T * B,) for key, value in logged.items())
 
 
 @pytest.mark.parametrize("name", REWARDS)

@@ -201,8 +201,11 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(begun, cloned, what, 
             victim, victim.read_bytes().index(b'"steps": 16') + 9
         )  # it still is JSON, of another configuration
     else:
-        victim = max((newest / "state").rglob("*"), key=lambda p: p.stat().st_size if p.is_file() else 0)
-        flip(victim, victim.stat().st_size // 2)
+        for victim in (path for path in (newest / "state").rglob("*") if path.is_file()):
+            if (
+                victim.stat().st_size > 1000
+            ):  # arrays lie in some of them, the others are lists of what is where
+                flip(victim, victim.stat().st_size // 2)
     with unchecked():
         assert evaluate.main(["--checkpoint", str(begun)]) == 0
     said = capsys.readouterr().err

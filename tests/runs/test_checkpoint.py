@@ -278,6 +278,14 @@ def test_another_format_is_refused(folder, monkeypatch):
         read_meta(folder)
 
 
+def test_other_random_numbers_are_refused(folder, monkeypatch):
+    monkeypatch.setattr(checkpoint_lib, "RANDOM", "rbg")
+    save(folder, 5)
+    monkeypatch.undo()
+    with pytest.raises(CheckpointError, match="random numbers of 'rbg'; .* 'threefry2x32, partitionable'"):
+        read_meta(folder)
+
+
 def test_find_stage(folder, tmp_path):
     save(folder, 5)
     save(tmp_path / "checkpoints" / "finetune", 2)

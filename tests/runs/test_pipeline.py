@@ -260,14 +260,14 @@ def test_a_run_that_stays_non_finite_is_frozen_beside_the_others(tmp_path):
     healthy, sick = (of(rows(tmp_path / "run"), "bc", point, 3) for point in (0, 1))
     assert sick[-1]["train/skipped_in_a_row"] == sick[-1]["train/skipped_updates"] == 5
     assert healthy[-1]["train/skipped_updates"] == 0
-    assert results["bc"].facts["diverged"] == [[1, 3, 6]]
+    assert results["bc"].facts["stopped"] == [[1, 3, 6]]
     figures = results["bc"].metrics
     assert figures[0]["success_rate"] is not None
     assert figures[1] == {**dict.fromkeys(figures[0]), "n": figures[0]["n"]}
     state = restore(tmp_path / "run", "bc", []).state
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((state.params, state.ema)))
     again = fragile_run(tmp_path / "run", **swept)
-    assert again["bc"].facts["diverged"] == [[1, 3, 6]]
+    assert again["bc"].facts["stopped"] == [[1, 3, 6]]
 
 
 def test_where_all_runs_diverge_the_run_stops(tmp_path):

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from mmbc_jax.core.errors import ConfigError, nearest
+from mmbc_jax.core.keys import seeded
 from mmbc_jax.core.observations import ObsEntry, ObsSpec
 from mmbc_jax.core.options import Options, option
 from mmbc_jax.core.registry import register
@@ -48,7 +49,7 @@ class BraxEnv:
 
     def __init__(self, name: str, env: Any, episode_length: int):
         self.env = env
-        first = jax.eval_shape(lambda: env.reset(jax.random.key_data(jax.random.key(0))))
+        first = jax.eval_shape(lambda: env.reset(jax.random.key_data(seeded(0))))
         obs = _described(name, first.obs)
         self.spec = EnvSpec(
             name=name,

@@ -28,6 +28,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from mmbc_jax.core.keys import wrapped
 from mmbc_jax.core.observations import ObsSpec
 from mmbc_jax.core.options import Options, option
 from mmbc_jax.core.registry import register
@@ -125,7 +126,7 @@ class Avoiding:
     def step(self, state: State, action: Array) -> State:
         """One control step of 35 ms with `action` [2], clipped to [-1, 1] after the action noise."""
         data, params = state.data, state.info["params"]
-        key = unrolled(jax.random.wrap_key_data(data["noise_key"]))
+        key = unrolled(wrapped(data["noise_key"]))
         key = jax.random.fold_in(key, data["step"])
         noise = jax.random.normal(key, (4,))
         action = jnp.clip(action + params["action_noise"] * noise[:2], -1.0, 1.0)

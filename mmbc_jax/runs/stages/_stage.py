@@ -13,6 +13,7 @@ import jax
 from mmbc_jax.core import registry
 from mmbc_jax.core.config import at
 from mmbc_jax.core.errors import ConfigError
+from mmbc_jax.core.keys import seeded
 from mmbc_jax.core.learning import Learner, Parts, Subject
 from mmbc_jax.core.protocols import HasExpert, Policy
 from mmbc_jax.core.stages import Cloned
@@ -173,7 +174,7 @@ class BaseStage(abc.ABC):
     def template(self, hp: Hparams, parent: PyTree, shared: PyTree) -> PyTree:
         """Shapes and types of its state with leading axis R, for restoring."""
         runs = len(next(iter(hp.values())))
-        keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), runs))
+        keys = jax.eval_shape(lambda: jax.random.split(seeded(0), runs))
         return jax.eval_shape(self.start, keys, hp, parent, shared)
 
 
