@@ -134,9 +134,8 @@ def _check_bounds(episodes: Episodes, env_spec: EnvSpec) -> None:
     outside = (episodes.action < low - slack) | (episodes.action > high + slack)
     if outside.any():
         row, column = (int(i) for i in np.argwhere(outside)[0])
-        index = int(np.searchsorted(episodes.ends, row, side="right"))
         raise DataError(
-            f"{episodes.source}: action of episode {index}, step {row - int(episodes.starts[index])}, column "
-            f"{column} is {episodes.action[row, column]:g}, environment {env_spec.name!r} allows "
+            f"{episodes.source}: action of {episodes.place(row)}, column {column} is "
+            f"{episodes.action[row, column]:g}, environment {env_spec.name!r} allows "
             f"{low[column]:g} to {high[column]:g}; are the units the environment's?"
         )

@@ -12,7 +12,8 @@ import numpy as np
 
 from mmbc_jax.core.errors import ConfigError, DataError, nearest
 from mmbc_jax.core.options import Options, option
-from mmbc_jax.data.episodes import PREFIX, Episodes, kind_beyond_vectors
+from mmbc_jax.data._checks import kind_beyond_vectors
+from mmbc_jax.data.episodes import PREFIX, Episodes
 
 _SELECTION = re.compile(r"(?P<key>[^\[\]]+)(?:\[(?P<start>\d*):(?P<stop>\d*)\])?")
 VECTOR = "state"  # the entry that all observed numbers make where images are observed, too
@@ -74,7 +75,7 @@ def select_obs(
       source: for messages.
 
     Returns:
-      [n, D] float32, or {entry: [n, ...]}.
+      [n, D] as precise as it was recorded, or {entry: [n, ...]}.
 
     Raises:
       ConfigError: a malformed key, a column that does not exist, or columns of an image.
@@ -142,8 +143,7 @@ def _unwrap(obs: np.ndarray, angles: tuple[int, ...]) -> np.ndarray:
     parts = []
     for i, column in enumerate(obs.T):
         parts += [np.cos(column), np.sin(column)] if i in angles else [column]
-    with np.errstate(over="ignore"):  # becomes infinite, which the check of the episodes reports by step
-        return np.stack(parts, axis=1).astype(np.float32)
+    return np.stack(parts, axis=1)
 
 
 def _require(read: Callable[[str], np.ndarray], known: list[str], key: str, source: str) -> np.ndarray:
