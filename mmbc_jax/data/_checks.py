@@ -30,6 +30,12 @@ def _kinds_beyond_vectors() -> str:
     return ", ".join(f"{name} ({np.dtype(kind.dtype)}, {kind.rank + 1} axes)" for name, kind in kinds.items())
 
 
+def place(episodes: Episodes, row: int) -> str:
+    """Where a row lies, in words: its episode and step."""
+    index = int(np.searchsorted(episodes.ends, row, side="right"))
+    return f"episode {index}, step {row - int(episodes.starts[index])}"
+
+
 def check_arrays(episodes: Episodes) -> None:
     """Every array has the axes that it must have, and all have as many rows."""
     named, source = isinstance(episodes.obs, Mapping), episodes.source
@@ -89,8 +95,8 @@ def check_finite(episodes: Episodes, name: str, values: np.ndarray) -> None:
         (np.abs(values) >= LARGEST, f"every value must lie below {LARGEST:g}"),
     ):
         if bad.any():
-            row, *place = (int(i) for i in np.argwhere(bad)[0])
+            row, *column = (int(i) for i in np.argwhere(bad)[0])
             raise DataError(
-                f"{episodes.source}: {name} of {episodes.place(row)}, column {', '.join(map(str, place))} is "
-                f"{values[(row, *place)]}; {rule} ({int(bad.reshape(len(bad), -1).any(axis=1).sum())} rows do not)"
+                f"{episodes.source}: {name} of {place(episodes, row)}, column {', '.join(map(str, column))} is "
+                f"{values[(row, *column)]}; {rule} ({int(bad.reshape(len(bad), -1).any(axis=1).sum())} rows do not)"
             )

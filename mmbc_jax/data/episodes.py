@@ -49,21 +49,14 @@ class Episodes:
 
     def __post_init__(self) -> None:
         # Values that do not fit float32 become infinite here, and `validate` reports them by episode.
-        named = {name: self._typed(values, name) for name, values in self.entries.items()}
+        notes = list(self.notes)
+        object.__setattr__(self, "action", _typed(self.action, "action", self.source, notes))
+        named = {name: _typed(values, name, self.source, notes) for name, values in self.entries.items()}
         object.__setattr__(self, "obs", named if isinstance(self.obs, Mapping) else named["obs"])
-        object.__setattr__(self, "action", self._typed(self.action, "action"))
+        object.__setattr__(self, "notes", tuple(notes))
         object.__setattr__(self, "ends", np.asarray(self.ends, np.int64))
         if self.mode is not None:
             object.__setattr__(self, "mode", np.asarray(self.mode, np.int32))
-
-    def _typed(self, values: Any, name: str) -> np.ndarray:
-        """What is no row of vectors as it is, vectors as float32."""
-        values = np.asarray(values)
-        if values.ndim > 2:
-            return values
-        made, notes = carried(values, name, self.source)
-        object.__setattr__(self, "notes", (*self.notes, *notes))
-        return made
 
     @property
     def entries(self) -> dict[str, np.ndarray]:
@@ -100,15 +93,10 @@ class Episodes:
         """Rows of episode `i`; negative indices count from the end.
 
         Raises:
-          IndexError: there is no such episode.
+          IndexError: there is none.
         """
         i = range(len(self))[i]
         return slice(int(self.starts[i]), int(self.ends[i]))
-
-    def place(self, row: int) -> str:
-        """Where a row lies, in words: its episode and step."""
-        index = int(np.searchsorted(self.ends, row, side="right"))
-        return f"episode {index}, step {row - int(self.starts[index])}"
 
     def select(self, indices: np.ndarray) -> Episodes:
         """The episodes at `indices` ([S] int), in that order."""
@@ -166,10 +154,7 @@ class Episodes:
         """Writes the layout that `data.load` reads; the file appears complete or not at all.
 
         Args:
-          path: ends in `.npz`; its folder must exist.
-
-        Returns:
-          `path` as a Path.
+          path: ends in `.npz`; its folder must exist. Returned as a Path.
 
         Raises:
           DataError: the file cannot be written there.
@@ -177,11 +162,7 @@ class Episodes:
         path = Path(path)
         if path.suffix != ".npz":
             raise DataError(f"{path}: the file name must end in .npz")
-        arrays: dict[str, Any] = {"action": self.action, "episode_ends": self.ends}
-        plain = not isinstance(self.obs, Mapping)
-        arrays |= {name if plain else f"{PREFIX}{name}": values for name, values in self.entries.items()}
-        if self.mode is not None:
-            arrays |= {"mode": self.mode, "num_modes": np.asarray(self.num_modes, np.int32)}
+        arrays = _arrays(self)
         try:
             write_atomic(path, lambda stream: np.savez_compressed(stream, **arrays))
         except OSError as error:
@@ -206,3 +187,23 @@ def _in_proportion(labels: np.ndarray, count: int, rng: np.random.Generator) -> 
 
 def _entry(values: np.ndarray) -> ObsEntry:
     return ObsEntry(values.shape[1:], kind_of_rows(values))
+
+
+def _typed(values: Any, name: str, source: str, notes: list[str]) -> np.ndarray:
+    """What is no row of vectors as it is, vectors as float32; what is to be said of them goes into `notes`."""
+    values = np.asarray(values)
+    if values.ndim > 2:
+        return values
+    made, found = carried(values, name, source)
+    notes += found
+    return made
+
+
+def _arrays(episodes: Episodes) -> dict[str, Any]:
+    """What `Episodes.save_npz` writes."""
+    arrays: dict[str, Any] = {"action": episodes.action, "episode_ends": episodes.ends}
+    plain = not isinstance(episodes.obs, Mapping)
+    arrays |= {name if plain else f"{PREFIX}{name}": values for name, values in episodes.entries.items()}
+    if episodes.mode is not None:
+        arrays |= {"mode": episodes.mode, "num_modes": np.asarray(episodes.num_modes, np.int32)}
+    return arrays

@@ -12,6 +12,7 @@ from mmbc_jax.core import registry
 from mmbc_jax.core.errors import DataError
 from mmbc_jax.core.observations import ObsSpec
 from mmbc_jax.core.types import EnvSpec
+from mmbc_jax.data._checks import place
 from mmbc_jax.data.episodes import Episodes
 from mmbc_jax.data.loaders._columns import Loader, ReaderOptions
 
@@ -135,7 +136,7 @@ def _check_bounds(episodes: Episodes, env_spec: EnvSpec) -> None:
     if outside.any():
         row, column = (int(i) for i in np.argwhere(outside)[0])
         raise DataError(
-            f"{episodes.source}: action of {episodes.place(row)}, column {column} is "
+            f"{episodes.source}: action of {place(episodes, row)}, column {column} is "
             f"{episodes.action[row, column]:g}, environment {env_spec.name!r} allows "
             f"{low[column]:g} to {high[column]:g}; are the units the environment's?"
         )
