@@ -88,7 +88,7 @@ class Collector:
           loop: where the environments stand.
           params: of the actor.
           reference: frozen variables of the cloned policy, or None.
-          normalizer: of observations.
+          normalizer: of observations, and of the actor's chunks.
           key: for actions, resets and modes.
           decisions: T, static.
           horizon: [] int32 control steps after which episodes that start from now on are truncated.
@@ -114,7 +114,7 @@ class Collector:
         key_act, key_env, key_z = jax.random.split(key, 3)
         obs = normalizer.normalize_obs(loop.env.obs)
         chunk, info = self.act(params, reference, key_act, obs, loop.z)
-        env = self.env.step(loop.env, chunk, key=key_env, horizon=horizon)
+        env = self.env.step(loop.env, normalizer.to_box(chunk), key=key_env, horizon=horizon)
         done = env.done
         memory = self.reward.remember(loop.memory, normalizer.normalize_obs(env.info["final_obs"]))
         terminated = done * (1.0 - env.info["truncation"])
@@ -143,7 +143,7 @@ class Collector:
         return Loop(env, jnp.where(ended, new_z, loop.z), memory), transitions
 
     def wander(self, key: Key, decisions: int, chunk_shape: tuple[int, int]) -> Obs:
-        """[T, B, ...] observations in physical units under chunks drawn uniformly from [-1, 1]."""
+        """[T, B, ...] observations in physical units under chunks drawn uniformly from the environment's box."""
         key_env, key_decide = jax.random.split(key)
         start = self.env.reset(jax.random.split(key_env, self.num_envs))
 

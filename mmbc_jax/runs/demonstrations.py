@@ -18,6 +18,7 @@ from mmbc_jax.data.episodes import Episodes
 from mmbc_jax.data.jitter import Jitter
 from mmbc_jax.data.windows import Windows, make_windows, spread_indices, window_bytes, window_rows
 from mmbc_jax.diagnostics.data_separation import separation
+from mmbc_jax.ops.action_scale import ActionScale, action_scale
 from mmbc_jax.ops.normalisation import Normalizer, fit
 from mmbc_jax.runs import setup as setup_lib
 from mmbc_jax.runs.mesh import Mesh
@@ -35,6 +36,7 @@ class StageData:
       setup: of the run.
       episodes: all demonstrations, physical units.
       normalizer: fitted to the training episodes; of what a decision sees, its history included.
+      scale: of the actions.
       training: the training windows, by the epoch that trains on them.
       held_out: windows of the held-out episodes; None where nothing is held out.
       count: training windows in all.
@@ -43,6 +45,7 @@ class StageData:
     setup: Setup
     episodes: Episodes
     normalizer: Normalizer
+    scale: ActionScale
     training: Callable[[int], Windows]
     held_out: Windows | None
     count: int
@@ -68,20 +71,25 @@ class StageData:
             if keep and not setup.config.data.path:
                 episodes.save_npz(recorded)
         train, held_out = setup_lib.split_episodes(setup, episodes)
-        low = high = None
-        if setup.env is not None:
-            low, high = setup.env_spec.action_low, setup.env_spec.action_high
-        single = fit(train.obs, train.action, low, high, setup.obs)
+        low, high = _bounds(setup)
+        scale = action_scale(train.action, low, high, setup.config.data.scale)
+        single = fit(train.obs, train.action, low, high, setup.obs, scale.rule)
         chunk, data = setup.config.chunk, setup.config.data
         cut = functools.partial(make_windows, which=data.windows, observe=chunk.observe)
         return StageData(
             setup=setup,
             episodes=episodes,
             normalizer=single.with_history(chunk.observe),
+            scale=scale,
             training=_training(setup, train, single),
             held_out=None if held_out is None else _thin(cut(held_out, single, chunk.predict)),
             count=len(window_rows(train, data.windows)),
         )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What whoever starts the run should know of the data, in sentences."""
+        return (self.scale.line, *self.episodes.notes)
 
     @property
     def train_windows(self) -> Windows:
@@ -96,6 +104,8 @@ class StageData:
             "episodes": len(self.episodes),
             "steps": int(self.episodes.lengths.sum()),
             "windows": self.count,
+            "action_scale": self.scale.facts(),
+            "notes": list(self.notes),
             "held_out_windows": 0 if self.held_out is None else len(self.held_out),
             "labelled_modes": 0 if labels is None else len(np.unique(labels[labels >= 0])),
             **separation(
@@ -112,10 +122,12 @@ class Demonstrations:
       workdir: of the run.
       mesh: of the run; its writer records first.
       needed: whether a stage learns from them.
+      say: shows what is to be known of them, a sentence at a time and each once.
     """
 
-    def __init__(self, setup: Setup, workdir: Path, mesh: Mesh, needed: bool):
+    def __init__(self, setup: Setup, workdir: Path, mesh: Mesh, needed: bool, say: Callable[[str], None]):
         self._setup, self._workdir, self._mesh, self._needed = setup, workdir, mesh, needed
+        self._say, self._said = say, False
         self._data: StageData | None = None
         self._episodes: Episodes | None = None
 
@@ -149,7 +161,19 @@ class Demonstrations:
             write_json(path, (self._data or self._prepare()).facts())
 
     def _prepare(self) -> StageData:
-        return StageData.prepare(self._setup, self._workdir, self._episodes, keep=self._mesh.is_writer)
+        data = StageData.prepare(self._setup, self._workdir, self._episodes, keep=self._mesh.is_writer)
+        if self._mesh.is_writer and not self._said:
+            self._said = True
+            for note in data.notes:
+                self._say(note)
+        return data
+
+
+def _bounds(setup: Setup) -> tuple[np.ndarray, np.ndarray]:
+    """([A], [A]) bounds of the actions, infinite where there are none."""
+    if setup.env is None:
+        return np.full(setup.action_dim, -np.inf), np.full(setup.action_dim, np.inf)
+    return np.asarray(setup.env_spec.action_low), np.asarray(setup.env_spec.action_high)
 
 
 def _training(setup: Setup, episodes: Episodes, single: Normalizer) -> Callable[[int], Windows]:

@@ -63,7 +63,7 @@ class Pipeline:
         self.programs = Programs(setup, self.mesh, modes=modes)
         self._done: dict[str, Done] = {}
         learns = any("demonstrations" in self.stages[name].needs for name in self.names)
-        self.demonstrations = Demonstrations(setup, self.workdir, self.mesh, learns)
+        self.demonstrations = Demonstrations(setup, self.workdir, self.mesh, learns, screen.line)
 
     def run(self, meanwhile: Callable[[], None] = lambda: None) -> dict[str, StageResult]:
         """Runs or resumes every stage.

@@ -21,6 +21,7 @@ from mmbc_jax.data import load
 from mmbc_jax.data.windows import WINDOWS
 from mmbc_jax.diagnostics import chosen
 from mmbc_jax.nn.precision import PRECISIONS
+from mmbc_jax.ops.action_scale import SCALES
 from mmbc_jax.policies.wrappers.coordinates import COORDINATES
 from mmbc_jax.runs.grid import SweepOptions
 from mmbc_jax.runs.mesh import MeshOptions
@@ -104,6 +105,13 @@ class DataOptions(Options):
     holdout: float = option(0.1, "share of episodes kept for validation", low=0.0, high=0.9)
     windows: str = option(
         "all", "windows start at all steps, or at the first of each episode (open loop)", choices=WINDOWS
+    )
+    scale: str = option(
+        "auto",
+        "what -1 and 1 are in a policy's actions: the environment's box, the range of the data, their 1 % and 99 % "
+        "quantiles, or their mean -+ a standard deviation; auto: the box, but the range of the data in columns where "
+        "they fill less than a fifth of it. Observations always take their range",
+        choices=SCALES,
     )
     jitter: float = option(
         0.0,
@@ -245,8 +253,13 @@ def check_config(config: ConfigDict) -> None:
 
 
 def completed(config: ConfigDict) -> ConfigDict:
-    """A configuration of an earlier version: options that it did not have yet take their defaults."""
+    """A configuration of an earlier version: options that it did not have yet take their defaults.
+
+    The scale of actions is the one there was: the environment's box.
+    """
     config = ConfigDict(config.to_dict())
+    if "scale" not in config.data and config.env.name:
+        config.data.scale = "box"
     _fill(config, _known_fields(config))
     return config
 

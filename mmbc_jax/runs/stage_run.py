@@ -21,7 +21,7 @@ from mmbc_jax.runs.logs import MetricLog
 from mmbc_jax.runs.loop import StageLoop, StopSignal
 from mmbc_jax.runs.measurement import measurement
 from mmbc_jax.runs.programs import Programs
-from mmbc_jax.runs.restored import template_of
+from mmbc_jax.runs.restored import OWN_SCALE, has_own_scale, likely_own_scale, template_of
 from mmbc_jax.runs.screen import Screen
 from mmbc_jax.runs.setup import Setup
 from mmbc_jax.runs.stages import BaseStage
@@ -100,7 +100,9 @@ class StageRun:
     def prepare(self) -> None:
         """Compiles what the stage is trained and evaluated with, before there is a state to start from."""
         stage, runs = self.stage, len(self.runs.runs)
-        before = None if stage.parent is None else template_of(stage.parent, runs)
+        before = (
+            None if stage.parent is None else template_of(stage.parent, runs, likely_own_scale(self.setup))
+        )
         state = stage.template(stage.make_hparams(self.grid, self.runs), before, ())
         self.programs.prepare(stage, state, self._keys(stage.name))
 
@@ -108,6 +110,7 @@ class StageRun:
         """The final state of the stage."""
         stage = self.stage
         state, first_epoch = self._start(parent, checkpoints, meta)
+        meta[OWN_SCALE] = has_own_scale(state)
         if first_epoch == stage.schedule.epochs:
             return state
         seeds = [(point, seed) for point, seed in meta["runs"]]
