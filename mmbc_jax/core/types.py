@@ -48,11 +48,14 @@ class Batch(flax.struct.PyTreeNode):
       obs: leading axis B, observation at the start of the window; [B, D] where it is a plain vector.
       chunk: [B, H, A] the actions that follow it.
       mask: [B, H] 1 where the action was recorded, 0 where the window runs past the episode.
+      every: [M, H, A] chunks of all windows that are at hand, for a policy's `init` to measure their range; None in
+        training, and where the batch is all there is.
     """
 
     obs: Obs
     chunk: Float[Array, "*batch H A"]
     mask: Float[Array, "*batch H"]
+    every: Float[Array, "M H A"] | None = None
 
 
 class Loss(flax.struct.PyTreeNode):
