@@ -13,6 +13,8 @@ from mmbc_jax.core.observations import find_kind, kind_of_rows
 from mmbc_jax.data.float32 import LARGEST
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
     from mmbc_jax.data.episodes import Episodes
 
 
@@ -34,6 +36,23 @@ def place(episodes: Episodes, row: int) -> str:
     """Where a row lies, in words: its episode and step."""
     index = int(np.searchsorted(episodes.ends, row, side="right"))
     return f"episode {index}, step {row - int(episodes.starts[index])}"
+
+
+def labels(mode: ArrayLike, source: str) -> np.ndarray:
+    """Mode labels as int32.
+
+    Raises:
+      DataError: a label does not fit, and would become another one.
+    """
+    given = np.asarray(mode)
+    made = given.astype(np.int32)
+    other = np.flatnonzero(made != given)
+    if other.size:
+        i = int(other[0])
+        raise DataError(
+            f"{source}: mode of episode {i} is {given.flat[i]}, must be a whole number of 32 bits"
+        )
+    return made
 
 
 def check_arrays(episodes: Episodes) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from mmbc_jax.core.errors import DataError
 from mmbc_jax.core.files import write_atomic
 from mmbc_jax.core.observations import ObsEntry, ObsSpec, kind_of_rows
-from mmbc_jax.data._checks import check_arrays, check_boundaries, check_finite
+from mmbc_jax.data._checks import check_arrays, check_boundaries, check_finite, labels
 from mmbc_jax.data.float32 import carried
 
 PREFIX = "obs."  # of the arrays of a dict of observations in a file, each `obs.<entry>`
@@ -56,7 +56,7 @@ class Episodes:
         object.__setattr__(self, "notes", tuple(notes))
         object.__setattr__(self, "ends", np.asarray(self.ends, np.int64))
         if self.mode is not None:
-            object.__setattr__(self, "mode", np.asarray(self.mode, np.int32))
+            object.__setattr__(self, "mode", labels(self.mode, self.source))
 
     @property
     def entries(self) -> dict[str, np.ndarray]:

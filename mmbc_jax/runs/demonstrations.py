@@ -15,6 +15,7 @@ from mmbc_jax.core.files import read_json, write_json
 from mmbc_jax.data import load
 from mmbc_jax.data.blocks import Blocks
 from mmbc_jax.data.episodes import Episodes
+from mmbc_jax.data.inspection import foreign, noticed
 from mmbc_jax.data.jitter import Jitter
 from mmbc_jax.data.windows import Windows, make_windows, spread_indices, window_bytes, window_rows
 from mmbc_jax.diagnostics.data_separation import separation
@@ -86,10 +87,16 @@ class StageData:
             count=len(window_rows(train, data.windows)),
         )
 
-    @property
+    @functools.cached_property
     def notes(self) -> tuple[str, ...]:
         """What whoever starts the run should know of the data, in sentences."""
-        return (self.scale.line, *self.episodes.notes)
+        setup, found = self.setup, [self.scale.line, *self.episodes.notes]
+        if not setup.config.data.path:
+            return tuple(found)
+        found += noticed(self.episodes)
+        if setup.env is not None:
+            found += foreign(setup.env, self.episodes, jax.random.key(setup.config.data.seed))
+        return tuple(found)
 
     @property
     def train_windows(self) -> Windows:
@@ -105,7 +112,6 @@ class StageData:
             "steps": int(self.episodes.lengths.sum()),
             "windows": self.count,
             "action_scale": self.scale.facts(),
-            "notes": list(self.notes),
             "held_out_windows": 0 if self.held_out is None else len(self.held_out),
             "labelled_modes": 0 if labels is None else len(np.unique(labels[labels >= 0])),
             **separation(
@@ -158,7 +164,8 @@ class Demonstrations:
         path = self._workdir / "data.json"
         if self._mesh.is_writer and (self._needed or self._data is not None) and not path.exists():
             # not through `data`, where processes wait for each other: this one is alone here
-            write_json(path, (self._data or self._prepare()).facts())
+            data = self._data or self._prepare()
+            write_json(path, {**data.facts(), "notes": list(data.notes)})
 
     def _prepare(self) -> StageData:
         data = StageData.prepare(self._setup, self._workdir, self._episodes, keep=self._mesh.is_writer)

@@ -70,7 +70,10 @@ class RunOptions(Options):
     nonfinite_limit: int = option(50, "updates skipped in a row after which a run stops", low=1)
 
     def check(self) -> None:
-        """Raises ConfigError where the seeds pass 32 bits."""
+        """Raises ConfigError where the seeds pass 32 bits, or a stage is named twice."""
+        twice = [stage for stage in STAGES if self.stages.count(stage) > 1]
+        if twice:
+            raise self.error("stages", f"without naming {twice[0]} twice")
         if self.first_seed + self.seeds > 2**32:
             raise self.error("first_seed", f"at most 2^32 - seeds = {2**32 - self.seeds}")
 

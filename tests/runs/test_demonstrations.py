@@ -148,3 +148,17 @@ def test_what_an_environment_declares_holds_for_files_that_say_nothing(tmp_path)
     assert data.normalizer.obs_high[1] == 1.0
     assert np.isin(np.asarray(data.train_windows.obs)[:, 1], raw).all()  # left as it is
     assert setup.policy_spec.obs.entries[0][1].angles == (1,)  # and read as an angle
+
+
+def test_what_looks_wrong_is_said_and_written_down(tmp_path):
+    def change(obs, action):
+        obs *= 100.0  # in centimetres, and one sensor failed
+        obs[77, 0] = 1e7
+
+    shown, _ = run(tmp_path / "run", recorded(tmp_path / "a.npz", 1.0, change))
+    far, units = "column 0 of obs is 1e+07 in episode 4, step 13", "of state lies in [-"
+    assert shown.count(far) == shown.count(units) == 1
+    notes = json.loads((tmp_path / "run" / "data.json").read_text())["notes"]
+    assert len(notes) == 3
+    assert far in notes[1]
+    assert "are the units the environment's?" in notes[2]

@@ -51,6 +51,13 @@ class ReaderOptions(Options):
     drop: tuple[str, ...] = option(("two_roads_2",), "drawings: paths to leave out")
     stride: int = option(1, "drawings: keep every stride-th point", low=1)
 
+    def check(self) -> None:
+        """Raises ConfigError where something is to be read twice."""
+        for field in ("obs_keys", "angles", "shapes"):
+            named = getattr(self, field)
+            if len(set(named)) < len(named):
+                raise self.error(field, "each once")
+
 
 def select_obs(
     read: Callable[[str], np.ndarray],
