@@ -8,7 +8,8 @@ Shape legend:
 Time convention: generation time runs from t=0 (noise) to t=1 (data) everywhere,
 diffusion included. Arrays over decisions are time-major, [T, B, ...].
 Log-probabilities are summed over event dimensions.
-Actions are in [-1, 1] between data and environment; data files hold physical units.
+Data files hold actions in physical units. An environment takes [-1, 1] of its bounds, a policy answers in [-1, 1] of
+its normaliser's, and `Normalizer.to_box` maps one to the other.
 """
 
 from __future__ import annotations
@@ -113,8 +114,8 @@ class EnvSpec:
       action_dim: A.
       episode_length: control steps after which an episode is truncated.
       num_modes: K, number of mode labels; 0 if the environment labels none.
-      action_low: [A] physical action that -1 stands for.
-      action_high: [A] physical action that +1 stands for.
+      action_low: [A] physical action that -1 stands for in the environment.
+      action_high: [A] physical action that +1 stands for there.
       mode_names: K short labels for tables and figures; empty if there are none.
       position: indices of the two observation entries to plot as (x, y); empty if there are none.
       control_dt: seconds per control step; 0 if it has no physical meaning.
