@@ -17,7 +17,7 @@ from mmbc_jax.core.config import apply_overrides, plugin
 from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.runs import setup as setup_lib
 from mmbc_jax.runs.grid import config_grid
-from mmbc_jax.runs.restored import dummy_shared
+from mmbc_jax.runs.restored import dummy_shared, likely_own_scale
 from mmbc_jax.runs.stages import make_stages
 from tests.toys.landscape import toy_config, unchecked
 
@@ -29,6 +29,7 @@ AXES = {
     "policy.backbone": ("mlp", "transformer", "unet"),
     "chunk.coordinates": ("actions", "path", "whitened"),
     "chunk.observe": (1, 2),
+    "data.scale": ("box", "data"),
     "env.observe": ("state", "image", "both"),
     "actor.name": registry.available("actor"),
     "learner.name": ("ppo", "sac"),
@@ -47,7 +48,9 @@ def pairs():
     for (a, choices), (b, others) in itertools.combinations(AXES.items(), 2):
         tuned = bool({a, b} & TUNING)
         for one, other in itertools.product(choices, others):
-            fast = (a, b) == ("actor.name", "learner.name") or (a == "policy.name" and other == "categorical")
+            fast = {a, b} in ({"actor.name", "learner.name"}, {"data.scale", "actor.name"}) or (
+                a == "policy.name" and other == "categorical"
+            )
             marks = [] if fast else [pytest.mark.slow]
             yield pytest.param(
                 {a: one, b: other}, TUNE if tuned else CLONE, marks=marks, id=f"{one}-{b}={other}"
@@ -79,7 +82,7 @@ def shapes(tree):
 
 def train_abstractly(setup, names):
     """Two training steps and an evaluation of every stage."""
-    shared, grid = dummy_shared(setup), config_grid(setup.config)
+    shared, grid = dummy_shared(setup, likely_own_scale(setup)), config_grid(setup.config)
     states = {}
     for name, stage in make_stages(setup, names).items():
         stage.check()

@@ -38,7 +38,7 @@ class GaussianActorOptions(Options):
     fourier_octaves: int = option(0, "of the observation's features", low=0, high=16)
     init_std: float = option(0.5, "sigma at first, in units of normalised actions", low=0.0, open_low=True)
     squash: bool = option(
-        False, "actions are tanh of the Gaussian and so inside [-1, 1]; else clipped when played"
+        False, "actions are tanh of the Gaussian and so inside [-1, 1] of its scale; else clipped when played"
     )
     ratio: str = option(
         "joint", "one probability ratio per chunk, or one per step of it", choices=("joint", "step")

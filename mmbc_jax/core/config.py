@@ -265,3 +265,9 @@ def from_plain(value: dict[str, Any]) -> ConfigDict:
         return tuple(map(tuples, item)) if isinstance(item, list) else item
 
     return ConfigDict(tuples(value))
+
+
+def listed_parts(text: str) -> list[str]:
+    """The parts of `a; b`, whose last may end with a semicolon, too; where one is empty, so that it can be named."""
+    inner = text.strip().removesuffix(";")
+    return [part.strip() for part in inner.split(";")] if text.strip() else []

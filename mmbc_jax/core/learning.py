@@ -188,11 +188,15 @@ class Reward(Protocol):
 
 
 @runtime_checkable
-class NormalizesObs(Protocol):
+class Scales(Protocol):
     """What is used of a normaliser to evaluate (see `ops.normalisation.Normalizer`)."""
 
     def normalize_obs(self, obs: Obs) -> Obs:
         """Observations in physical units to [-1, 1]; images as they are."""
+        ...
+
+    def to_box(self, action: Array) -> Array:
+        """Actions [..., A] of a policy as the environment takes them."""
         ...
 
 
@@ -202,14 +206,14 @@ class Subject(flax.struct.PyTreeNode):
     Attributes:
       key: of the evaluation.
       reference: variables of the cloned policy; None where there is none.
-      normalizer: of observations.
+      normalizer: of observations and actions.
       actor: parameters of the actor; empty where the cloned policy itself acts.
       reward: parameters of the intrinsic reward, q among them; empty where there is none.
     """
 
     key: Key
     reference: Variables | None
-    normalizer: NormalizesObs
+    normalizer: Scales
     actor: PyTree
     reward: PyTree
 

@@ -202,6 +202,7 @@ def check_base(prior: str, sampler: str, policies: Mapping[str, str]) -> None:
         if name == NEUTRAL[kind] or any(plugin.uses(kind) for plugin in found.values()):
             continue
         idle = " and ".join(f"{section}.name = {policies[section]!r}" for section in policies)
+        idle = idle or "a run without a clone"
         able = ", ".join(name for name in available("policy") if find("policy", name).uses(kind))
         raise ConfigError(
             f"{kind}.name", name, f"{NEUTRAL[kind]!r}: a {kind} has no use in {idle}, but in {able}"

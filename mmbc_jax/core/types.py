@@ -8,7 +8,8 @@ Shape legend:
 Time convention: generation time runs from t=0 (noise) to t=1 (data) everywhere,
 diffusion included. Arrays over decisions are time-major, [T, B, ...].
 Log-probabilities are summed over event dimensions.
-Actions are in [-1, 1] between data and environment; data files hold physical units.
+Data files hold actions in physical units. An environment takes [-1, 1] of its bounds, a policy answers in [-1, 1] of
+its normaliser's, and `Normalizer.to_box` maps one to the other.
 """
 
 from __future__ import annotations
@@ -48,11 +49,14 @@ class Batch(flax.struct.PyTreeNode):
       obs: leading axis B, observation at the start of the window; [B, D] where it is a plain vector.
       chunk: [B, H, A] the actions that follow it.
       mask: [B, H] 1 where the action was recorded, 0 where the window runs past the episode.
+      every: [M, H, A] chunks of all windows that are at hand, for a policy's `init` to measure their range; None in
+        training, and where the batch is all there is.
     """
 
     obs: Obs
     chunk: Float[Array, "*batch H A"]
     mask: Float[Array, "*batch H"]
+    every: Float[Array, "M H A"] | None = None
 
 
 class Loss(flax.struct.PyTreeNode):
@@ -110,8 +114,8 @@ class EnvSpec:
       action_dim: A.
       episode_length: control steps after which an episode is truncated.
       num_modes: K, number of mode labels; 0 if the environment labels none.
-      action_low: [A] physical action that -1 stands for.
-      action_high: [A] physical action that +1 stands for.
+      action_low: [A] physical action that -1 stands for in the environment.
+      action_high: [A] physical action that +1 stands for there.
       mode_names: K short labels for tables and figures; empty if there are none.
       position: indices of the two observation entries to plot as (x, y); empty if there are none.
       control_dt: seconds per control step; 0 if it has no physical meaning.

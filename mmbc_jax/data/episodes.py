@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from mmbc_jax.core import registry
-from mmbc_jax.core.errors import ConfigError, DataError
+from mmbc_jax.core.errors import DataError
 from mmbc_jax.core.files import write_atomic
-from mmbc_jax.core.observations import ObsEntry, ObsSpec, find_kind, kind_of_rows
+from mmbc_jax.core.observations import ObsEntry, ObsSpec, kind_of_rows
+from mmbc_jax.data._checks import check_arrays, check_boundaries, check_finite, labels
+from mmbc_jax.data.float32 import carried
 
 PREFIX = "obs."  # of the arrays of a dict of observations in a file, each `obs.<entry>`
 
@@ -32,6 +33,10 @@ class Episodes:
       mode: [E] int32 mode label of each episode, -1 where it has none; None if nothing is labelled.
       source: where the data came from, for messages.
       num_modes: K; labels lie in 0 .. K-1. 0 if nothing is labelled.
+      notes: what was noticed when they were read, in sentences.
+
+    Raises:
+      DataError: float32 would lose what a column says.
     """
 
     obs: Any
@@ -40,15 +45,18 @@ class Episodes:
     mode: np.ndarray | None
     source: str
     num_modes: int = 0
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         # Values that do not fit float32 become infinite here, and `validate` reports them by episode.
-        with np.errstate(over="ignore"):
-            object.__setattr__(self, "obs", self.map_obs(_typed))
-            object.__setattr__(self, "action", np.asarray(self.action, np.float32))
+        notes = list(self.notes)
+        object.__setattr__(self, "action", _typed(self.action, "action", self.source, notes))
+        named = {name: _typed(values, name, self.source, notes) for name, values in self.entries.items()}
+        object.__setattr__(self, "obs", named if isinstance(self.obs, Mapping) else named["obs"])
+        object.__setattr__(self, "notes", tuple(notes))
         object.__setattr__(self, "ends", np.asarray(self.ends, np.int64))
         if self.mode is not None:
-            object.__setattr__(self, "mode", np.asarray(self.mode, np.int32))
+            object.__setattr__(self, "mode", labels(self.mode, self.source))
 
     @property
     def entries(self) -> dict[str, np.ndarray]:
@@ -85,7 +93,7 @@ class Episodes:
         """Rows of episode `i`; negative indices count from the end.
 
         Raises:
-          IndexError: there is no such episode.
+          IndexError: there is none.
         """
         i = range(len(self))[i]
         return slice(int(self.starts[i]), int(self.ends[i]))
@@ -136,20 +144,17 @@ class Episodes:
         Raises:
           DataError: what is wrong, with the episode and the step where that makes sense.
         """
-        _check_arrays(self)
-        _check_boundaries(self)
+        check_arrays(self)
+        check_boundaries(self)
         for name, values in (*self.entries.items(), ("action", self.action)):
-            _check_finite(self, name, values)
+            check_finite(self, name, values)
         return self
 
     def save_npz(self, path: str | Path) -> Path:
         """Writes the layout that `data.load` reads; the file appears complete or not at all.
 
         Args:
-          path: ends in `.npz`; its folder must exist.
-
-        Returns:
-          `path` as a Path.
+          path: ends in `.npz`; its folder must exist. Returned as a Path.
 
         Raises:
           DataError: the file cannot be written there.
@@ -157,11 +162,7 @@ class Episodes:
         path = Path(path)
         if path.suffix != ".npz":
             raise DataError(f"{path}: the file name must end in .npz")
-        arrays: dict[str, Any] = {"action": self.action, "episode_ends": self.ends}
-        plain = not isinstance(self.obs, Mapping)
-        arrays |= {name if plain else f"{PREFIX}{name}": values for name, values in self.entries.items()}
-        if self.mode is not None:
-            arrays |= {"mode": self.mode, "num_modes": np.asarray(self.num_modes, np.int32)}
+        arrays = _arrays(self)
         try:
             write_atomic(path, lambda stream: np.savez_compressed(stream, **arrays))
         except OSError as error:
@@ -184,90 +185,25 @@ def _in_proportion(labels: np.ndarray, count: int, rng: np.random.Generator) -> 
     return chosen
 
 
-def _typed(values: Any) -> np.ndarray:
-    """What is no row of vectors as it is, vectors as float32."""
-    values = np.asarray(values)
-    return values if values.ndim > 2 else np.asarray(values, np.float32)
-
-
 def _entry(values: np.ndarray) -> ObsEntry:
     return ObsEntry(values.shape[1:], kind_of_rows(values))
 
 
-def kind_beyond_vectors(values: np.ndarray) -> str:
-    """The name of the kind of observation, other than vectors, that rows [n, ...] are stored as; empty for none."""
-    try:
-        kind = kind_of_rows(values)
-    except ConfigError:
-        return ""
-    return kind if kind != "vector" and values.dtype == find_kind(kind).dtype else ""
+def _typed(values: Any, name: str, source: str, notes: list[str]) -> np.ndarray:
+    """What is no row of vectors as it is, vectors as float32; what is to be said of them goes into `notes`."""
+    values = np.asarray(values)
+    if values.ndim > 2:
+        return values
+    made, found = carried(values, name, source)
+    notes += found
+    return made
 
 
-def _kinds_beyond_vectors() -> str:
-    kinds = {name: find_kind(name) for name in registry.available("observation") if name != "vector"}
-    return ", ".join(f"{name} ({np.dtype(kind.dtype)}, {kind.rank + 1} axes)" for name, kind in kinds.items())
-
-
-def _check_arrays(episodes: Episodes) -> None:
-    """Every array has the axes that it must have, and all have as many rows."""
-    named, source = isinstance(episodes.obs, Mapping), episodes.source
-    if not episodes.entries:
-        raise DataError(f"{source}: observations have no entries")
-    for name, values in episodes.entries.items():
-        if not (named and kind_beyond_vectors(values)):
-            _check_matrix(source, name, values, f", or one of {_kinds_beyond_vectors()}" if named else "")
-    _check_matrix(source, "action", episodes.action)
-    for name, values in episodes.entries.items():
-        if len(values) != len(episodes.action):
-            raise DataError(
-                f"{source}: {name} has {len(values)} rows and action {len(episodes.action)}; must be equal"
-            )
-
-
-def _check_matrix(source: str, name: str, values: np.ndarray, otherwise: str = "") -> None:
-    if values.ndim != 2 or values.shape[1] == 0:
-        what = f"{name} has shape {values.shape}" + (f" of {values.dtype}" if otherwise else "")
-        raise DataError(f"{source}: {what}, must be [steps, size]{otherwise}")
-
-
-def _check_boundaries(episodes: Episodes) -> None:
-    """Episodes follow each other without a gap, and labels are known."""
-    source, ends, mode = episodes.source, episodes.ends, episodes.mode
-    rows = len(next(iter(episodes.entries.values())))
-    if ends.ndim != 1 or len(ends) == 0 or rows == 0:
-        raise DataError(f"{source}: holds no episodes ({rows} rows of obs, ends {ends.shape})")
-    short = np.flatnonzero(episodes.lengths <= 0)
-    if short.size:
-        i = int(short[0])
-        raise DataError(
-            f"{source}: episode {i} starts at row {episodes.starts[i]} and ends at {ends[i]}; ends must increase"
-        )
-    if ends[-1] != rows:
-        raise DataError(f"{source}: the last episode ends at row {ends[-1]} but there are {rows} rows")
-    if mode is None:
-        return
-    if mode.shape != ends.shape:
-        raise DataError(
-            f"{source}: mode has shape {mode.shape}, must be [{len(ends)}], one label per episode"
-        )
-    wrong = np.flatnonzero((mode < -1) | (mode >= episodes.num_modes))
-    if wrong.size:
-        i = int(wrong[0])
-        raise DataError(
-            f"{source}: mode of episode {i} is {mode[i]}; allowed: -1 (none) to {episodes.num_modes - 1}"
-        )
-
-
-def _check_finite(episodes: Episodes, name: str, values: np.ndarray) -> None:
-    """Every number of an array is finite in float32; whole numbers always are."""
-    if values.dtype.kind != "f":
-        return
-    bad = ~np.isfinite(values)
-    if bad.any():
-        row, *place = (int(i) for i in np.argwhere(bad)[0])
-        index = int(np.searchsorted(episodes.ends, row, side="right"))
-        raise DataError(
-            f"{episodes.source}: {name} of episode {index}, step {row - int(episodes.starts[index])}, "
-            f"column {', '.join(map(str, place))} is {values[(row, *place)]}; every value must be finite in "
-            f"float32 ({int(bad.reshape(len(bad), -1).any(axis=1).sum())} rows are not)"
-        )
+def _arrays(episodes: Episodes) -> dict[str, Any]:
+    """What `Episodes.save_npz` writes."""
+    arrays: dict[str, Any] = {"action": episodes.action, "episode_ends": episodes.ends}
+    plain = not isinstance(episodes.obs, Mapping)
+    arrays |= {name if plain else f"{PREFIX}{name}": values for name, values in episodes.entries.items()}
+    if episodes.mode is not None:
+        arrays |= {"mode": episodes.mode, "num_modes": np.asarray(episodes.num_modes, np.int32)}
+    return arrays

@@ -13,6 +13,7 @@ from mmbc_jax.core.errors import DataError
 from mmbc_jax.core.files import local_path
 from mmbc_jax.core.observations import ObsSpec
 from mmbc_jax.core.types import EnvSpec
+from mmbc_jax.data._checks import place
 from mmbc_jax.data.episodes import Episodes
 from mmbc_jax.data.loaders._columns import Loader, ReaderOptions
 
@@ -145,9 +146,8 @@ def _check_bounds(episodes: Episodes, env_spec: EnvSpec) -> None:
     outside = (episodes.action < low - slack) | (episodes.action > high + slack)
     if outside.any():
         row, column = (int(i) for i in np.argwhere(outside)[0])
-        index = int(np.searchsorted(episodes.ends, row, side="right"))
         raise DataError(
-            f"{episodes.source}: action of episode {index}, step {row - int(episodes.starts[index])}, column "
-            f"{column} is {episodes.action[row, column]:g}, environment {env_spec.name!r} allows "
+            f"{episodes.source}: action of {place(episodes, row)}, column {column} is "
+            f"{episodes.action[row, column]:g}, environment {env_spec.name!r} allows "
             f"{low[column]:g} to {high[column]:g}; are the units the environment's?"
         )

@@ -94,7 +94,8 @@ class Evaluator:
             key_act, key_q = jax.random.split(key)
             alive = 1.0 - state.done
             obs = subject.normalizer.normalize_obs(state.obs)
-            next_state = self.env.step(state, self.act(subject, key_act, obs, z))
+            chunk = subject.normalizer.to_box(self.act(subject, key_act, obs, z))
+            next_state = self.env.step(state, chunk)
             if self.reward and self.reward.discriminator:
                 final = subject.normalizer.normalize_obs(next_state.obs)
                 memory = self.reward.remember(memory, final)

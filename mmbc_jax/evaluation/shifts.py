@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import jax.numpy as jnp
 
+from mmbc_jax.core.config import listed_parts
 from mmbc_jax.core.errors import ConfigError, nearest
 from mmbc_jax.core.protocols import Env
 from mmbc_jax.core.types import PyTree
@@ -24,12 +25,12 @@ def parse_shifts(text: str) -> dict[str, dict[str, float]]:
       ConfigError: it is not of the form of the module docstring, or names something twice.
     """
     found: dict[str, dict[str, float]] = {}
-    for part in filter(None, (piece.strip() for piece in text.split(";"))):
+    for part in listed_parts(text):
         name, colon, listed = (piece.strip() for piece in part.partition(":"))
         if not (colon and name.isidentifier()) or name in found:
             raise ConfigError(FIELD, part, 'settings of different names, "name: parameter=value, ...; ..."')
         found[name] = {}
-        for item in filter(None, (piece.strip() for piece in listed.split(","))):
+        for item in (piece.strip() for piece in listed.split(",")):
             parameter, _, value = (piece.strip() for piece in item.partition("="))
             try:
                 number = float(value)
@@ -38,8 +39,6 @@ def parse_shifts(text: str) -> dict[str, dict[str, float]]:
             if parameter in found[name] or not abs(number) < float("inf"):
                 raise ConfigError(FIELD, item, "parameter=number, every parameter once")
             found[name][parameter] = number
-        if not found[name]:
-            raise ConfigError(FIELD, part, "at least one parameter=number behind the name")
     return found
 
 

@@ -92,7 +92,7 @@ class Collector:
           loop: where the environments stand.
           params: of the actor.
           reference: frozen variables of the cloned policy, or None.
-          normalizer: of observations.
+          normalizer: of observations, and of the actor's chunks.
           key: for actions, resets and modes.
           decisions: T, static.
           horizon: [] int32 control steps after which episodes that start from now on are truncated.
@@ -118,7 +118,7 @@ class Collector:
         key_act, key_env, key_z = jax.random.split(key, 3)
         obs = normalizer.normalize_obs(loop.env.obs)
         chunk, info = self.act(params, reference, key_act, obs, loop.z)
-        env = self.env.step(loop.env, chunk, key=key_env, horizon=horizon)
+        env = self.env.step(loop.env, normalizer.to_box(chunk), key=key_env, horizon=horizon)
         done = env.done
         memory = self.reward.remember(loop.memory, normalizer.normalize_obs(env.info["final_obs"]))
         terminated = done * (1.0 - env.info["truncation"])
@@ -149,7 +149,7 @@ class Collector:
         return loop.replace(env=env, z=jnp.where(ended, new_z, loop.z), memory=memory), transitions
 
     def wander(self, key: Key, decisions: int, chunk_shape: tuple[int, int]) -> tuple[Obs, Array]:
-        """Chunks drawn uniformly from [-1, 1].
+        """Chunks drawn uniformly from the environment's box.
 
         Returns:
           ([T, B, ...] observations in physical units, [T, B] 0 where the decision led to a divergence, else 1).

@@ -98,8 +98,8 @@ class Relabeller:
           key: for the expert.
 
         Returns:
-          (chunk [H, A] in [-1, 1], mask [H]): as in `Windows`, past the episode's end the last action repeats
-          and the mask is 0.
+          (chunk [H, A] in the environment's [-1, 1], mask [H]): as in `Windows`, past the episode's end the last
+          action repeats and the mask is 0.
         """
 
         def body(carry: tuple[State, Array], key: Key) -> tuple[tuple[State, Array], tuple[Array, Array]]:
@@ -120,7 +120,7 @@ class Relabeller:
 
         Args:
           variables: of the clone.
-          normalizer: of observations.
+          normalizer: of observations, and of the clone's chunks, in whose scale the windows are.
           beta: [] probability that the expert decides.
           key: for resets, modes, actions and the expert.
 
@@ -149,9 +149,14 @@ class Relabeller:
             chunk, mask, first = jax.vmap(one)(state, missed, drawn, keys)
             w = self.policy.base_distribution(variables, obs).sample(seed=key_act)
             asked = jax.random.bernoulli(key_mix, beta, (self.episodes,))
-            played = wrappers.where(asked, chunk, self.policy.transport(variables, obs, w))
+            own = normalizer.to_box(self.policy.transport(variables, obs, w))
+            played = wrappers.where(asked, chunk, own)
             error = jnp.clip(played[:, :1], -1.0, 1.0) - first
-            visited = (Batch(obs, chunk, mask), state.done == 0, state.metrics.get("deviation"))
+            visited = (
+                Batch(obs, normalizer.from_box(chunk), mask),
+                state.done == 0,
+                state.metrics.get("deviation"),
+            )
             return (env.step(state, played), missed + jnp.square(error).sum(-1)), visited
 
         start = (state, jnp.zeros((self.episodes, len(modes))))

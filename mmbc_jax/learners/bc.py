@@ -21,7 +21,9 @@ from mmbc_jax.learners._require import require
 from mmbc_jax.ops.normalisation import Normalizer
 from mmbc_jax.ops.unrolled import rolled, unrolled
 
-_INIT_WINDOWS = 2048  # that a policy may look at before training, to place codebooks and mixture components
+_INIT_WINDOWS = (
+    2048  # that a policy may look at before training, to place codebooks and components; the range is of all
+)
 
 Demonstrations = tuple[Windows, Normalizer]
 
@@ -59,6 +61,8 @@ class CloningLearner:
         key_init, key = jax.random.split(key)
         if parent is None:
             sample = windows.batch(jnp.asarray(spread_indices(len(windows), _INIT_WINDOWS)))
+            if len(windows) > _INIT_WINDOWS:
+                sample = sample.replace(every=windows.chunk)
             variables = self.policy.init(key_init, sample)
         else:
             variables = clone(parent)

@@ -52,6 +52,12 @@ def masked_l1(prediction: Array, target: Array, mask: Array) -> Array:
     return masked_mean(jnp.abs(prediction - target), mask)
 
 
+def extent(sample: Batch) -> Array:
+    """[H, A] the largest magnitude of each entry of the data's chunks, at least 1: the range that -1 and 1 bound."""
+    chunks = sample.chunk if sample.every is None else sample.every
+    return jnp.maximum(jnp.abs(chunks).max(0), 1.0)
+
+
 def data_spread(chunks: Array) -> Array:
     """[H, A] the data's own spread: what is left between a chunk and the demonstration most like it.
 

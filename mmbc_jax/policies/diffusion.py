@@ -29,7 +29,7 @@ from mmbc_jax.core.protocols import Field, MakePrior, Sampler
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Batch, Key, Loss, PolicySpec, Variables
 from mmbc_jax.nn.backbone import make_backbone
-from mmbc_jax.policies._common import BoundField, FieldOptions, FieldPolicy, check_noise, masked_mse
+from mmbc_jax.policies._common import BoundField, FieldOptions, FieldPolicy, check_noise, extent, masked_mse
 
 PREDICTIONS = ("noise", "data", "v")
 MIN_SIGMA = 1e-3  # below it the noise cannot be told from a chunk; samplers do not evaluate there
@@ -45,7 +45,12 @@ class DiffusionOptions(FieldOptions):
     prediction: str = option("v", "what the network regresses", choices=PREDICTIONS)
     train_steps: int = option(20, "noise levels seen in training; 0 for all of [0, 1)", low=0)
     min_alpha: float = option(0.02, "share of the data at the noisiest level", low=0.0, high=0.5)
-    clip: float = option(1.0, "bound of the estimated data in denoising; 0 for none", low=0.0)
+    clip: float = option(
+        1.0,
+        "bound of the estimated data in denoising, in units of the data's own range, or of [-1, 1] where that is "
+        "wider; 0 for none",
+        low=0.0,
+    )
 
     def check(self) -> None:
         """Raises ConfigError where options do not go together."""
@@ -82,6 +87,13 @@ class DiffusionPolicy(FieldPolicy):
     """Diffusion with any sampler; a prior other than N(0, I) needs a deterministic one. Attributes: `FieldPolicy`."""
 
     options: DiffusionOptions
+
+    def init(self, key: Key, sample_batch: Batch) -> Variables:
+        """As of every field, with the range that estimates are clipped at."""
+        variables = super().init(key, sample_batch)
+        if self.options.clip == 0.0:
+            return variables
+        return variables.replace(stats={**variables.stats, "bound": self.options.clip * extent(sample_batch)})
 
     def loss(self, variables: Variables, key: Key, batch: Batch, hp: dict[str, Array]) -> Loss:
         """Mean squared error of the prediction at one noise level per example.
@@ -125,14 +137,14 @@ class DiffusionPolicy(FieldPolicy):
     def field(self, variables: Variables, obs: Obs) -> Field:
         """The learned field for observations, which are encoded once, here."""
         predict = self.predict(variables, obs, self._coefficients)
-        min_alpha, clip = self.options.min_alpha, self.options.clip
+        min_alpha, bound = self.options.min_alpha, variables.stats.get("bound")
         rate = math.acos(min_alpha)  # -dp/dt
 
         def denoise(x: Array, t: Array) -> tuple[Array, Array]:
             alpha, sigma = cosine_path(t, min_alpha)
             data, noise = from_output(self.options.prediction, predict(x, t), x, alpha, sigma)
-            if clip > 0.0:
-                data = jnp.clip(data, -clip, clip)
+            if bound is not None:
+                data = jnp.clip(data, -bound, bound)
                 noise = (x - alpha * data) / jnp.maximum(sigma, MIN_SIGMA)
             return data, noise
 

@@ -5,7 +5,8 @@ of N negatives (InfoNCE),
 
   loss_b = -log [exp(-E(s_b, x_b0)) / sum_{i=0..N} exp(-E(s_b, x_bi))].
 
-Half of the negatives are uniform in the box |x| <= 1.1: they lower the energy of no region by neglect. The others
+Half of the negatives are uniform in the box |x| <= 1.1 (times the data's own range r, entry by entry, where that
+exceeds [-1, 1]): they lower the energy of no region by neglect. The others
 are demonstrated chunks plus noise whose scale is drawn log-uniformly between `min_perturbation` and
 `max_perturbation`, moved on by `refine_steps` of the dynamics below under the present energy, which passes no
 gradient through them. They sit where the sampler gets stuck: without them the energy is right about which chunk
@@ -13,9 +14,9 @@ is better and wrong about the way there, and in eight dimensions Langevin dynami
 Where an action was not recorded all candidates share the stored one, so that it cannot tell them apart: the
 energy at the end of an episode is defined by its recorded actions only.
 
-As a pair: w = (x0 uniform in [-1, 1], path of `steps` standard normals) and transport is
+As a pair: w = (x0 uniform in [-r, r], path of `steps` standard normals) and transport is
 
-  x_{i+1} = clip(x_i - m tanh(eta_i grad E(s, x_i) / m) + sqrt(2 T eta_i) path_i, -1.1, 1.1),
+  x_{i+1} = clip(x_i - m tanh(eta_i grad E(s, x_i) / m) + sqrt(2 T eta_i) path_i, -1.1 r, 1.1 r),
 
 m = `max_move`, T = `temperature`, with eta falling geometrically from `first_step` to `last_step`.
 The bound on a move keeps the dynamics stable on the walls of a well, and tanh keeps it differentiable in w.
@@ -44,6 +45,7 @@ from mmbc_jax.core.protocols import MakePrior, Sampler
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Batch, Key, Loss, PolicySpec, PyTree, Variables
 from mmbc_jax.nn.backbone import NetworkOptions, make_chunk_encoder, observe
+from mmbc_jax.policies._common import extent
 from mmbc_jax.priors.normal import gaussian_noise
 
 BOX = 1.1  # a tenth beyond the actions, so that the wells at the bounds have a wall on either side
@@ -97,9 +99,9 @@ class IBCPolicy:
     network: nn.Module
 
     def init(self, key: Key, sample_batch: Batch) -> Variables:
-        """Parameters of the network."""
+        """Parameters of the network, and r among the statistics."""
         chunk, obs = jnp.zeros((1, *self.spec.chunk_shape)), self.spec.obs.dummy(1)
-        return Variables(self.network.init(key, chunk, obs)["params"])
+        return Variables(self.network.init(key, chunk, obs)["params"], {"range": extent(sample_batch)})
 
     def energy(self, variables: Variables, features: Array, chunk: Array) -> Array:
         """E(s, chunk): [...] for features [..., F] of observations and chunk [..., H, A], of equal leading axes."""
@@ -113,11 +115,12 @@ class IBCPolicy:
         """[1 + N, B, H, A]: the demonstrated chunks and their negatives, in the box; constants."""
         key_uniform, key_scale, key_noise, key_path = jax.random.split(key, 4)
         chunk, half, refine_steps = batch.chunk, self.options.negatives // 2, self.options.refine_steps
-        uniform = jax.random.uniform(key_uniform, (half, *chunk.shape), minval=-BOX, maxval=BOX)
+        box = BOX * variables.stats["range"]
+        uniform = jax.random.uniform(key_uniform, (half, *chunk.shape), minval=-box, maxval=box)
         low, high = jnp.log(hp["min_perturbation"]), jnp.log(hp["max_perturbation"])
         share = jax.random.uniform(key_scale, (half, chunk.shape[0], 1, 1))
         noise = jnp.exp(low + share * (high - low)) * jax.random.normal(key_noise, uniform.shape)
-        near = jnp.clip(chunk + noise, -BOX, BOX)
+        near = jnp.clip(chunk + noise, -box, box)
         if refine_steps:
             path = jax.random.normal(key_path, (refine_steps, *near.shape))
             features = jnp.broadcast_to(features, (half, *features.shape))
@@ -128,13 +131,14 @@ class IBCPolicy:
     def langevin(self, variables: Variables, features: Array, x: Array, path: Array) -> Array:
         """The dynamics above from x [..., H, A] along path [n, ..., H, A], for features [..., F] of observations."""
         slope = jax.grad(lambda x: self.energy(variables, features, x).sum())
+        box = BOX * variables.stats["range"]
         bound, heat = self.options.max_move, self.options.temperature
         etas = jnp.geomspace(self.options.first_step, self.options.last_step, len(path))
 
         def step(x: Array, item: tuple[Array, Array]) -> tuple[Array, None]:
             eta, noise = item
             move = bound * jnp.tanh(eta * slope(x) / bound)
-            return jnp.clip(x - move + jnp.sqrt(2.0 * heat * eta) * noise, -BOX, BOX), None
+            return jnp.clip(x - move + jnp.sqrt(2.0 * heat * eta) * noise, -box, box), None
 
         return jax.lax.scan(step, x, (etas, path))[0]
 
@@ -161,10 +165,10 @@ class IBCPolicy:
         return Loss(nce, jnp.zeros(()), metrics, variables.stats)
 
     def base_distribution(self, variables: Variables, obs: Obs) -> Any:
-        """w = {"x0": [..., H, A] uniform in [-1, 1], "path": [..., steps, H, A] ~ N(0, I)}."""
+        """w = {"x0": [..., H, A] uniform in [-r, r], "path": [..., steps, H, A] ~ N(0, I)}."""
         batch, event = self.spec.obs.batch_shape(obs), self.spec.chunk_shape
-        one = jnp.ones((*batch, *event))
-        x0 = distrax.Independent(distrax.Uniform(-one, one), 2)
+        end = jnp.broadcast_to(variables.stats["range"], (*batch, *event))
+        x0 = distrax.Independent(distrax.Uniform(-end, end), 2)
         path = gaussian_noise(batch, (self.options.steps, *event))
         return distrax.Joint({"path": path, "x0": x0})
 

@@ -13,13 +13,16 @@ import numpy as np
 
 from mmbc_jax.core.errors import DataError
 from mmbc_jax.core.files import read_sealed, write_sealed
+from mmbc_jax.core.keys import seeded
 from mmbc_jax.data import load
 from mmbc_jax.data.blocks import Blocks
 from mmbc_jax.data.episodes import Episodes
 from mmbc_jax.data.fingerprint import check_same, fingerprint
+from mmbc_jax.data.inspection import foreign, noticed
 from mmbc_jax.data.jitter import Jitter
 from mmbc_jax.data.windows import Windows, make_windows, spread_indices, window_bytes, window_rows
 from mmbc_jax.diagnostics.data_separation import separation
+from mmbc_jax.ops.action_scale import ActionScale, action_scale
 from mmbc_jax.ops.normalisation import Normalizer, fit
 from mmbc_jax.runs import setup as setup_lib
 from mmbc_jax.runs.mesh import Mesh
@@ -37,6 +40,7 @@ class StageData:
       setup: of the run.
       episodes: all demonstrations, physical units.
       normalizer: fitted to the training episodes; of what a decision sees, its history included.
+      scale: of the actions.
       training: the training windows, by the epoch that trains on them.
       held_out: windows of the held-out episodes; None where nothing is held out.
       count: training windows in all.
@@ -46,6 +50,7 @@ class StageData:
     setup: Setup
     episodes: Episodes
     normalizer: Normalizer
+    scale: ActionScale
     training: Callable[[int], Windows]
     held_out: Windows | None
     count: int
@@ -78,12 +83,11 @@ class StageData:
             if keep and not setup.config.data.path:
                 episodes.save_npz(recorded)
         train, held_out = setup_lib.split_episodes(setup, episodes)
-        low = high = None
-        if setup.env is not None:
-            low, high = setup.env_spec.action_low, setup.env_spec.action_high
+        low, high = _bounds(setup)
+        scale = action_scale(train.action, low, high, setup.config.data.scale)
         chunk, data = setup.config.chunk, setup.config.data
         if scales is None:
-            single = fit(train.obs, train.action, low, high, setup.obs)
+            single = fit(train.obs, train.action, low, high, setup.obs, scale.rule)
         else:
             single = scales.without_history(chunk.observe)
         cut = functools.partial(make_windows, which=data.windows, observe=chunk.observe)
@@ -91,6 +95,7 @@ class StageData:
             setup=setup,
             episodes=episodes,
             normalizer=single.with_history(chunk.observe),
+            scale=scale,
             training=_training(setup, train, single),
             held_out=None if held_out is None else _thin(cut(held_out, single, chunk.predict)),
             count=len(window_rows(train, data.windows)),
@@ -100,6 +105,17 @@ class StageData:
     def check(self, expected: str, what: str) -> None:
         """Raises DataError where these are not the demonstrations that `what` was trained on; see `check_same`."""
         check_same(self.episodes, self.fingerprint, expected, what)
+
+    @functools.cached_property
+    def notes(self) -> tuple[str, ...]:
+        """What whoever starts the run should know of the data, in sentences."""
+        setup, found = self.setup, [self.scale.line, *self.episodes.notes]
+        if not setup.config.data.path:
+            return tuple(found)
+        found += noticed(self.episodes)
+        if setup.env is not None:
+            found += foreign(setup.env, self.episodes, seeded(setup.config.data.seed))
+        return tuple(found)
 
     @property
     def train_windows(self) -> Windows:
@@ -115,6 +131,7 @@ class StageData:
             "episodes": len(self.episodes),
             "steps": int(self.episodes.lengths.sum()),
             "windows": self.count,
+            "action_scale": self.scale.facts(),
             "held_out_windows": 0 if self.held_out is None else len(self.held_out),
             "labelled_modes": 0 if labels is None else len(np.unique(labels[labels >= 0])),
             **separation(
@@ -131,6 +148,7 @@ class Demonstrations:
       workdir: of the run.
       mesh: of the run; its writer records first.
       cloning: stages that learn from them.
+      say: shows what is to be known of them, a sentence at a time and each once.
       scales: the normaliser to use, where it is not to be fitted to them.
     """
 
@@ -140,10 +158,11 @@ class Demonstrations:
         workdir: Path,
         mesh: Mesh,
         cloning: Sequence[str],
+        say: Callable[[str], None],
         scales: Callable[[], Normalizer | None] = lambda: None,
     ):
         self._setup, self._workdir, self._mesh, self._cloning = setup, workdir, mesh, tuple(cloning)
-        self._scales = scales
+        self._scales, self._say, self._said = scales, say, False
         self._data: StageData | None = None
         self._episodes: Episodes | None = None
 
@@ -187,7 +206,8 @@ class Demonstrations:
         wanted = self._mesh.is_writer and bool(self._cloning or self._data is not None)
         if wanted and "windows" not in self.facts():
             # not through `data`, where processes wait for each other: this one is alone here
-            write_sealed(self._path, (self._data or self._prepare()).facts())
+            data = self._data or self._prepare()
+            write_sealed(self._path, {**data.facts(), "notes": list(data.notes)})
 
     def _prepare(self) -> StageData:
         keep = self._mesh.is_writer
@@ -196,7 +216,18 @@ class Demonstrations:
         if keep and not self._path.exists():
             source = Path(data.episodes.source).name
             write_sealed(self._path, {"source": source, "fingerprint": data.fingerprint})
+        if keep and not self._said:
+            self._said = True
+            for note in data.notes:
+                self._say(note)
         return data
+
+
+def _bounds(setup: Setup) -> tuple[np.ndarray, np.ndarray]:
+    """([A], [A]) bounds of the actions, infinite where there are none."""
+    if setup.env is None:
+        return np.full(setup.action_dim, -np.inf), np.full(setup.action_dim, np.inf)
+    return np.asarray(setup.env_spec.action_low), np.asarray(setup.env_spec.action_high)
 
 
 def _training(setup: Setup, episodes: Episodes, single: Normalizer) -> Callable[[int], Windows]:

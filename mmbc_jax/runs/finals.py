@@ -13,6 +13,7 @@ from mmbc_jax.core.errors import CheckpointError
 from mmbc_jax.core.state import TrainState
 from mmbc_jax.ops.normalisation import Normalizer
 from mmbc_jax.runs.checkpoint import DamagedError, read_meta
+from mmbc_jax.runs.divergence import STOPPED
 from mmbc_jax.runs.grid import Grid, StageRuns
 from mmbc_jax.runs.restored import restore_stage
 from mmbc_jax.runs.setup import Setup
@@ -101,4 +102,4 @@ class Finals:
 
 def stopped_of(directory: Path) -> frozenset[int]:
     """The runs that have diverged, as the newest checkpoint of a stage says."""
-    return frozenset(int(run) for run in read_meta(directory)[1].get("stopped", ()))
+    return frozenset(int(run) for run in read_meta(directory)[1].get(STOPPED, ()))

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from mmbc_jax.core.config import at, resolve_path
+from mmbc_jax.core.config import at, listed_parts, resolve_path
 from mmbc_jax.core.errors import ConfigError, nearest
 from mmbc_jax.core.keys import seeded
 from mmbc_jax.core.options import Options, option
@@ -90,17 +90,22 @@ def parse_grid(text: str, seeds: int, first_seed: int) -> Grid:
     """Reads `"finetune.mi_coef=0,0.1,0.3; bc.learning_rate=1e-3,3e-4"` (a full product).
 
     Raises:
-      ConfigError: not of that form, or a value that is no number.
+      ConfigError: not of that form, a value that is no number, or one that comes twice.
     """
     paths, values = [], []
-    for part in filter(None, (piece.strip() for piece in text.split(";"))):
+    for part in listed_parts(text):
         path, eq, listed = part.partition("=")
         try:
-            numbers = [float(ast.literal_eval(item.strip())) for item in listed.split(",") if item.strip()]
+            numbers = [float(ast.literal_eval(item.strip())) for item in listed.split(",")]
         except (ValueError, SyntaxError, TypeError):
             numbers = []
         if not eq or not numbers:
             raise ConfigError("sweep.grid", text, 'of the form "section.field=1,2,3; section.field=4,5"')
+        # equal as the traced scalars that they become: such points would be one run under two names
+        with np.errstate(over="ignore"):
+            distinct = len(np.unique(np.asarray(numbers, np.float32)))
+        if distinct < len(numbers):
+            raise ConfigError("sweep.grid", text, f"without a value of {path.strip()} that comes twice")
         paths.append(path.strip())
         values.append(numbers)
     points = tuple(itertools.product(*values))

@@ -14,17 +14,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from mmbc_jax.core.errors import DivergenceError
 from mmbc_jax.core.state import TrainState
 from mmbc_jax.core.types import PyTree
 from mmbc_jax.runs.best import Offer
 from mmbc_jax.runs.checkpoint import StageCheckpoints
+from mmbc_jax.runs.divergence import Divergence
 from mmbc_jax.runs.epoch import Program
 from mmbc_jax.runs.logs import MetricLog
 from mmbc_jax.runs.mesh import Mesh
 from mmbc_jax.runs.screen import Screen
 
-DIVERGED = "diverged"
 """What the description of a checkpoint calls the number of times that an environment instance diverged."""
 
 
@@ -131,7 +130,8 @@ class StageLoop:
           DivergenceError: a run stayed non-finite.
           Interrupted: after saving.
         """
-        schedule = self.schedule
+        schedule, limit = self.schedule, self.schedule.nonfinite_limit
+        diverged = Divergence(self.name, self.runs, self.num_envs, limit, self.meta)
         start = time.perf_counter()
         before = self.meta.get("seconds", 0.0)
         total = schedule.epochs * schedule.steps_per_epoch
@@ -141,8 +141,8 @@ class StageLoop:
                 state, metrics = program(state, shared(epoch))
                 self.watch()
                 metrics = jax.device_get(metrics)
-                self._note_diverged(epoch, metrics, bars.line)
                 note = self._log_epoch(epoch, metrics)
+                diverged.look(metrics, self._steps(epoch), bars.line)
                 last = epoch + 1 == schedule.epochs
                 if self.evaluate and schedule.eval_every and (epoch + 1) % schedule.eval_every == 0:
                     self._log_evaluation(epoch, state)
@@ -163,7 +163,6 @@ class StageLoop:
 
     def _log_epoch(self, epoch: int, metrics: dict[str, np.ndarray]) -> str:
         self.log.write(self._rows(epoch, metrics))
-        self._check_finite(epoch, metrics)
         shown = ("rollout/success_rate", "mode/mi", "bc/loss")
         parts = [
             f"{name.split('/')[1]} {metrics[name][:, -1].mean():.3f}"
@@ -172,10 +171,14 @@ class StageLoop:
         ]
         return "  ".join(parts)
 
+    def _steps(self, epoch: int) -> list[int]:
+        """Training steps at the end of each row of an epoch."""
+        schedule, first = self.schedule, epoch * self.schedule.steps_per_epoch
+        return [first + (i + 1) * schedule.steps_per_row for i in range(schedule.rows)]
+
     def _rows(self, epoch: int, metrics: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
         columns = {name: array.tolist() for name, array in metrics.items()}
-        for i in range(self.schedule.rows):
-            step = epoch * self.schedule.steps_per_epoch + (i + 1) * self.schedule.steps_per_row
+        for i, step in enumerate(self._steps(epoch)):
             for run in range(len(self.runs)):
                 values = {name: float(column[run][i]) for name, column in columns.items()}
                 yield self._row(step, run, values)
@@ -191,53 +194,3 @@ class StageLoop:
     def _row(self, step: int, run: int, values: dict[str, float]) -> dict[str, Any]:
         point, seed = self.runs[run]
         return {"stage": self.name, "step": step, "point": point, "seed": seed, **values}
-
-    def _note_diverged(self, epoch: int, metrics: dict[str, np.ndarray], say: Callable[[str], None]) -> None:
-        """Counts environment instances that diverged, and says so the first time."""
-        before = self.meta.get(DIVERGED, 0)
-        found = _diverged(metrics)
-        self.meta[DIVERGED] = before + found
-        if found and not before:
-            say(
-                f"{self.name}: {_of_instances(found, self.num_envs * len(self.runs))} up to step "
-                f"{(epoch + 1) * self.schedule.steps_per_epoch}: data, observation or reward were not finite; "
-                "they were reset and nothing is learned from it (rollout/diverged counts them)"
-            )
-
-    def _check_finite(self, epoch: int, metrics: dict[str, np.ndarray]) -> None:
-        """Notes runs that have diverged, whose parameters stay as they are; raises where none is left."""
-        in_a_row, limit = metrics["train/skipped_in_a_row"], self.schedule.nonfinite_limit
-        known = self.meta.setdefault("stopped", {})
-        for run in map(int, np.flatnonzero((in_a_row >= limit).any(1))):
-            if str(run) in known:
-                continue
-            i = int(np.argmax(in_a_row[run] >= limit))
-            step = epoch * self.schedule.steps_per_epoch + (i + 1) * self.schedule.steps_per_row
-            known[str(run)] = step
-            point, seed = self.runs[run]
-            said = (
-                f"stage {self.name}, seed {seed}, point {point}: gradients were not finite for the last {limit} "
-                f"updates up to step {step} (nonfinite_limit = {limit})"
-            )
-            if len(known) == len(self.runs):
-                raise DivergenceError(f"{said}; {self._likeliest_cause()}")
-            self.screen.line(f"{said}; it stays at its last finite parameters, and the other runs go on")
-
-    def _likeliest_cause(self) -> str:
-        diverged = self.meta.get(DIVERGED, 0)
-        if not diverged:
-            return "lower the learning rate, or look for extreme values in the data"
-        return (
-            f"{_of_instances(diverged, self.num_envs * len(self.runs))} before that, which is the likelier "
-            "cause: look for what makes the environment no longer finite"
-        )
-
-
-def _diverged(metrics: dict[str, np.ndarray]) -> int:
-    return int(np.sum(metrics.get("rollout/diverged", 0)))
-
-
-def _of_instances(count: int, instances: int) -> str:
-    if count > instances:
-        return f"environment instances ({instances}) diverged {count} times"
-    return f"{count} of {instances} environment instances diverged"

@@ -69,7 +69,9 @@ class Pipeline:
         self.programs = Programs(setup, self.mesh, modes=modes)
         self._finals = Finals(setup, self.workdir, self.grid, self.stages, self.sources)
         cloning = [name for name in self.names if "demonstrations" in self.stages[name].needs]
-        self.demonstrations = Demonstrations(setup, self.workdir, self.mesh, cloning, self._finals.scales)
+        self.demonstrations = Demonstrations(
+            setup, self.workdir, self.mesh, cloning, screen.line, self._finals.scales
+        )
 
     def run(self, meanwhile: Callable[[], None] = lambda: None) -> dict[str, StageResult]:
         """Runs or resumes every stage.
@@ -108,8 +110,7 @@ class Pipeline:
             claim_workdir(self.workdir, self.setup.config, self.mesh.is_writer, self._extends)
         if self.sources.line:
             self.screen.line(self.sources.line)
-        lanes = self._lanes()
-        if lanes:
+        if lanes := self._lanes():
             self.screen.line(announced(lanes))
         laned = {name for lane in lanes for name in lane.stages}
         results = {}

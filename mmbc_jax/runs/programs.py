@@ -41,6 +41,7 @@ class Programs:
     compiled: list[tuple[str, str, float]] = dataclasses.field(default_factory=list)
     modes: Modes = dataclasses.field(default_factory=Modes)
     _cache: dict[tuple[str, int], Program] = dataclasses.field(default_factory=dict)
+    _made_for: dict[tuple[str, int], Any] = dataclasses.field(default_factory=dict)
 
     @cached_property
     def shifts(self) -> dict[str, PyTree]:
@@ -74,7 +75,7 @@ class Programs:
         """
         runs = len(state.step) if runs is None else runs
         key = (stage.program, runs)
-        if key not in self._cache:
+        if self._missing(key, state):
             compiled = functools.partial(self._compiled, stage, state, shared, runs)
             if self.mesh.mode == "auto" and runs > 1:
                 epochs = stage.schedule.epochs
@@ -138,7 +139,7 @@ class Programs:
 
     def _evaluation(self, stage: BaseStage, subject: PyTree, params: PyTree, runs: int) -> Program:
         key = (f"evaluate {stage.program}", runs)
-        if key not in self._cache:
+        if self._missing(key, subject):
             evaluator = stage.evaluator(self.command)
             lifted = over_runs(evaluator.run, self.mesh)
             at: dict[str, Any] = {}
@@ -147,6 +148,13 @@ class Programs:
             self._cache[key] = compile_program(lifted, subject, params, **at)
             self.compiled.append((stage.name, "evaluate", self._cache[key].compile_seconds))
         return self._cache[key]
+
+    def _missing(self, key: tuple[str, int], given: PyTree) -> bool:
+        """Whether a program has to be compiled: never made, or made ahead for demonstrations of another scale."""
+        structure = jax.tree.structure(given)
+        made = key in self._cache and self._made_for[key] == structure
+        self._made_for[key] = structure
+        return not made
 
     def facts(self, stage: BaseStage, runs: int) -> dict[str, Any]:
         """Seconds and number of the compilations that a stage caused, scratch memory of its epoch in bytes, its mode.

@@ -60,7 +60,7 @@ def check_sizes(setup: Setup, stages: Iterable[BaseStage], grid: Grid) -> None:
         _check(path, numbers.get(path, 0), count * each, limit, f"{count:,} of {each:,} bytes each")
     for stage in stages:
         runs = len(stage.runs(grid).runs)
-        one = 2 * _bytes(template_of(stage, 1))
+        one = 2 * _bytes(template_of(stage, 1, own_scale=False))
         path = "seeds" if runs > 1 and one < limit / 8 else _largest(numbers)
         _check(path, numbers[path], runs * one, limit, f"the states of {runs} runs of stage {stage.name}")
 

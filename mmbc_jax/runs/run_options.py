@@ -47,7 +47,10 @@ class RunOptions(Options):
     nonfinite_limit: int = option(50, "updates skipped in a row after which a run stops", low=1)
 
     def check(self) -> None:
-        """Raises ConfigError where the seeds pass 32 bits, or a warm start has nothing to start from."""
+        """Raises ConfigError for a stage named twice, seeds beyond 32 bits, or a warm start from nothing."""
+        twice = [stage for stage in STAGES if self.stages.count(stage) > 1]
+        if twice:
+            raise self.error("stages", f"without naming {twice[0]} twice")
         if self.first_seed + self.seeds > 2**32:
             raise self.error("first_seed", f"at most 2^32 - seeds = {2**32 - self.seeds}")
         for name in self.warm_start:

@@ -17,10 +17,9 @@ from mmbc_jax.core import registry
 from mmbc_jax.core.config import at, plugin, plugin_kind, plugin_sections, set_field
 from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.core.options import Described, Options, describe, option
-from mmbc_jax.data import load
-from mmbc_jax.data.windows import WINDOWS
 from mmbc_jax.diagnostics import chosen
 from mmbc_jax.policies.wrappers.coordinates import COORDINATES
+from mmbc_jax.runs.data_options import DataOptions
 from mmbc_jax.runs.grid import SweepOptions
 from mmbc_jax.runs.mesh import MeshOptions
 from mmbc_jax.runs.run_options import RunOptions
@@ -53,32 +52,6 @@ class ChunkOptions(Options):
         """Raises ConfigError where more is executed than predicted."""
         if self.execute > self.predict:
             raise self.error("execute", f"at most chunk.predict = {self.predict}")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class DataOptions(Options):
-    """Demonstrations."""
-
-    path: str = option("", "file of demonstrations; empty to record the environment's scripted expert")
-    episodes: int = option(1000, "recorded from the expert", low=1)
-    noise: float = option(
-        0.0, "execution noise of the expert, in units of the action range", low=0.0, high=2.0
-    )
-    seed: int = option(0, "of the recording and of the split", low=0, high=2**32 - 1)
-    holdout: float = option(0.1, "share of episodes kept for validation", low=0.0, high=0.9)
-    windows: str = option(
-        "all", "windows start at all steps, or at the first of each episode (open loop)", choices=WINDOWS
-    )
-    jitter: float = option(
-        0.0,
-        "standard deviation by which bc and baseline move observed positions, with actions that lead back, in the "
-        "physical units of the actions",
-        low=0.0,
-    )
-    stream: float = option(
-        0.0, "device memory for windows in MB; the rest waits on the host; 0 for all", low=0.0
-    )
-    reader: load.ReaderOptions = option(load.ReaderOptions(), "of files")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -221,8 +194,13 @@ def check_config(config: ConfigDict) -> None:
 
 
 def completed(config: ConfigDict) -> ConfigDict:
-    """A configuration of an earlier version: options that it did not have yet take their defaults."""
+    """A configuration of an earlier version: options that it did not have yet take their defaults.
+
+    The scale of actions is the one there was: the environment's box.
+    """
     config = ConfigDict(config.to_dict())
+    if "scale" not in config.data and config.env.name:
+        config.data.scale = "box"
     _fill(config, _known_fields(config))
     return config
 

@@ -182,7 +182,16 @@ def build(config: ConfigDict, sizes: tuple[ObsSpec, int] | None = None) -> Setup
         episodes = load.load(config.data.path, config.data.reader)
         sizes = (episodes.spec, episodes.action.shape[1])
     shifted_params(config.evaluation.shifts, env)
+    if config.data.scale == "box" and not _bounded(env):
+        raise ConfigError(
+            "data.scale", "box", "auto, data, quantile or mean_std: no environment bounds the actions"
+        )
     return Setup(config, env, *sizes, episodes)
+
+
+def _bounded(env: Env | None) -> bool:
+    """Whether every action has bounds."""
+    return env is not None and bool(np.isfinite([env.spec.action_low, env.spec.action_high]).all())
 
 
 def check_point(setup: Setup, values: Mapping[str, float]) -> None:

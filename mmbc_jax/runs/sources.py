@@ -22,7 +22,7 @@ from mmbc_jax.core.observations import ObsSpec
 from mmbc_jax.core.types import EnvSpec
 from mmbc_jax.runs.checkpoint import find_stage, read_meta
 from mmbc_jax.runs.grid import Grid
-from mmbc_jax.runs.sections import TUNING
+from mmbc_jax.runs.sections import TUNING, completed
 from mmbc_jax.runs.setup import Setup
 from mmbc_jax.runs.workdir import changed, changed_fields
 
@@ -87,8 +87,9 @@ def find_sources(setup: Setup, names: tuple[str, ...], grid: Grid) -> Sources:
     differences: dict[str, dict[str, Any]] = {}
     for name, directory in (*found.items(), *warm.items()):
         _, meta = read_meta(directory)
+        meta["config"] = plain(completed(from_plain(meta["config"])))
         _check_source(setup, names, grid, name, directory, meta)
-        ours, theirs = plain(config), {"precision": "fp32", **meta["config"]}
+        ours, theirs = plain(config), meta["config"]
         for section in _RECORDED:
             for field, clone, run in changed(theirs.get(section), ours[section], section):
                 differences[field] = {"field": field, "clone": clone, "run": run}

@@ -16,15 +16,16 @@ from mmbc_jax.evaluation.results import StageResult, load_result, save_result, s
 from mmbc_jax.runs.best import keeping
 from mmbc_jax.runs.checkpoint import StageCheckpoints
 from mmbc_jax.runs.demonstrations import StageData
+from mmbc_jax.runs.divergence import INSTANCES, STOPPED, evaluated_lines
 from mmbc_jax.runs.epoch import take_runs
 from mmbc_jax.runs.fallback import newest_whole
 from mmbc_jax.runs.finals import Done
 from mmbc_jax.runs.grid import Grid, StageRuns, parent_index, run_keys
 from mmbc_jax.runs.logs import MetricLog
-from mmbc_jax.runs.loop import DIVERGED, StageLoop, StopSignal
+from mmbc_jax.runs.loop import StageLoop, StopSignal
 from mmbc_jax.runs.measurement import measurement
 from mmbc_jax.runs.programs import Programs
-from mmbc_jax.runs.restored import template_of
+from mmbc_jax.runs.restored import OWN_SCALE, has_own_scale, likely_own_scale, template_of
 from mmbc_jax.runs.screen import Screen
 from mmbc_jax.runs.setup import Setup
 from mmbc_jax.runs.stages import BaseStage
@@ -90,15 +91,17 @@ class StageRun:
         finally:
             checkpoints.close()
         state = mesh.fetch(state, len(self.runs.runs))
-        done(Done(state, self.runs, frozenset(map(int, meta["stopped"]))))
-        return self._measure(state, meta)
+        done(Done(state, self.runs, frozenset(map(int, meta[STOPPED]))))
+        return _measured(self, state, meta)
 
     def prepare(self) -> None:
         """Compiles what the stage is trained and evaluated with, before there is a state to start from."""
         stage, runs = self.stage, len(self.runs.runs)
-        before = None if stage.parent is None else template_of(stage.parent, runs)
+        before = (
+            None if stage.parent is None else template_of(stage.parent, runs, likely_own_scale(self.setup))
+        )
         state = stage.template(stage.make_hparams(self.grid, self.runs), before, ())
-        self.programs.prepare(stage, state, self._keys(stage.name))
+        self.programs.prepare(stage, state, self.keys(stage.name))
 
     def _train(self, parent: Done | None, checkpoints: StageCheckpoints, meta: dict[str, Any]) -> TrainState:
         """The final state of the stage."""
@@ -106,6 +109,7 @@ class StageRun:
         if "demonstrations" in stage.needs:
             meta["data"] = self.data().fingerprint
         state, first_epoch = self._start(parent, checkpoints, meta)
+        meta[OWN_SCALE] = has_own_scale(state)
         if first_epoch == stage.schedule.epochs:
             return state
         seeds = [(point, seed) for point, seed in meta["runs"]]
@@ -137,19 +141,20 @@ class StageRun:
         if parent is not None:
             came = parent_index(parent.runs, self.runs)
             before = take_runs(parent.state, came)
-            meta["stopped"] = {str(run): 0 for run, one in enumerate(came) if int(one) in parent.stopped}
+            meta[STOPPED] = {str(run): 0 for run, one in enumerate(came) if int(one) in parent.stopped}
         shared = self._shared(0)
         stage, log = self.stage, self.log
         if checkpoints.latest() is None:
-            return self.programs.start(stage, self._keys(stage.name), hp, before, shared), 0
+            return self.programs.start(stage, self.keys(stage.name), hp, before, shared), 0
         template = stage.template(hp, before, shared)
         state, step, saved = newest_whole(checkpoints, template, log, self.screen.line)
         if meta["data"]:
             self.data().check(saved.get("data", ""), f"stage {self.stage.name}")
-        meta.update({name: saved[name] for name in ("seconds", "stopped", DIVERGED) if name in saved})
+        meta.update({name: saved[name] for name in ("seconds", STOPPED, INSTANCES) if name in saved})
         return state, step
 
-    def _keys(self, label: str) -> Key:
+    def keys(self, label: str) -> Key:
+        """[R] keys of the stage's runs for a purpose."""
         return run_keys(label, [self.grid.seeds[index] for _, index in self.runs.runs])
 
     def _shared(self, epoch: int) -> PyTree:
@@ -163,44 +168,32 @@ class StageRun:
 
     def _evaluate(self, state: TrainState, epoch: int) -> list[dict[str, float]]:
         """Metrics of each run during training."""
-        keys = self._keys(f"evaluate/{self.stage.name}/{epoch}")
+        keys = self.keys(f"evaluate/{self.stage.name}/{epoch}")
         _, metrics = self.programs.evaluate(self.stage, state, keys)
         return [{f"eval/{name}": value for name, value in scalars(run).items()} for run in metrics]
 
-    def _measure(self, state: TrainState, meta: dict[str, Any]) -> StageResult:
-        """Measures the final state and writes the stage's result."""
-        stage = self.stage
-        facts = {
-            "train_seconds": meta.get("seconds", 0.0),
-            "stopped": [[*meta["runs"][int(run)], step] for run, step in meta["stopped"].items()],
-            "lane": self.lane,
-            "env_steps": stage.env_steps,
-            "train_steps": stage.schedule.epochs * stage.schedule.steps_per_epoch,
-            "diverged": meta.get(DIVERGED, 0),
-        }
-        with self.screen.status(f"{stage.name}: evaluating"):
-            what = (measurement(self.setup), stage, state, self.runs.index, self._keys)
-            result = measure(*what, self.programs, self.data, facts)
-        for run in map(int, meta["stopped"]):
-            result.metrics[run] = without_figures(result.metrics[run])
-        for line in diverged_lines(result):
-            self.screen.line(line)
-        if self.programs.mesh.is_writer:
-            save_result(self.workdir, result)
-        return result
 
-
-def diverged_lines(result: StageResult) -> list[str]:
-    """What to say of evaluated episodes that diverged, in at most one line."""
-    shares = [run.get("diverged_fraction") or 0.0 for run in result.metrics]
-    counts = [round(share * run["n"]) for share, run in zip(shares, result.metrics, strict=True) if share]
-    if not counts:
-        return []
-    played = sum(run["n"] for run in result.metrics)
-    return [
-        f"{result.name}: {sum(counts)} of {played} environment instances diverged in evaluation: data, observation "
-        "or reward were not finite; their episodes count as failures (diverged_fraction)"
-    ]
+def _measured(run: StageRun, state: TrainState, meta: dict[str, Any]) -> StageResult:
+    """Measures the final state of a stage and writes its result."""
+    stage, stopped = run.stage, meta[STOPPED]
+    facts = {
+        "train_seconds": meta.get("seconds", 0.0),
+        "lane": run.lane,
+        "env_steps": stage.env_steps,
+        "train_steps": stage.schedule.epochs * stage.schedule.steps_per_epoch,
+        "diverged": meta.get(INSTANCES, 0),
+        "stopped": [[*meta["runs"][int(one)], step] for one, step in stopped.items()],
+    }
+    with run.screen.status(f"{stage.name}: evaluating"):
+        what = (measurement(run.setup), stage, state, run.runs.index, run.keys)
+        result = measure(*what, run.programs, run.data, facts)
+    for one in map(int, stopped):
+        result.metrics[one] = without_figures(result.metrics[one])
+    for line in evaluated_lines(result):
+        run.screen.line(line)
+    if run.programs.mesh.is_writer:
+        save_result(run.workdir, result)
+    return result
 
 
 def _meta(run: StageRun) -> dict[str, Any]:
@@ -213,7 +206,7 @@ def _meta(run: StageRun) -> dict[str, Any]:
         "action_dim": run.setup.action_dim,
         "runs": [[point, seeds[index]] for point, index in run.runs.runs],
         "parent": stage.parent.name if stage.parent else "",
-        "stopped": {},  # {run: step} of those that stopped learning
+        STOPPED: {},
         "data": "",  # fingerprint of the demonstrations, of a stage that learns from them
         "lane": run.lane,
         "cloned": stage.policy() is not None,

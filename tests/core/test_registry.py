@@ -147,6 +147,7 @@ def test_a_base_that_some_policy_uses_is_allowed(prior, sampler, policies):
             "config.prior.name = 'mixture' .*'normal': .*policy.name = 'mse'",
         ),
         ("mixture", "heun", {"policy": "mixture_flow"}, "config.prior.name = 'mixture'"),
+        ("mixture", "euler", {}, "config.prior.name = 'mixture' .*no use in a run without a clone"),
         ("normal", "heun", {"policy": "cvae"}, "config.sampler.name = 'heun' .*'euler': .*flow, .*"),
         (
             "normal",
@@ -176,3 +177,26 @@ def test_every_policy_of_the_package_says_what_it_needs():
     assert not [n for n in said if registry.find("policy", n).needs_sampler is None]
     with pytest.raises(KeyError, match="did you mean 'fixed'"):
         registry.register("policy", dict, needs_prior="fixd")
+
+
+@pytest.mark.parametrize("name", registry.available("policy"))
+def test_a_policy_has_the_use_for_a_base_that_it_says(name):
+    """What a family does not build on is refused in every run that trains no other, whatever the prior or sampler."""
+    spec, asked = PolicySpec(2, 2, 4), []
+    found = registry.find("policy", name)
+
+    def prior(event):
+        asked.append(event)
+        return registry.build("prior", plugin("prior", "normal"), event, spec=spec)
+
+    sampler = registry.build("sampler", plugin("sampler", "euler"))
+    policy = registry.build("policy", plugin("policy", name), spec, prior=prior, sampler=sampler)
+    assert bool(asked) == found.uses("prior")
+    assert (getattr(policy, "sampler", None) is sampler) == found.uses("sampler")
+    for kind, neutral in registry.NEUTRAL.items():
+        for other in registry.available(kind):
+            if other == neutral or found.uses(kind):
+                continue
+            given = {**registry.NEUTRAL, kind: other}
+            with pytest.raises(ConfigError, match=f"config.{kind}.name = '{other}'"):
+                registry.check_base(given["prior"], given["sampler"], {"policy": name})

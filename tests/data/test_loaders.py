@@ -85,6 +85,7 @@ def test_npz_drawings(tmp_path):
     ("fields", "error", "message"),
     [
         ({"shapes": ("lime",)}, ConfigError, "config.data.reader.shapes = 'lime'.*did you mean 'line'"),
+        ({"shapes": ("line", "line")}, ConfigError, r"config.data.reader.shapes = .* each once"),
         ({"stride": 0}, ConfigError, "config.data.reader.stride = 0"),
         ({"stride": 9}, DataError, "line_0 has 1 points at stride 9"),
         ({"drop": ("line_0",)}, DataError, "every path of line is dropped"),
@@ -117,6 +118,22 @@ def test_npz_says_what_is_wrong(tmp_path, changes, message):
     with pytest.raises(DataError, match=message) as caught:
         load_lib.load(path)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("fields", [{"obs_keys": ("obs", "obs")}, {"angles": (0, 0)}])
+def test_nothing_is_read_twice(tmp_path, fields):
+    with pytest.raises(ConfigError, match="each once"):
+        load_lib.load(save(tmp_path / "a.npz"), options(**fields))
+
+
+def test_labels_that_a_file_cannot_mean(tmp_path):
+    """-2 is no label, and what does not fit 32 bits became -1, which is none, without a word."""
+    for label, found in (
+        (-2, "mode of episode 1 is -2; allowed: -1"),
+        (2**32 - 1, "episode 1 is 4294967295"),
+    ):
+        with pytest.raises(DataError, match=found):
+            load_lib.load(save(tmp_path / "a.npz", mode=np.asarray([0, label])))
 
 
 @pytest.mark.parametrize(

@@ -185,3 +185,16 @@ def test_who_acts():
     np.testing.assert_allclose(act_with_policy(Policy())(one, jax.random.key(7), obs, z), drawn + 2.0)
     chunk = act_with_actor(Actor())(one, jax.random.key(7), obs, z)
     np.testing.assert_allclose(chunk[:, 0, 0], [0.0, 3.0, 6.0, 9.0])
+
+
+def test_chunks_of_a_policy_with_another_scale_reach_the_environment_in_its_own(rollouts):
+    """-1 and 1 of the policy are a quarter of the box: four times as much is the same action."""
+    quarter = jnp.full(1, 0.25)
+    scaled = subject().replace(
+        normalizer=subject().normalizer._replace(
+            action_low=-quarter, action_high=quarter, box=(-jnp.ones(1), jnp.ones(1))
+        )
+    )
+    four = evaluator(act=lambda *given: 4.0 * steer(*given))
+    found = jax.device_get(jax.jit(lambda s: four.run(s, None))(scaled))
+    jax.tree.map(np.testing.assert_array_equal, found, rollouts)

@@ -33,7 +33,10 @@ def test_settings_are_read():
     [
         ("start_std=1", "start_std=1"),
         ("calm", "calm"),
-        ("calm:", "calm:"),
+        ("calm:", ""),
+        ("calm: start_std=1,,", ""),
+        ("calm: start_std=1;; push: start_std=2", ""),
+        (";", ""),
         ("a b: start_std=1", "a b: start_std=1"),
         ("calm: start_std=1; calm: start_std=2", "calm: start_std=2"),
         ("calm: start_std=one", "start_std=one"),

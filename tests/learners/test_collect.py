@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 
@@ -189,3 +190,24 @@ def test_wandering_visits_what_uniform_chunks_reach(collector):
     for decision, steps in enumerate((0, 4, 8, 12, 0)):
         expected = 0.05**2 + steps * 0.15**2 / 3
         assert abs(found[decision].var() / expected - 1) < 5 * math.sqrt(2 / (2 * B))
+
+
+def test_chunks_of_an_actor_with_another_scale_reach_the_environment_in_its_own(collector):
+    """-1 and 1 of the actor are an eighth of the box: eight times as much is the same action."""
+    eighth = jnp.full(2, 0.125)
+    narrow = SCALE._replace(action_low=-eighth, action_high=eighth, box=(-jnp.ones(2), jnp.ones(2)))
+
+    def act(params, reference, key, obs, z):
+        return jax.random.uniform(key, (B, H, 2), minval=-1.0, maxval=1.0), {}
+
+    def wide(*given):
+        chunk, info = act(*given)
+        return 8.0 * chunk, info
+
+    def visited(act, scale):
+        own = dataclasses.replace(collector, act=act)
+        key_init, key_collect = jax.random.split(jax.random.key(1))
+        start = own.init(key_init, scale, jnp.asarray(LENGTH))
+        return own.collect(start, {}, None, scale, key_collect, 2, jnp.asarray(LENGTH))[1]
+
+    jax.tree.map(np.testing.assert_array_equal, visited(act, SCALE), visited(wide, narrow))

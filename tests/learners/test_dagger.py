@@ -313,3 +313,19 @@ def test_config_is_checked(field, value):
     with pytest.raises(ConfigError) as info:
         registry.find("learner", "dagger").options.from_config(cfg, "dagger")
     assert info.value.field == f"dagger.{field}"
+
+
+def test_a_clone_with_another_scale_plays_and_is_shown_the_same():
+    """-1 and 1 of the clone are a quarter of the box: its answers and its labels are four times as large."""
+    env = environment("high_low", start_std=0.001)
+    quarter = jnp.full(2, 0.25)
+    narrow = UNIT._replace(action_low=-quarter, action_high=quarter, box=(-jnp.ones(2), jnp.ones(2)))
+    own = Relabeller(env, Steady(PolicySpec(2, 2, H)), EPISODES, EXECUTE)
+    with jax.debug_key_reuse(False):
+        made = jax.jit(lambda action, scale: own.play(Variables(action), scale, 0.3, jax.random.key(0)))
+        one, valid, metrics = jax.device_get(made(jnp.asarray((0.2, 0.1)), UNIT))
+        four, also, same_metrics = jax.device_get(made(4.0 * jnp.asarray((0.2, 0.1)), narrow))
+    np.testing.assert_allclose(four.obs, one.obs, atol=1e-6)
+    np.testing.assert_allclose(four.chunk, 4.0 * one.chunk, atol=1e-4)
+    np.testing.assert_array_equal(also, valid)
+    np.testing.assert_allclose(same_metrics["dagger/deviation"], metrics["dagger/deviation"], rtol=1e-5)

@@ -6,6 +6,7 @@ from sklearn.preprocessing import MinMaxScaler
 
 from mmbc_jax.core.observations import ObsEntry, ObsSpec
 from mmbc_jax.ops import normalisation
+from mmbc_jax.ops.action_scale import action_scale
 from mmbc_jax.ops.normalisation import Normalizer
 
 
@@ -79,8 +80,27 @@ def test_a_range_of_rounding_counts_as_constant():
     one_up = np.nextafter(np.float32(1), np.float32(2))
     obs = np.asarray([[1.0], [one_up]], np.float32)
     assert (normalisation.fit(obs, obs).normalize_obs(obs) == 0).all()
-    wider = np.asarray([[1.0], [1.001]], np.float32)
+    wider = np.asarray([[1.0], [1.1]], np.float32)
     np.testing.assert_allclose(normalisation.fit(wider, wider).normalize_obs(wider), [[-1], [1]], atol=1e-3)
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
+def test_what_hardly_varies_is_not_blown_up(unit):
+    """A range of 6e-5 at a height of .5 made 314 of a deviation of .01."""
+    resting = 0.5 + 3e-5 * np.sin(np.arange(200.0))
+    obs = (unit * np.stack([resting, np.sin(np.arange(200.0))], 1)).astype(np.float32)
+    fitted = normalisation.fit(obs, obs)
+    scaled = np.asarray(fitted.normalize_obs(obs))
+    assert np.abs(scaled[:, 0]).max() < 0.02
+    np.testing.assert_allclose(np.abs(scaled[:, 1]).max(), 1.0, atol=1e-5)
+    met = np.asarray(fitted.normalize_obs(obs + np.float32(0.01 * unit)))
+    assert np.abs(met[:, 0]).max() < 5.0
+    np.testing.assert_allclose(fitted.denormalize_obs(scaled), obs, rtol=1e-5)
+    # the same of actions that no box bounds, and of what an environment declares to be wide
+    assert np.abs(np.asarray(fitted.normalize_action(obs))[:, 0]).max() < 0.02
+    declared = ObsSpec.vector(2, low=(-100.0 * unit, -1.0), high=(100.0 * unit, 1.0))
+    wide = np.asarray(normalisation.fit(obs, obs, spec=declared).normalize_obs(obs))
+    np.testing.assert_allclose(np.abs(wide[:, 0]).max(), 3e-5 * 2 / 2, rtol=0.05)
 
 
 def test_traced_and_mapped_over_bounds():
@@ -168,3 +188,86 @@ def test_history_has_the_same_bounds_at_every_step(named):
         scaled, parts = scaled["state"], parts["state"]
     np.testing.assert_array_equal(scaled, jnp.concatenate([parts[:4], parts[1:5], parts[2:]], 1))
     assert single.with_history(1) is single
+
+
+BOX = np.asarray([-1.0, -1.0, -1.0]), np.asarray([1.0, 1.0, 1.0])
+
+
+def narrow_actions(rows=400):
+    """Columns that fill 7 % of the box, all of it, and one number of it."""
+    t = np.linspace(-1, 1, rows)
+    return np.stack([0.3 + 0.07 * t, t, np.full(rows, 0.25)], 1).astype(np.float32)
+
+
+def test_actions_are_scaled_by_the_data_where_they_fill_little_of_the_box():
+    action = narrow_actions()
+    found = action_scale(action, *BOX, "auto")
+    assert found.own.tolist() == [True, False, False]
+    np.testing.assert_allclose(found.filled, [0.07, 1.0, 0.0], atol=1e-6)
+    assert "columns 0: 7 % of the environment's bounds (data.scale=auto)" in found.line
+    fitted = normalisation.fit(action, action, *BOX, scale="auto")
+    scaled = np.asarray(fitted.normalize_action(action))
+    np.testing.assert_allclose(np.ptp(scaled[:, :2], axis=0), 2.0, rtol=1e-5)
+    np.testing.assert_allclose(scaled[:, 2], 0.25)  # what the data never change keeps the box
+    # -1 and 1 of the policy are the data's ends in the box; beyond, the box is still reached
+    np.testing.assert_allclose(fitted.to_box(jnp.asarray(scaled)), action, atol=1e-6)
+    np.testing.assert_allclose(fitted.from_box(jnp.asarray(action)), scaled, atol=1e-5)
+    far = jnp.asarray([10.0, 1.0, 1.0])
+    np.testing.assert_allclose(fitted.to_box(far), [1.0, 1.0, 1.0], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("rule", "low", "high"),
+    [
+        ("box", [-1, -1, -1], [1, 1, 1]),
+        ("data", [0.23, -1, -1], [0.37, 1, 1]),
+        ("quantile", [0.3 - 0.07 * 0.98, -0.98, -1], [0.3 + 0.07 * 0.98, 0.98, 1]),
+        # of a uniform variable on [-1, 1] the standard deviation is 1 / sqrt(3)
+        ("mean_std", [0.3 - 0.07 / 3**0.5, -(3**-0.5), -1], [0.3 + 0.07 / 3**0.5, 3**-0.5, 1]),
+    ],
+)
+def test_every_rule_of_the_scale(rule, low, high):
+    fitted = normalisation.fit(narrow_actions(), narrow_actions(), *BOX, scale=rule)
+    np.testing.assert_allclose(fitted.action_low, low, atol=2e-3)
+    np.testing.assert_allclose(fitted.action_high, high, atol=2e-3)
+    assert (fitted.box is None) == (rule == "box")
+
+
+def test_quantiles_survive_an_outlier_and_a_column_that_seldom_moves():
+    action = narrow_actions()
+    action[7, 1] = 1e4
+    action[:, 2] = 0.0
+    action[3, 2] = 1.0  # within the last hundredth: the quantiles are one number
+    fitted = normalisation.fit(action, action, scale="quantile")
+    assert 1.9 < float(fitted.action_high[1] - fitted.action_low[1]) < 2.1
+    np.testing.assert_array_equal([fitted.action_low[2], fitted.action_high[2]], [0.0, 1.0])
+    assert fitted.box is None  # nothing says what an environment takes
+
+
+def test_a_range_of_next_to_nothing_of_the_box_is_widened():
+    action = np.zeros((50, 1), np.float32)
+    action[::2] = 1e-6
+    fitted = normalisation.fit(action, action, [-1.0], [1.0], scale="data")
+    np.testing.assert_allclose(fitted.action_high - fitted.action_low, [2e-3], rtol=1e-4)
+
+
+def test_where_both_scales_agree_nothing_is_computed():
+    action = narrow_actions()
+    for scale, low, high in (("box", *BOX), ("auto", *BOX), ("auto", None, None)):
+        rows = action[:, 1:2].repeat(3, 1)
+        fitted = normalisation.fit(rows, rows, low, high, scale=scale)
+        assert fitted.box is None
+        chunk = jnp.ones((2, 3))
+        assert fitted.to_box(chunk) is chunk
+        assert fitted.from_box(chunk) is chunk
+
+
+def test_a_column_without_bounds_is_taken_as_the_policy_answers():
+    action = narrow_actions()
+    fitted = normalisation.fit(action, action, [-1, -np.inf, -1], [1, np.inf, 1], scale="auto")
+    y = jnp.asarray([0.0, 0.7, 0.0])
+    np.testing.assert_allclose(fitted.to_box(y)[1], 0.7, rtol=1e-5)
+    assert "end" not in action_scale(action, *BOX, "auto").line
+    free = action_scale(action, -np.inf * np.ones(3), np.inf * np.ones(3), "auto")
+    assert free.line == "actions: -1 and 1 are the ends of what the data say (data.scale=auto)"
+    assert free.facts()["filled"] == [None] * 3

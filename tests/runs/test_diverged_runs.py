@@ -16,9 +16,8 @@ from mmbc_jax.core.config import plugin
 from mmbc_jax.core.errors import DivergenceError
 from mmbc_jax.core.registry import register
 from mmbc_jax.evaluation.results import StageResult
-from mmbc_jax.runs.loop import DIVERGED, Schedule, StageLoop
+from mmbc_jax.runs.divergence import INSTANCES, Divergence, evaluated_lines
 from mmbc_jax.runs.pipeline import make_pipeline
-from mmbc_jax.runs.stage_run import diverged_lines
 from tests.toys.fragile import Fragile
 from tests.toys.landscape import rows, toy_config, unchecked
 
@@ -86,7 +85,7 @@ def test_its_evaluation_has_a_share_of_them(ran):
 
 def test_nothing_is_said_where_nothing_happened():
     result = StageResult("bc", 1, np.zeros((1, 1)), [{"n": 8, "diverged_fraction": 0.0}, {"n": 8}], {}, None)
-    assert diverged_lines(result) == []
+    assert evaluated_lines(result) == []
 
 
 @pytest.mark.parametrize(
@@ -98,9 +97,6 @@ def test_nothing_is_said_where_nothing_happened():
     ],
 )
 def test_what_ends_a_run_names_them(diverged, cause):
-    schedule = Schedule(10, 1, 1, 0, 1, nonfinite_limit=5)
-    loop = StageLoop(
-        "plain", schedule, [(0, 3)], *(None,) * 2, {DIVERGED: diverged}, *(None,) * 3, num_envs=512
-    )
+    look = Divergence("plain", [(0, 3)], 512, 5, {INSTANCES: diverged}).look
     with pytest.raises(DivergenceError, match=f"stage plain, seed 3, .*; {cause}"):
-        loop._check_finite(0, {"train/skipped_in_a_row": np.array([[7.0]])})
+        look({"train/skipped_in_a_row": np.array([[7.0]])}, [1], lambda line: None)

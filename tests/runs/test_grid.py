@@ -30,14 +30,17 @@ def test_parse_is_the_full_product():
     assert grid.values(4) == {"finetune.mi_coef": 0.5, "bc.learning_rate": 3e-4}
 
 
-@pytest.mark.parametrize("text", ["", "  ", ";"])
+@pytest.mark.parametrize("text", ["", "  "])
 def test_no_grid_is_one_point(text):
     grid = parse_grid(text, 3, 0)
     assert grid == Grid((), ((),), (0, 1, 2))
     assert stage_runs(grid, ("a.b",)).index.tolist() == [[0, 1, 2]]
 
 
-@pytest.mark.parametrize("text", ["a.b", "a.b=", "a.b=x", "a.b=1,two", "a.b=1;c.d", "a.b=[1]"])
+@pytest.mark.parametrize(
+    "text",
+    ["a.b", "a.b=", "a.b=x", "a.b=1,two", "a.b=1;c.d", "a.b=[1]", ";", "a.b=1;;c.d=2", "a.b=1,,2", "a.b=1,"],
+)
 def test_malformed_grids_say_what_is_wanted(text):
     with pytest.raises(ConfigError, match=r'config\.sweep\.grid = .* of the form "section\.field=1,2,3'):
         parse_grid(text, 1, 0)
@@ -64,8 +67,17 @@ def test_points_that_differ_elsewhere_share_a_run():
     assert everything_shared.runs == ((0, 0), (0, 1))
 
 
-def test_repeated_values_share_too():
-    assert len(stage_runs(parse_grid("a.b=1,1,2", 1, 0), ("a.b",)).runs) == 2
+@pytest.mark.parametrize("text", ["a.b=1,1,2", "a.b=0.5;c.d=3, 0.1,0.10", "a.b=0,1e-60"])
+def test_equal_points_are_refused(text):
+    """They would be trained once and reported twice; scalars are traced as float32."""
+    with pytest.raises(
+        ConfigError, match=r"config\.sweep\.grid = .* without a value of (a.b|c.d) that comes twice"
+    ):
+        parse_grid(text, 1, 0)
+
+
+def test_a_grid_may_end_with_a_semicolon():
+    assert parse_grid("a.b=1;", 1, 0).points == ((1.0,),)
 
 
 def test_hparams_put_the_grid_over_the_config():

@@ -125,8 +125,9 @@ def test_a_configuration_of_an_earlier_version_is_completed():
     """What it has stays; an option, and a section, that came later take their defaults."""
     config = toy_config()
     config.bc.steps = 77
-    del config.evaluation["shifts"], config.actor["box"], config["mesh"]
+    del config.evaluation["shifts"], config.actor["box"], config["mesh"], config.data["scale"]
     found = defaults.completed(config)
+    assert found.data.scale == "box"  # as it was, whatever `auto` would make of it today
     assert (found.bc.steps, found.evaluation.shifts, found.actor.box) == (77, "", 0.0)
     defaults.check_config(found)
     assert "mesh" not in config

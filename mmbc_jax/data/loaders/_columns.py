@@ -12,7 +12,8 @@ import numpy as np
 
 from mmbc_jax.core.errors import ConfigError, DataError, nearest
 from mmbc_jax.core.options import Options, option
-from mmbc_jax.data.episodes import PREFIX, Episodes, kind_beyond_vectors
+from mmbc_jax.data._checks import kind_beyond_vectors
+from mmbc_jax.data.episodes import PREFIX, Episodes
 
 _SELECTION = re.compile(r"(?P<key>[^\[\]]+)(?:\[(?P<start>\d*):(?P<stop>\d*)\])?")
 VECTOR = "state"  # the entry that all observed numbers make where images are observed, too
@@ -50,6 +51,13 @@ class ReaderOptions(Options):
     drop: tuple[str, ...] = option(("two_roads_2",), "drawings: paths to leave out")
     stride: int = option(1, "drawings: keep every stride-th point", low=1)
 
+    def check(self) -> None:
+        """Raises ConfigError where something is to be read twice."""
+        for field in ("obs_keys", "angles", "shapes"):
+            named = getattr(self, field)
+            if len(set(named)) < len(named):
+                raise self.error(field, "each once")
+
 
 def select_obs(
     read: Callable[[str], np.ndarray],
@@ -74,7 +82,7 @@ def select_obs(
       source: for messages.
 
     Returns:
-      [n, D] float32, or {entry: [n, ...]}.
+      [n, D] as precise as it was recorded, or {entry: [n, ...]}.
 
     Raises:
       ConfigError: a malformed key, a column that does not exist, or columns of an image.
@@ -142,8 +150,7 @@ def _unwrap(obs: np.ndarray, angles: tuple[int, ...]) -> np.ndarray:
     parts = []
     for i, column in enumerate(obs.T):
         parts += [np.cos(column), np.sin(column)] if i in angles else [column]
-    with np.errstate(over="ignore"):  # becomes infinite, which the check of the episodes reports by step
-        return np.stack(parts, axis=1).astype(np.float32)
+    return np.stack(parts, axis=1)
 
 
 def _require(read: Callable[[str], np.ndarray], known: list[str], key: str, source: str) -> np.ndarray:

@@ -102,7 +102,7 @@ def _drawings(arrays: dict[str, np.ndarray], options: ReaderOptions, source: str
         for _, key in sorted(shapes[name]):
             if key in options.drop:
                 continue
-            points = _columns.two_dimensional(arrays[key], key, source)[:: options.stride].astype(np.float32)
+            points = _columns.two_dimensional(arrays[key], key, source)[:: options.stride]
             if len(points) < 2:
                 raise DataError(
                     f"{source}: {key} has {len(points)} points at stride {options.stride}, needs 2"

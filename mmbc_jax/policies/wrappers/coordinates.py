@@ -8,7 +8,7 @@ differ by less than that per step are far apart as paths. Suits families that cl
 spread where it has less, over c. The few directions in which modes differ then have the scale of the base, and
 what is noise stays small and near Gaussian, so that a flow or a diffusion spends itself on the modes.
 
-c is the largest entry on the data that the policy sees at `init`, so that y lies in [-1, 1]. Whitened coordinates
+c is the largest entry on all the windows that there are at `init`, so that y lies in [-1, 1]. Whitened coordinates
 mix the steps of a chunk: there what runs past the end of an episode counts as recorded (its last action repeats).
 """
 
@@ -17,6 +17,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from mmbc_jax.core.observations import Obs
@@ -25,18 +26,24 @@ from mmbc_jax.core.types import Array, Batch, Key, Loss, PolicySpec, PyTree, Var
 
 COORDINATES = ("actions", "path", "whitened")
 FLOOR = 0.1
+_BLOCK = 4096  # windows looked at together
 MIN_SIGMA = 1e-6  # where no noise is left its estimate is without meaning, but finite
 
 
-def path_map(chunks: Array) -> tuple[Array, Array, Array]:
-    """(M, its inverse, o) of path coordinates, [n, n], [n, n] and [n] with n = H A, fitted to chunks [B, H, A]."""
+def path_map(chunks: Array, every: Array | None = None) -> tuple[Array, Array, Array]:
+    """(M, its inverse, o) of path coordinates, [n, n], [n, n] and [n] with n = H A.
+
+    Args:
+      chunks: [B, H, A] that the map is fitted to.
+      every: [M, H, A] that are to lie in [-1, 1]; None for `chunks`.
+    """
     steps, actions = chunks.shape[-2:]
     matrix = jnp.kron(jnp.triu(jnp.ones((steps, steps))), jnp.eye(actions))
     inverse = jnp.kron(jnp.eye(steps) - jnp.eye(steps, k=1), jnp.eye(actions))
-    return _scaled(matrix, inverse, jnp.zeros(steps * actions), chunks)
+    return _scaled(matrix, inverse, jnp.zeros(steps * actions), chunks if every is None else every)
 
 
-def whitening_map(chunks: Array) -> tuple[Array, Array, Array]:
+def whitening_map(chunks: Array, every: Array | None = None) -> tuple[Array, Array, Array]:
     """(M, its inverse, o) of whitened coordinates, fitted to chunks [B, H, A]; see `path_map`."""
     sums, differences, _ = path_map(chunks)
     mean = chunks.reshape(len(chunks), -1).mean(0)
@@ -46,12 +53,18 @@ def whitening_map(chunks: Array) -> tuple[Array, Array, Array]:
     spread = jnp.sqrt(jnp.maximum(values, 0.0))
     spread = jnp.maximum(spread, jnp.maximum(FLOOR * spread[-1], 1e-6))
     matrix, inverse = _apply(sums, vectors / spread), _apply((vectors * spread).T, differences)
-    return _scaled(matrix, inverse, mean, chunks)
+    return _scaled(matrix, inverse, mean, chunks if every is None else every)
 
 
-def _scaled(matrix: Array, inverse: Array, offset: Array, chunks: Array) -> tuple[Array, Array, Array]:
-    y = _apply(chunks.reshape(len(chunks), -1) - offset, matrix)
-    scale = jnp.maximum(jnp.abs(y).max(), 1e-6)
+def _scaled(matrix: Array, inverse: Array, offset: Array, every: Array) -> tuple[Array, Array, Array]:
+    def largest(chunks: Array) -> Array:
+        return jnp.abs(_apply(chunks.reshape(len(chunks), -1) - offset, matrix)).max()
+
+    # in blocks, since y of all windows at once may not fit the memory; the last one overlaps the one before
+    size = min(len(every), _BLOCK)
+    starts = jnp.minimum(jnp.arange(0, len(every), size), len(every) - size)
+    found = jax.lax.map(lambda start: largest(jax.lax.dynamic_slice_in_dim(every, start, size)), starts)
+    scale = jnp.maximum(found.max(), 1e-6)
     return matrix / scale, inverse * scale, offset
 
 
@@ -83,7 +96,7 @@ class AffinePolicy:
 
     def init(self, key: Key, sample_batch: Batch) -> Variables:
         """Variables of the inner policy, with the fitted map among the statistics."""
-        matrix, inverse, offset = MAPS[self.coordinates](sample_batch.chunk)
+        matrix, inverse, offset = MAPS[self.coordinates](sample_batch.chunk, sample_batch.every)
         stats = {"matrix": matrix, "inverse": inverse, "offset": offset}
         variables = self.inner.init(key, self._batch(sample_batch, stats))
         return Variables(variables.params, {**stats, "inner": variables.stats})
@@ -127,7 +140,8 @@ class AffinePolicy:
 
     def _batch(self, batch: Batch, stats: PyTree) -> Batch:
         mask = jnp.ones_like(batch.mask) if self.coordinates == "whitened" else batch.mask
-        return batch.replace(chunk=_map(batch.chunk, stats), mask=mask)
+        every = None if batch.every is None else _map(batch.every, stats)
+        return batch.replace(chunk=_map(batch.chunk, stats), mask=mask, every=every)
 
 
 @dataclasses.dataclass(frozen=True)
