@@ -88,7 +88,8 @@ def quiet() -> None:
     import logging
 
     # orbax logs errors of its threads with a traceback and raises them besides
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)
     sys.unraisablehook = _without_echo
 

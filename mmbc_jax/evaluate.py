@@ -19,6 +19,10 @@ from mmbc_jax.core import config as config_lib
 from mmbc_jax.core.errors import UserError
 from mmbc_jax.core.files import local_path, plain, write_json
 
+SWITCHES = {
+    "deterministic": "play the likeliest actions instead of drawn ones",
+    "hold": "draw the same noise at all decisions of an episode",
+}
 CHANGEABLE = ("env", "evaluation", "precision", "sampler")
 
 
@@ -42,6 +46,9 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, str]
         "--diagnostics", default="", help="instruments by name, with commas between, or 'all'"
     )
     parser.add_argument("--z", type=int, default=None, help="command this mode in every episode")
+    for name, text in SWITCHES.items():
+        parser.add_argument(f"--{name}", action="store_true", help=text)
+    parser.add_argument("--ensemble", type=float, default=None, help="m of temporal ensembling, at least 0")
     parser.add_argument("--sampler_steps", type=int, default=None, help="default: as in training")
     parser.add_argument("--out", default="", help="write summary.json and figures to this folder")
     args, unknown = parser.parse_known_args(rest)
@@ -72,6 +79,9 @@ def main(argv: Sequence[str]) -> int:
 
     if args.episodes is not None:
         overrides.append(("evaluation.episodes", str(args.episodes)))
+    overrides += [(f"evaluation.{name}", "True") for name in SWITCHES if getattr(args, name)]
+    if args.ensemble is not None:
+        overrides.append(("evaluation.ensemble", str(args.ensemble)))
     if args.sampler_steps is not None:
         overrides.append(("sampler.steps", str(args.sampler_steps)))
     overrides.append(("diagnostics", args.diagnostics))

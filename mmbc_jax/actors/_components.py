@@ -54,6 +54,10 @@ class Components:
         component = jax.random.categorical(key, log_probs)
         return {"component": component, "component_log_prob": picked(log_probs, component)}
 
+    def likeliest(self, params: PyTree, base: Any, obs: Obs, z: Array) -> Array:
+        """[...] the component of the highest probability."""
+        return jnp.argmax(self.log_probs(params, base, obs, z), -1)
+
     def log_ratio(self, params: PyTree, base: Any, obs: Obs, z: Array, info: PyTree) -> Array:
         """[...] log p of the component in `info` less that at the time of acting."""
         return picked(self.log_probs(params, base, obs, z), info["component"]) - info["component_log_prob"]

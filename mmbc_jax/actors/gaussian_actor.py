@@ -90,6 +90,10 @@ class GaussianActor:
         info = {"x": x, "log_prob": self._log_prob(x, mean, log_std)}
         return self._shaped(sac.squash(x, self._box)), info
 
+    def likeliest(self, params: PyTree, reference: Variables | None, key: Key, obs: Obs, z: Array) -> Array:
+        """Chunk [..., H, A] of the mean."""
+        return self._shaped(sac.squash(self._moments(params, obs, z)[0], self._box))
+
     def sample(
         self, params: PyTree, reference: Variables | None, key: Key, obs: Obs, z: Array
     ) -> tuple[Array, Array]:

@@ -24,19 +24,21 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from mmbc_jax.actors._components import Components, component_logits
+from mmbc_jax.actors._components import Components
 from mmbc_jax.actors._density import normal_log_prob, squashed_entropy
-from mmbc_jax.core.keys import seeded
+from mmbc_jax.actors._steerable import check_steerable, x0_of
+from mmbc_jax.core.most_likely import most_likely
 from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.options import Options, option
 from mmbc_jax.core.protocols import Policy
 from mmbc_jax.core.registry import register
-from mmbc_jax.core.types import Array, Batch, Key, PolicySpec, PyTree, Variables
+from mmbc_jax.core.types import Array, Key, PolicySpec, PyTree, Variables
 from mmbc_jax.nn.embedding import continuous
 from mmbc_jax.nn.encoded_mlp import EncodedMLP
 from mmbc_jax.nn.mlp import ACTIVATIONS, MLP
@@ -68,11 +70,6 @@ class SteerOptions(Options):
         "who chooses the component of a base that mixes some, as that of mixture_flow: the base, or z",
         choices=("base", "commanded"),
     )
-
-
-def x0_of(w: PyTree) -> Array:
-    """The initial noise inside w: w itself, or its entry "x0"."""
-    return w["x0"] if isinstance(w, dict) else w
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,7 +174,15 @@ class SteerActor:
             base = self.policy.base_distribution(_given(reference), obs)
             info |= self.components.draw(params["components"], base, key_component, obs, z)
         action = sac.squash(x0, self.options.box)
-        return _transported(self.policy, reference, key_path, obs, action, info), info
+        return _transported(self.policy, reference, _drawn(key_path), obs, action, info), info
+
+    def likeliest(self, params: PyTree, reference: Variables | None, key: Key, obs: Obs, z: Array) -> Array:
+        """Chunk [..., H, A] of the mean noise, and of the likeliest component and noise path."""
+        x0, given = sac.squash(self._moments(params, obs, z)[0], self.options.box), {}
+        if self.components is not None:
+            base = self.policy.base_distribution(_given(reference), obs)
+            given["component"] = self.components.likeliest(params["components"], base, obs, z)
+        return _transported(self.policy, reference, lambda base: most_likely(base, key), obs, x0, given)
 
     def sample(
         self, params: PyTree, reference: Variables | None, key: Key, obs: Obs, z: Array
@@ -194,7 +199,7 @@ class SteerActor:
 
     def chunk(self, reference: Variables | None, key: Key, obs: Obs, action: Array) -> Array:
         """Chunk [..., H, A] into which the reference transports a noise [..., W]; `key` is for a noise path."""
-        return _transported(self.policy, reference, key, obs, action, {})
+        return _transported(self.policy, reference, _drawn(key), obs, action, {})
 
     def log_ratio(
         self, params: PyTree, reference: Variables | None, obs: Obs, z: Array, info: PyTree
@@ -223,16 +228,25 @@ class SteerActor:
 
 
 def _transported(
-    policy: Policy, reference: Variables | None, key: Key, obs: Obs, action: Array, given: PyTree
+    policy: Policy,
+    reference: Variables | None,
+    pick: Callable[[Any], Any],
+    obs: Obs,
+    action: Array,
+    given: PyTree,
 ) -> Array:
-    """Chunk [..., H, A] of a noise [..., W], from the component in `given` where there is one."""
+    """Chunk [..., H, A] of a noise [..., W]; `pick` chooses what else the base has, `given` a component."""
     shaped = action.reshape(*action.shape[:-1], *policy.spec.chunk_shape)
     reference = _given(reference)
-    w: Any = policy.base_distribution(reference, obs).sample(seed=key)
+    w: Any = pick(policy.base_distribution(reference, obs))
     w = {**w, "x0": shaped} if isinstance(w, dict) else shaped
     if "component" in given:
         w = {**w, "component": given["component"]}
     return policy.transport(reference, obs, w)
+
+
+def _drawn(key: Key) -> Callable[[Any], Any]:
+    return lambda base: base.sample(seed=key)
 
 
 def _given(reference: Variables | None) -> Variables:
@@ -253,7 +267,7 @@ def build(options: SteerOptions, *, spec: PolicySpec, policy: Policy | None, num
             "name",
             "an actor that needs no clone, such as gaussian: there is nothing to steer without bc or start_from",
         )
-    count = _check_steerable(options, spec, policy)
+    count = check_steerable(options, options.components == "commanded", spec, policy)
 
     def network(size: int) -> EncodedMLP:
         mlp = MLP(options.hidden, size, activation=options.activation, zero_last=True)
@@ -262,34 +276,3 @@ def build(options: SteerOptions, *, spec: PolicySpec, policy: Policy | None, num
     components = Components(network(count), num_modes, count) if options.components == "commanded" else None
     size = spec.chunk_len * spec.action_dim
     return SteerActor(options, spec, policy, num_modes, network(size), components)
-
-
-def _check_steerable(options: SteerOptions, spec: PolicySpec, policy: Policy) -> int:
-    """Components of the base, 0 where they are not commanded; raises where there is nothing to steer."""
-
-    def sample(key: Key) -> tuple[PyTree, Array | None]:
-        batch = Batch(
-            obs=spec.obs.dummy(2),
-            chunk=jnp.zeros((2, *spec.chunk_shape)),
-            mask=jnp.ones((2, spec.chunk_len)),
-        )
-        key_init, key_sample = jax.random.split(key)
-        variables = policy.init(key_init, batch)
-        base = policy.base_distribution(variables, batch.obs)
-        return base.sample(seed=key_sample), component_logits(base)
-
-    w, logits = jax.eval_shape(sample, seeded(0))
-    if isinstance(w, dict) and "x0" not in w:
-        raise options.error("name", "a policy whose base has an initial noise x0")
-    x0 = x0_of(w)
-    if x0.shape != (2, *spec.chunk_shape) or not jnp.issubdtype(x0.dtype, jnp.floating):
-        raise options.error(
-            "name",
-            "a policy with continuous noise of a chunk's shape to steer, such as flow or diffusion; "
-            f"this one's base is {x0.dtype}{x0.shape[1:]}",
-        )
-    if options.components == "base":
-        return 0
-    if logits is None:
-        raise options.error("components", "base: that of this policy has no components")
-    return int(logits.shape[-1])

@@ -82,6 +82,12 @@ class Actor(Protocol):
         """(chunk [..., H, A], info): info is whatever `log_ratio` needs to know later."""
         ...
 
+    def likeliest(
+        self, params: PyTree, reference: Variables | None, key: Key, obs: Obs, z: Int[Array, "*batch"]
+    ) -> Float[Array, "*batch H A"]:
+        """Chunk [..., H, A] of the likeliest action; `key` is for bases that do not know their mode."""
+        ...
+
     def log_ratio(
         self,
         params: PyTree,

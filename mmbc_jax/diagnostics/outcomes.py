@@ -21,10 +21,12 @@ from mmbc_jax.core.types import Rollouts
 from mmbc_jax.diagnostics.attribution import LABEL
 
 DIVERGED = "diverged"
+SWITCHES = "switches"  # of an episode between modes, at the ends of its decisions
 FRACTIONS = {
     "bridge": "bridge_fraction",
     "collision": "collision_fraction",
     DIVERGED: "diverged_fraction",
+    SWITCHES: SWITCHES,
 }
 
 

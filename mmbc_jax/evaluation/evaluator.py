@@ -10,33 +10,38 @@ import jax
 import jax.numpy as jnp
 
 from mmbc_jax.core.learning import Actor, Parts, Reward, Subject
+from mmbc_jax.core.most_likely import most_likely
 from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.protocols import Policy
 from mmbc_jax.core.sharding import spread
 from mmbc_jax.core.types import Array, EnvSpec, Key, PyTree, Rollouts
-from mmbc_jax.diagnostics.outcomes import DIVERGED
+from mmbc_jax.diagnostics.outcomes import DIVERGED, SWITCHES
 from mmbc_jax.envs import wrappers
+from mmbc_jax.evaluation.playing import AS_TRAINED, Playing
 from mmbc_jax.ops.picked import picked
 
 _NOT_OUTCOME = ("success", "reward")  # these have fields of their own
 Act = Callable[[Subject, Key, Obs, Array], Array]
 
 
-def act_with_policy(policy: Policy) -> Act:
-    """The cloned policy: w from its base, then transport; z is ignored."""
+def act_with_policy(policy: Policy, deterministic: bool = False) -> Act:
+    """The cloned policy: w from its base, or the likeliest w, then transport; z is ignored."""
 
     def act(subject: Subject, key: Key, obs: Obs, z: Array) -> Array:
         assert subject.reference is not None
-        w = policy.base_distribution(subject.reference, obs).sample(seed=key)
+        base = policy.base_distribution(subject.reference, obs)
+        w = most_likely(base, key) if deterministic else base.sample(seed=key)
         return policy.transport(subject.reference, obs, w)
 
     return act
 
 
-def act_with_actor(actor: Actor) -> Act:
-    """A fine-tuned actor, sampled as it was trained."""
+def act_with_actor(actor: Actor, deterministic: bool = False) -> Act:
+    """A fine-tuned actor, sampled as it was trained, or its likeliest chunk."""
 
     def act(subject: Subject, key: Key, obs: Obs, z: Array) -> Array:
+        if deterministic:
+            return actor.likeliest(subject.actor, subject.reference, key, obs, z)
         return actor.act(subject.actor, subject.reference, key, obs, z)[0]
 
     return act
@@ -55,7 +60,7 @@ class Evaluator:
       paths: P, how many episodes' positions are returned.
       exec_len: h.
       length: control steps in a full episode.
-      command: z of every episode; None to spread them evenly.
+      playing: how, where that is not as it was trained.
     """
 
     env: Any
@@ -66,7 +71,7 @@ class Evaluator:
     paths: int
     exec_len: int
     length: int
-    command: int | None = None
+    playing: Playing = AS_TRAINED
 
     def run(self, subject: Subject, env_params: PyTree) -> Rollouts:
         """Evaluates one run.
@@ -79,36 +84,22 @@ class Evaluator:
           B episodes; jit- and vmap-safe.
         """
         key_reset, key_decide = jax.random.split(subject.key)
-        state = spread(self.env.reset(jax.random.split(key_reset, self.episodes), env_params))
+        state = spread(self.env.reset(self.playing.reset_keys(key_reset, self.episodes), env_params))
         z = jnp.arange(self.episodes, dtype=jnp.int32) % self.num_modes
-        if self.command is not None:
-            z = jnp.full_like(z, self.command)
+        if self.playing.command is not None:
+            z = jnp.full_like(z, self.playing.command)
         obs = subject.normalizer.normalize_obs(state.obs)
         memory = self.reward.init_memory(obs) if self.reward else {}
         zeros = jnp.zeros(self.episodes)
-        start = (state, memory, zeros, jnp.full_like(zeros, jnp.nan))
         decisions = -(-self.length // self.exec_len)
+        key_hold, key_decide = jax.random.split(key_decide) if self.playing.hold else (key_decide, key_decide)
+        planned = jax.eval_shape(self.act, subject, key_reset, obs, z).shape[1:]
+        plans = self.playing.no_plans(self.episodes, planned, self.exec_len)
+        start = (state, memory, zeros, jnp.full_like(zeros, jnp.nan), zeros, plans)
 
-        def decide(carry: tuple, key: Key) -> tuple[tuple, Array]:
-            state, memory, reward, log_q = carry
-            key_act, key_q = jax.random.split(key)
-            alive = 1.0 - state.done
-            obs = subject.normalizer.normalize_obs(state.obs)
-            chunk = subject.normalizer.to_box(self.act(subject, key_act, obs, z))
-            next_state = self.env.step(state, chunk)
-            if self.reward and self.reward.discriminator:
-                final = subject.normalizer.normalize_obs(next_state.obs)
-                memory = self.reward.remember(memory, final)
-                features = self.reward.features(memory)
-                all_z = self.reward.discriminator.log_prob(subject.reward, key_q, features)
-                now = picked(all_z, z)
-                log_q = jnp.where(alive > 0, now, log_q)  # the last decision sees the whole path
-            path = next_state.info["path"][: self.paths]
-            reward = reward + alive * next_state.metrics["reward"]
-            return (next_state, memory, reward, log_q), path
-
-        end, paths = jax.lax.scan(decide, start, jax.random.split(key_decide, decisions))
-        final, _, reward, log_q = end
+        xs = (jax.random.split(key_decide, decisions), jnp.arange(decisions))
+        end, paths = jax.lax.scan(self._decider(subject, z, key_hold), start, xs)
+        final, _, reward, log_q, switches, _ = end
         success = (final.metrics["success"] > 0) & (final.done > 0)
         path, mask = self._paths(state, paths, final.info["final_steps"])
         dropped = (*_NOT_OUTCOME, *self.env.spec.summed)
@@ -122,8 +113,38 @@ class Evaluator:
             log_q=log_q,
             path=path,
             path_mask=mask,
-            outcome=outcome | {DIVERGED: final.info["diverged"]},
+            outcome=outcome | {DIVERGED: final.info["diverged"], SWITCHES: switches},
         )
+
+    def _decider(
+        self, subject: Subject, z: Array, key_hold: Key
+    ) -> Callable[[tuple, tuple[Key, Array]], Any]:
+        """One decision of all episodes, as a step of a scan."""
+
+        def decide(carry: tuple, xs: tuple[Key, Array]) -> tuple[tuple, Array]:
+            state, memory, reward, log_q, switches, plans = carry
+            key_act, key_q = jax.random.split(xs[0])
+            key_act = jax.random.clone(key_hold) if self.playing.hold else key_act
+            alive = 1.0 - state.done
+            obs = subject.normalizer.normalize_obs(state.obs)
+            chunk, plans = self.playing.executed(
+                self.act(subject, key_act, obs, z), plans, xs[1], self.exec_len
+            )
+            chunk = subject.normalizer.to_box(chunk)
+            next_state = self.env.step(state, chunk)
+            if self.reward and self.reward.discriminator:
+                final = subject.normalizer.normalize_obs(next_state.obs)
+                memory = self.reward.remember(memory, final)
+                features = self.reward.features(memory)
+                all_z = self.reward.discriminator.log_prob(subject.reward, key_q, features)
+                now = picked(all_z, z)
+                log_q = jnp.where(alive > 0, now, log_q)  # the last decision sees the whole path
+            path = next_state.info["path"][: self.paths]
+            reward = reward + alive * next_state.metrics["reward"]
+            switches = switches + alive * _switched(state.info["mode"], next_state.info["final_mode"])
+            return (next_state, memory, reward, log_q, switches, plans), path
+
+        return decide
 
     def _paths(self, start: Any, paths: Array, steps: Array) -> tuple[Array, Array]:
         """[decisions, P, h, 2] to [P, 1 + decisions h, 2], with the mask of steps that were taken."""
@@ -134,13 +155,18 @@ class Evaluator:
         return path, mask.astype(jnp.float32)
 
 
+def _switched(before: Array, after: Array) -> Array:
+    """1 where the environment's label went from one mode to another."""
+    return ((before >= 0) & (after >= 0) & (before != after)).astype(jnp.float32)
+
+
 def make_evaluator(
     parts: Parts,
     env_spec: EnvSpec,
     episodes: int,
     paths: int,
     num_modes: int = 1,
-    command: int | None = None,
+    playing: Playing = AS_TRAINED,
 ) -> Evaluator:
     """The evaluator of what was made of `parts`: of its actor where there is one, else of its policy.
 
@@ -150,14 +176,14 @@ def make_evaluator(
       episodes: B.
       paths: whose positions are returned, at most B.
       num_modes: Z.
-      command: z of every episode; None to spread them evenly.
+      playing: how.
     """
     assert parts.env is not None
     if parts.actor is not None:
-        act = act_with_actor(parts.actor)
+        act = act_with_actor(parts.actor, playing.deterministic)
     else:
         assert parts.policy is not None
-        act = act_with_policy(parts.policy)
+        act = act_with_policy(parts.policy, playing.deterministic)
     reports_q = num_modes > 1 and parts.reward is not None and parts.reward.discriminator is not None
     return Evaluator(
         env=wrappers.make(
@@ -170,5 +196,5 @@ def make_evaluator(
         paths=min(paths, episodes),
         exec_len=parts.exec_len,
         length=env_spec.episode_length,
-        command=command,
+        playing=playing,
     )

@@ -16,7 +16,7 @@ from mmbc_jax.core.files import write_json
 from mmbc_jax.core.registry import chosen_names
 from mmbc_jax.evaluation.results import StageResult
 from mmbc_jax.nn.precision import described
-from mmbc_jax.report import offline_table, style, summary, table
+from mmbc_jax.report import differences, offline_table, style, summary, table
 from mmbc_jax.report.finished import Finished
 from mmbc_jax.runs.grid import Grid
 from mmbc_jax.runs.logs import read_rows
@@ -46,6 +46,8 @@ def write(pipeline: Pipeline, results: Results, argv: Sequence[str], seconds: fl
         "start_from": pipeline.sources.differences,
         "command": summary.command("mmbc_jax.train", argv),
     }
+    if pipeline.setup.config.evaluation.paired:
+        run["paired"] = differences.between_stages(results, len(pipeline.grid.points))
     found = summary.build_summary(_points(pipeline.grid, results), run)
     write_json(pipeline.workdir / "summary.json", found)
     rows = read_rows(pipeline.workdir / "metrics.jsonl")
@@ -75,7 +77,7 @@ def show_stages(console: Console, found: dict[str, Any]) -> None:
     """Prints the table of episodes, the verdicts and what diverged, as far as there is any."""
     if found["run"]["env"]:
         console.print(table.table(found))
-    for line in (*verdicts(found), *stopped(found)):
+    for line in (*verdicts(found), *differences.lines(found["run"].get("paired", [])), *stopped(found)):
         console.print(line, highlight=False)
 
 

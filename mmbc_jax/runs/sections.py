@@ -85,6 +85,19 @@ class EvaluationOptions(Options):
     every_epochs: int = option(0, "an evaluation during training; 0 for never", low=0)
     paths: int = option(256, "whose positions are kept for figures", low=1)
     samples: int = option(16, "chunks per held-out window in the offline metrics", low=1)
+    paired: bool = option(
+        False, "all stages and seeds start from the same states; the summary has differences between stages"
+    )
+    deterministic: bool = option(False, "the likeliest actions are played instead of drawn ones")
+    hold: bool = option(
+        False, "all decisions of an episode draw the same noise, so that it keeps to its mode"
+    )
+    ensemble: float = option(
+        -1.0,
+        "temporal ensembling: weight exp(m a) of a plan that is a decisions old; below 0 for none",
+        low=-1.0,
+        high=10.0,
+    )
     shifts: str = option(
         "",
         "other settings of the environment under which the final states are played too, "

@@ -13,6 +13,7 @@ from mmbc_jax.core.learning import Subject
 from mmbc_jax.core.types import EnvSpec, State, Variables
 from mmbc_jax.envs import wrappers
 from mmbc_jax.evaluation.evaluator import Evaluator, act_with_actor, act_with_policy
+from mmbc_jax.evaluation.playing import Playing
 from mmbc_jax.ops.normalisation import Normalizer
 
 LENGTH = 10
@@ -132,7 +133,7 @@ def test_log_q_is_that_of_the_whole_path(rollouts):
 
 
 def test_a_command_replaces_the_spread():
-    found = evaluator(command=1, episodes=3, paths=3).run(subject(), None)
+    found = evaluator(playing=Playing(command=1), episodes=3, paths=3).run(subject(), None)
     assert found.z.tolist() == [1, 1, 1]
     assert found.steps.tolist() == [8, 8, 8]
 

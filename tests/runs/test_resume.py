@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from mmbc_jax.core.errors import WorkdirError
+from mmbc_jax.runs import stage_run
 from mmbc_jax.runs.checkpoint import checkpoint_steps
 from mmbc_jax.runs.loop import Interrupted, StageLoop
-from mmbc_jax.runs.stage_run import StageRun
 from mmbc_jax.runs.workdir import claim_workdir
 from tests.toys.landscape import (
     events,
@@ -176,14 +176,14 @@ def test_sigterm_between_stages_starts_no_other_stage(tmp_path, monkeypatch, und
     workdir = tmp_path / "run"
     with unchecked():
         pipeline = toy_pipeline(workdir, config)
-        finish = StageRun._measure
+        finish = stage_run._measured
 
         def stopped(*args):
             os.kill(os.getpid(), signal.SIGTERM)
             return finish(*args)
 
         with monkeypatch.context() as patch:
-            patch.setattr(StageRun, "_measure", stopped)
+            patch.setattr(stage_run, "_measured", stopped)
             with pytest.raises(Interrupted):
                 pipeline.run()
     assert sorted(path.name for path in (workdir / "stages").iterdir()) == ["bc"]

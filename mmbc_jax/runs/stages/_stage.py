@@ -20,6 +20,7 @@ from mmbc_jax.core.stages import Cloned
 from mmbc_jax.core.state import Hparams, TrainState
 from mmbc_jax.core.types import Key, Metrics, PyTree
 from mmbc_jax.evaluation.evaluator import Evaluator, make_evaluator
+from mmbc_jax.evaluation.playing import Playing
 from mmbc_jax.nn.precision import networks_in
 from mmbc_jax.runs.grid import Grid, StageRuns, hparams, stage_runs
 from mmbc_jax.runs.loop import Schedule
@@ -153,8 +154,9 @@ class BaseStage(abc.ABC):
         """What plays its episodes; `command` is z of every episode, None to spread them evenly."""
         setup, parts = self.setup, self.parts
         settings = setup.config.evaluation
+        playing = Playing.of(settings, command, setup.config.data.seed)
         return make_evaluator(
-            parts, setup.env_spec, settings.episodes, settings.paths, self.num_modes, command
+            parts, setup.env_spec, settings.episodes, settings.paths, self.num_modes, playing
         )
 
     def runs(self, grid: Grid) -> StageRuns:

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmbc_jax.priors._most_likely import most_likely
+from mmbc_jax.core.most_likely import most_likely
 
 
 def key():
