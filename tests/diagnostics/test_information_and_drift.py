@@ -210,6 +210,13 @@ def test_ended_episodes_count_up_to_their_end():
     assert "drift/growth" not in found
 
 
+def test_an_episode_that_was_over_when_it_began_says_nothing():
+    aside = straight_modes()[3][0] + 0.1
+    path = np.stack([aside, aside + 3.0])
+    mask = np.stack([np.ones(33), np.arange(33) < 1]) > 0
+    assert drift_of(path, mask) == drift_of(path[:1], mask[:1]) != {}
+
+
 def test_no_episodes_no_drift():
     rng = np.random.default_rng(0)
     modes = _toy.fan(rng, count=2)

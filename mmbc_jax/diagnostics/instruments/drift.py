@@ -60,7 +60,9 @@ class DriftInstrument:
         means = np.asarray(case.env.mean_paths(params), np.float64)[: case.env.spec.num_modes]
         path = np.asarray(case.rollouts.path, np.float64)
         mask = np.asarray(case.rollouts.path_mask) > 0
-        if not len(path) or not len(means) or path.shape[-1] != means.shape[-1] or mask.sum(1).min() < 2:
+        moved = mask.sum(1) > 1  # the others were over when they began
+        path, mask = path[moved], mask[moved]
+        if not len(path) or not len(means) or path.shape[-1] != means.shape[-1]:
             return {}
         at, distance = clocked(path, means)
         found = _deviations(distance, mask, np.linalg.norm(np.diff(means, axis=1), axis=-1).sum(1).mean())
