@@ -154,16 +154,14 @@ class SteerActor:
         """Draws noise and transports it.
 
         Args:
-          params: of this actor.
-          reference: frozen variables of the policy.
+          params, reference: of this actor, and of the policy, frozen.
           key: for w, and for the noise path of a stochastic sampler.
           obs: normalised.
           z: [...] int32 in [0, Z).
 
         Returns:
-          (chunk [..., H, A], {"x0": [..., W] the noise before squashing, in units of the box,
-          "log_prob": [...] its log density}; where components are commanded also "component" [...] and
-          "component_log_prob" [...]).
+          (chunk [..., H, A], {"x0": [..., W] the noise before squashing, in units of the box, "log_prob": [...]};
+          where components are commanded also "component" [...] and "component_log_prob" [...]).
         """
         key_noise, key_path = jax.random.split(key)
         mean, log_std = self._moments(params, obs, z)

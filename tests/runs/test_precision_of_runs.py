@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from mmbc_jax.core.files import seal
 from mmbc_jax.evaluate import parse
 from mmbc_jax.report import run_report, table
 from mmbc_jax.runs.restored import restore
@@ -67,7 +68,8 @@ def test_a_clone_of_another_precision_is_said_to_be(bf16):
     for meta in (copy / "bc").glob("*/meta/metadata"):
         said = json.loads(meta.read_text())
         del said["config"]["precision"]  # one that was written before there was a choice
-        meta.write_text(json.dumps(said))
+        del said["meta_crc32"]
+        meta.write_text(json.dumps({**said, "meta_crc32": seal(said)}))
     pipeline.setup.config.start_from = str(copy)
     assert find_sources(pipeline.setup, ("finetune",), pipeline.grid).differences == []
 
