@@ -57,7 +57,12 @@ SMALL = (
 )
 PPO = ("--config.learner.num_envs=16", "--config.learner.decisions=4", "--config.learner.minibatches=2")
 PPO += ("--config.learner.iterations_per_epoch=2", "--config.learner.critic_hidden=16,")
-SAC = ("--config.learner.name=sac", "--config.learner.num_envs=16", "--config.learner.capacity=256")
+SAC = (
+    "--config.learner.name=sac",
+    "--config.learner.num_envs=16",
+    "--config.learner.capacity=512",
+    "--config.learner.warmup=64",
+)
 SAC += ("--config.learner.critic_hidden=16,", "--config.learner.iterations_per_epoch=2")
 SCENARIOS: dict[str, tuple[str, ...]] = {
     "bc": (*SMALL, "--config.stages=bc"),
