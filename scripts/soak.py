@@ -1,9 +1,9 @@
 """Trains for a long time in short epochs and shows memory and open files: `python scripts/soak.py --out DIR`.
 
-`landscape` with epochs of one iteration, an evaluation and a checkpoint at each, so that whatever is left behind by
-an epoch is left behind some ten thousand times. Sampled from the kernel's account of the process; after the first
-tenth, in which programs are compiled and allocators settle, neither should grow. Writes `soak.csv` and `soak.png`, and
-prints the slope of each by least squares.
+`landscape` with epochs of one iteration, an evaluation and a checkpoint at each, so that whatever is left behind
+by an epoch is left behind some ten thousand times. Sampled from the kernel's account of the process; after the
+first tenth, in which programs are compiled and allocators settle, neither should grow. Writes `soak.csv` and
+`soak.png`, and prints the slope of each by least squares.
 """
 
 from __future__ import annotations

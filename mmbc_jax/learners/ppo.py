@@ -21,6 +21,7 @@ from mmbc_jax.learners._optim import SKIPPED, optimizer
 from mmbc_jax.learners._ppo_update import Update
 from mmbc_jax.learners._require import require
 from mmbc_jax.learners._start import episode_horizon, follow, kept_params, stats_from, tuned_subject
+from mmbc_jax.learners._values import no_targets, values_of, with_targets
 from mmbc_jax.nn.critic import Critic
 from mmbc_jax.ops.gae import gae
 from mmbc_jax.ops.leading_axes import merge_leading
@@ -50,6 +51,9 @@ class PPOOptions(Options):
     )
     clip_norm: float = option(0.5, "of each part's gradient", low=0.0, open_low=True, traced=True)
     critic_hidden: tuple[int, ...] = option((128, 128), "widths of the value network", low=1)
+    normalise_values: bool = option(
+        False, "the value network speaks in units of its targets' running deviation, for rewards of any size"
+    )
     critic_octaves: int = option(4, "of the observation's features in the value network", low=0, high=16)
     iterations_per_epoch: int = option(10, "training steps of one compiled program", low=1)
 
@@ -113,6 +117,7 @@ class PPOLearner:
         key_loop, key = jax.random.split(key_state)
         stats = stats_from(parent, key_walk, self.collector, self.spec.obs, self.spec.chunk_shape)
         params = kept_params(parent, self._fresh(key_params, stats))
+        stats = {"values": no_targets(), **stats} if self.options.normalise_values else stats
         step, tx = jnp.zeros((), jnp.int32), optimizer(1.0, 0.0, 1.0)
         horizon = episode_horizon(step, hparams, self.collector.length)
         return TrainState(
@@ -151,6 +156,7 @@ class PPOLearner:
         batch, loop, metrics = self._prepare(
             state, loop, normalised(visited, stats["normalizer"]), key_reward
         )
+        state, batch = with_targets(state, batch)
         update = Update(options.epochs, options.minibatches, self.actor, self.critic, self.reward)
         params, opt_state, update_metrics = update.run(state, batch, key_update)
         state = state.replace(
@@ -158,7 +164,7 @@ class PPOLearner:
             key=rolled(key),
             params=params,
             opt_state=opt_state,
-            stats=follow(stats, visited.obs, self.spec.obs, self.collector.env.spec, visited.valid),
+            stats=follow(state.stats, visited.obs, self.spec.obs, self.collector.env.spec, visited.valid),
             env_state=loop,
         )
         return state, {**metrics, **update_metrics}
@@ -172,8 +178,8 @@ class PPOLearner:
         intrinsic, metrics = self.reward.pay(params["reward"], key, seen, per_decision)
         intrinsic = intrinsic * seen.valid
         reward = hp["stage.env_coef"] * seen.reward + hp["stage.mi_coef"] * intrinsic
-        value = self._value(params["critic"], seen.obs, seen.z, seen.time)
-        next_value = self._value(params["critic"], seen.final_obs, seen.z, seen.final_time)
+        value = self._value(state, seen.obs, seen.z, seen.time)
+        next_value = self._value(state, seen.final_obs, seen.z, seen.final_time)
         advantage, target = gae(
             reward,
             value,
@@ -199,8 +205,8 @@ class PPOLearner:
         metrics["ppo/explained_variance"] = explained_variance(value, target, seen.valid)
         return merge_leading(batch), loop.replace(paid=paid), metrics
 
-    def _value(self, params: PyTree, obs: Obs, z: Array, time: Array) -> Array:
-        return jnp.asarray(self.critic.apply(params, obs, z, time))
+    def _value(self, state: TrainState, obs: Obs, z: Array, time: Array) -> Array:
+        return values_of(jnp.asarray(self.critic.apply(state.params["critic"], obs, z, time)), state.stats)
 
     def subject(self, state: TrainState, key: Key) -> Subject:
         """The actor on its reference, with the intrinsic reward's parameters."""

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from mmbc_jax.core.observations import Obs, ObsSpec
-from mmbc_jax.core.types import Array
+from mmbc_jax.core.types import Array, PyTree
 from mmbc_jax.nn.mlp import MLP
 from mmbc_jax.nn.obs_encoder import ObsEncoder
 from mmbc_jax.nn.precision import Network
@@ -38,6 +38,26 @@ class Critic(Network):
         parts = (features, jax.nn.one_hot(z, self.num_modes), time[..., None])
         network = MLP(self.hidden, 1, activation=self.activation, zero_last=True)
         return network(jnp.concatenate(parts, -1))[..., 0]
+
+
+def rescaled(params: PyTree, old: tuple[Array, Array], new: tuple[Array, Array]) -> PyTree:
+    """Parameters of a `Critic` whose output x stands for m + s x, such that the values stay as they are.
+
+    w' = w s / s',  b' = (s b + m - m') / s'  in its last layer (van Hasselt et al. 2016, PopArt).
+
+    Args:
+      params: of `Critic.init`.
+      old: (m, s), [] each.
+      new: (m', s').
+    """
+    layers = params["params"]["MLP_0"]
+    name = max(layers, key=lambda layer: int(layer.rpartition("_")[2]))
+    (mean, std), (to_mean, to_std) = old, new
+    last = {
+        "kernel": layers[name]["kernel"] * (std / to_std),
+        "bias": (std * layers[name]["bias"] + mean - to_mean) / to_std,
+    }
+    return {**params, "params": {**params["params"], "MLP_0": {**layers, name: last}}}
 
 
 class ActionCritic(Network):
