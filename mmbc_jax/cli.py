@@ -5,19 +5,30 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import jax
-from ml_collections import ConfigDict
-
-from mmbc_jax.core import config as config_lib
 from mmbc_jax.core.errors import INTERRUPTED, USER_ERROR, UserError
 
-__all__ = ["INTERRUPTED", "USER_ERROR", "Parser", "compilation_cache", "quiet", "read_config", "run_main"]
+CTRL_C = 130
+"""Exit code of a command line that was interrupted where there was nothing to save: 128 + SIGINT."""
+_OTHERS_WRITE = 0o002
+_NO_DEVICE = "Unable to initialize backend"  # as JAX says it
+
+__all__ = ["CTRL_C", "INTERRUPTED", "USER_ERROR", "Parser", "compilation_cache", "quiet", "run_main"]
+
+
+class _Once(argparse.Action):
+    """Stores a value once: of two the user can mean only one."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        given = namespace.__dict__.setdefault("_given", {})
+        if given.setdefault(self.dest, values) != values:
+            parser.error(f"{option_string} is given twice: {given[self.dest]}, then {values}")
+        setattr(namespace, self.dest, values)
 
 
 class Parser(argparse.ArgumentParser):
@@ -25,32 +36,11 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, prog: str, description: str | None):
         super().__init__(prog=prog, description=description, allow_abbrev=False)
+        self.register("action", None, _Once)
 
     def error(self, message: str) -> NoReturn:
         """Raises UserError."""
         raise UserError(f"{message}; see {self.prog} --help")
-
-
-def read_config(path: str | Path) -> ConfigDict:
-    """The ConfigDict of a config file.
-
-    Raises:
-      UserError: no such file, it has no `get_config`, or it fails; the message names the line.
-    """
-    try:
-        config = config_lib.load(path)
-    except UserError:
-        raise
-    except Exception as error:  # whatever the user's file raises
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-        line = frames[-1].lineno if frames else getattr(error, "lineno", None)
-        where = f" at line {line}" if line else ""
-        raise UserError(f"--config {path} fails{where}: {type(error).__name__}: {error}") from error
-    if not isinstance(config, ConfigDict):
-        raise UserError(
-            f"--config {path}: get_config() returns {type(config).__name__}, must be a ConfigDict"
-        )
-    return config
 
 
 def compilation_cache() -> None:
@@ -91,10 +81,24 @@ def _without_echo(unraisable: Any) -> None:
 
 
 def run_main(main: Callable[[Sequence[str]], int]) -> None:
-    """Calls `main(argv)` and exits with its code; a UserError is one line on stderr and exit code 2."""
+    """Calls `main(argv)` and exits with its code; a UserError is one line on stderr and exit code 2.
+
+    Nothing that it writes can be written by everybody, whatever the umask: else its folders and files are as that says.
+    """
+    os.umask(os.umask(_OTHERS_WRITE) | _OTHERS_WRITE)
     try:
         code = main(sys.argv[1:])
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        code = USER_ERROR
+        code = _say(str(error))
+    except KeyboardInterrupt:
+        code = _say("interrupted", CTRL_C)
+    except RuntimeError as error:
+        if not str(error).startswith(_NO_DEVICE):
+            raise
+        code = _say(f"$JAX_PLATFORMS = {os.environ.get('JAX_PLATFORMS', '')!r}: {error}")
     sys.exit(code)
+
+
+def _say(error: str, code: int = USER_ERROR) -> int:
+    print(f"error: {' '.join(error.split())}", file=sys.stderr)
+    return code

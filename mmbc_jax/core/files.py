@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
-import tempfile
+import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from mmbc_jax.core.errors import UserError
+from mmbc_jax.core.errors import UserError, cut
 
 
 def plain(value: Any) -> Any:
@@ -49,17 +50,26 @@ def local_path(text: str | Path, field: str) -> Path:
 
     Raises:
       UserError: it is an address of another kind (`gs://`, `s3://`): metric files are appended to, which such
-        stores cannot do.
+        stores cannot do. Or it is no path that the system can have: empty, too long, links in a circle.
     """
     scheme, mark, rest = str(text).partition("://")
-    if not mark:
-        return Path(os.path.expanduser(text))
-    if scheme.lower() == "file":
-        return Path("/" + rest.partition("/")[2] if rest.startswith("localhost/") else rest)
-    raise UserError(
-        f"{field} {text}: must be a local path or file://; mount {scheme}:// as a folder (for example with gcsfuse), "
-        "or copy the folder there after the run"
-    )
+    if mark and scheme.lower() != "file":
+        raise UserError(
+            f"{field} {cut(str(text))}: must be a local path or file://; mount {scheme}:// as a folder (for example "
+            "with gcsfuse), or copy the folder there after the run"
+        )
+    if mark:
+        text = "/" + rest.partition("/")[2] if rest.startswith("localhost/") else rest
+    if not str(text):
+        raise UserError(f"{field} is empty, must be a path")
+    path = Path(os.path.expanduser(text))
+    try:
+        path.stat()
+    except (OSError, ValueError) as error:
+        if isinstance(error, ValueError) or error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            why = error.strerror if isinstance(error, OSError) else error
+            raise UserError(f"{field} {cut(repr(str(text)))} can be no path: {why}") from error
+    return path
 
 
 def write_atomic(path: str | Path, write: Callable[[BinaryIO], Any]) -> None:
@@ -70,17 +80,21 @@ def write_atomic(path: str | Path, write: Callable[[BinaryIO], Any]) -> None:
       write: receives a binary file; if it raises, the old file is left as it was.
     """
     path = Path(path)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    name = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(name, "xb", opener=_no_stranger_writes) as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)  # mkstemp creates 0600, which would hide results from a group
         os.replace(name, path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        name.unlink(missing_ok=True)
         raise
+
+
+def _no_stranger_writes(path: str, flags: int) -> int:
+    """Opens a new file that others may read as far as the umask says, and that not everybody may write."""
+    return os.open(path, flags, 0o664)
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -167,8 +167,9 @@ def find(kind: str, name: str, section: str = "") -> Plugin:
     elif tail:
         try:
             builder = getattr(importlib.import_module(head), tail)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise ConfigError(f"{section or kind}.name", name, f"cannot be imported ({error})") from error
+        except (Exception, SystemExit) as error:  # importing runs the code of the user's module
+            said = f"{type(error).__name__}: {error}"
+            raise ConfigError(f"{section or kind}.name", name, f"cannot be imported ({said})") from error
     else:
         raise ConfigError(
             f"{section or kind}.name", name, f"{nearest(name, known)}, or package.module:attribute"

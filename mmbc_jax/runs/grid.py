@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import itertools
+import math
 import zlib
 from collections.abc import Mapping, Sequence
 
@@ -19,6 +20,9 @@ from mmbc_jax.core.options import Options, option
 from mmbc_jax.core.state import Hparams
 from mmbc_jax.core.types import Key
 from mmbc_jax.runs.mesh import MODES
+
+
+MOST_RUNS = 2**20  # of a sweep: points times seeds
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,16 +98,27 @@ def parse_grid(text: str, seeds: int, first_seed: int) -> Grid:
     paths, values = [], []
     for part in filter(None, (piece.strip() for piece in text.split(";"))):
         path, eq, listed = part.partition("=")
-        try:
-            numbers = [float(ast.literal_eval(item.strip())) for item in listed.split(",") if item.strip()]
-        except (ValueError, SyntaxError, TypeError):
-            numbers = []
-        if not eq or not numbers:
-            raise ConfigError("sweep.grid", text, 'of the form "section.field=1,2,3; section.field=4,5"')
+        numbers = [_number(item) for item in listed.split(",") if item.strip()]
+        if not (eq and numbers and path.strip()) or None in numbers:
+            raise ConfigError(
+                "sweep.grid", part.strip(), 'of the form "section.field=1,2,3; section.field=4,5"'
+            )
         paths.append(path.strip())
         values.append(numbers)
+    size = math.prod(map(len, values)) * seeds
+    if size > MOST_RUNS:
+        raise ConfigError("sweep.grid", text, f"at most {MOST_RUNS} runs; its points times seeds are {size}")
     points = tuple(itertools.product(*values))
     return Grid(tuple(paths), points, tuple(range(first_seed, first_seed + seeds)))
+
+
+def _number(text: str) -> float | None:
+    """The number that Python reads in a text; None where it reads none."""
+    try:
+        value = ast.literal_eval(text.strip())
+        return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    except (ValueError, SyntaxError, TypeError, OverflowError, MemoryError, RecursionError):
+        return None
 
 
 def check_grid(grid: Grid, traced: Sequence[str]) -> None:

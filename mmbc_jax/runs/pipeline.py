@@ -59,8 +59,7 @@ class Pipeline:
         used = {section for name in self.names for section in self.stages[name].policy_sections}
         registry.check_base(config.prior.name, config.sampler.name, {one: config[one].name for one in used})
         check_grid(self.grid, all_traced(self.stages.values()))
-        for point in range(len(self.grid.points)):
-            setup_lib.check_point(setup, self.grid.values(point))
+        setup_lib.check_points(setup, self.grid)
         if not (self.workdir / "config.json").exists():
             check_sizes(setup, self.trained, self.grid)
         self.stop = StopSignal()

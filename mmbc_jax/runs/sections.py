@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from ml_collections import ConfigDict
 
 from mmbc_jax.core import registry
-from mmbc_jax.core.config import at, plugin, plugin_kind, plugin_sections, set_field
-from mmbc_jax.core.errors import ConfigError
+from mmbc_jax.core.config import at, converted, plugin, plugin_kind, plugin_sections
+from mmbc_jax.core.errors import ConfigError, nearest
 from mmbc_jax.core.options import Described, Options, describe, option
 from mmbc_jax.data import load
 from mmbc_jax.data.windows import WINDOWS
@@ -188,15 +188,8 @@ def check_config(config: ConfigDict) -> None:
     """Raises ConfigError for the first field that cannot work; plug-ins check their own sections."""
     _check_fields(config, _known_fields(config))
     run = RunOptions.from_config(config, "")
-    for section, options in SECTIONS.items():
-        options.from_config(config[section], section)
-    for section in CLONING:
-        learner_options(section).from_config(config[section], section)
-    for section in plugin_sections(config):
-        kind, selected = plugin_kind(section), at(config, section)
-        stated = registry.find(kind, selected.name, section).options if kind and selected.name else None
-        if stated:
-            stated.from_config(selected, section)
+    for section in (*SECTIONS, *CLONING, *plugin_sections(config)):
+        check_section(config, section)
     chosen.build_instruments(config)
     registry.chosen_names("figure", run.figures, "figures")
     if "discover" in run.stages or "finetune" in run.stages:
@@ -205,6 +198,20 @@ def check_config(config: ConfigDict) -> None:
             raise ConfigError(
                 "evaluation.episodes", config.evaluation.episodes, f"at least finetune.num_modes = {modes}"
             )
+
+
+def check_section(config: ConfigDict, section: str) -> None:
+    """Raises ConfigError for the first option of a section, by its dotted path, that cannot work."""
+    stated: type[Options] | None
+    if section in CLONING:
+        stated = learner_options(section)
+    elif section in SECTIONS:
+        stated = SECTIONS[section]
+    else:
+        kind, name = plugin_kind(section), at(config, section).name
+        stated = registry.find(kind, name, section).options if kind and name else None
+    if stated:
+        stated.from_config(at(config, section), section)
 
 
 def completed(config: ConfigDict) -> ConfigDict:
@@ -247,7 +254,9 @@ def _check_fields(config: ConfigDict, known: ConfigDict, prefix: str = "") -> No
         if isinstance(value, ConfigDict) and isinstance(known.get(name), ConfigDict):
             _check_fields(value, known[name], path)
             continue
-        set_field(known, name, value, prefix)
+        if name not in known:
+            raise ConfigError(path, "...", f"no such field; {nearest(name, known.keys())}")
+        converted(path, known[name], value)
         for item in _leaves(value):
             if isinstance(item, float) and not math.isfinite(item):
                 raise ConfigError(path, value, "finite")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+import math
 from functools import cached_property
 from typing import Any
 
@@ -26,7 +26,8 @@ from mmbc_jax.data.episodes import Episodes
 from mmbc_jax.evaluation.shifts import shifted_params
 from mmbc_jax.nn.precision import exact_elsewhere, networks_in
 from mmbc_jax.policies.wrappers.coordinates import in_coordinates
-from mmbc_jax.runs.sections import check_config, learner_options
+from mmbc_jax.runs.grid import Grid
+from mmbc_jax.runs.sections import check_config, check_section, learner_options
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,17 +180,22 @@ def build(config: ConfigDict, sizes: tuple[ObsSpec, int] | None = None) -> Setup
     return Setup(config, env, *sizes, episodes)
 
 
-def check_point(setup: Setup, values: Mapping[str, float]) -> None:
-    """Raises ConfigError where a point of a sweep {dotted field: value} cannot work."""
-    config = ConfigDict(setup.config.to_dict())
-    for path, value in values.items():
-        section, _, field = path.rpartition(".")
-        at(config, section)[field] = value
-    point = dataclasses.replace(setup, config=config)
-    check_config(config)
-    for section in ("policy", "baseline"):
-        if any(path.startswith(f"{section}.") for path in values):
-            point.build_policy(section)
+def check_points(setup: Setup, grid: Grid) -> None:
+    """Raises ConfigError where a point of a sweep cannot work: each section on its own, in every state that it takes."""
+    columns: dict[str, list[int]] = {}
+    for column, path in enumerate(grid.paths):
+        columns.setdefault(path.rpartition(".")[0], []).append(column)
+    for section, own in columns.items():
+        config = ConfigDict(setup.config.to_dict())
+        swept = dataclasses.replace(setup, config=config)
+        for values in dict.fromkeys(tuple(point[i] for i in own) for point in grid.points):
+            for i, value in zip(own, values, strict=True):
+                if not math.isfinite(value):
+                    raise ConfigError(grid.paths[i], value, "finite")
+                at(config, section)[grid.paths[i].rpartition(".")[2]] = value
+            check_section(config, section)
+            if section in ("policy", "baseline"):
+                swept.build_policy(section)
 
 
 def load_episodes(setup: Setup) -> Episodes:
