@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import jax
+
 from mmbc_jax.core.errors import INTERRUPTED, USER_ERROR, UserError
 
 CTRL_C = 130
@@ -83,7 +84,7 @@ def _without_echo(unraisable: Any) -> None:
 def run_main(main: Callable[[Sequence[str]], int]) -> None:
     """Calls `main(argv)` and exits with its code; a UserError is one line on stderr and exit code 2.
 
-    Nothing that it writes can be written by everybody, whatever the umask: else its folders and files are as that says.
+    Nothing that it writes can be written by everybody; else its folders and files are as the umask says.
     """
     os.umask(os.umask(_OTHERS_WRITE) | _OTHERS_WRITE)
     try:

@@ -37,6 +37,7 @@ __all__ = [
     "resolve_path",
     "set_field",
     "split_overrides",
+    "user_code",
 ]
 
 _UNNAMED = ("diagnostic", "figure", "loader", "observation")  # lists or files name these
@@ -209,7 +210,13 @@ def _parse(text: str) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Python's compiler, on what is then taken as text
             return ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # the last two: nested too deeply
+    except (
+        ValueError,
+        SyntaxError,
+        TypeError,
+        MemoryError,
+        RecursionError,
+    ):  # the last two: nested too deeply
         return {"true": True, "false": False}.get(text.lower(), text)
 
 

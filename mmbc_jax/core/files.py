@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from mmbc_jax.core.errors import UserError, cut
+from mmbc_jax.core.errors import DataError, UserError, cut
 
 
 def plain(value: Any) -> Any:
@@ -72,6 +72,15 @@ def local_path(text: str | Path, field: str) -> Path:
     return path
 
 
+def check_folder(path: Path, field: str) -> None:
+    """Raises UserError unless a path is a folder that can be written to, or could be made one; nothing is made."""
+    there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not there.is_dir():
+        raise UserError(f"{field} {path} cannot be a folder: {there} is a file")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"{field} {path} cannot be a folder: {there} cannot be written")
+
+
 def write_atomic(path: str | Path, write: Callable[[BinaryIO], Any]) -> None:
     """Calls `write` on a temporary file beside `path`, forces it to disk and renames it into place.
 
@@ -111,6 +120,17 @@ def write_json(path: str | Path, value: Any) -> None:
     write_atomic(path, lambda file: file.write(text.encode()))
 
 
-def read_json(path: str | Path) -> Any:
-    """What `write_json` wrote."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+def read_json(path: str | Path) -> dict[str, Any]:
+    """The object that `write_json` wrote.
+
+    Raises:
+      OSError: there is no such file.
+      DataError: it is damaged.
+    """
+    try:
+        value = json.loads(Path(path).read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is damaged ({cut(str(error))})") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{path} is damaged: it holds {cut(repr(value))}, must be a JSON object")
+    return value

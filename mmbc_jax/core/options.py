@@ -72,24 +72,29 @@ class Rule:
             parts.append("at least one value")
         return "; ".join(parts)
 
-    def fits(self, value: object) -> bool:
+    def fits(self, value: Any) -> bool:
         """Whether one entry lies within the bounds; NaN never does."""
-        if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        if (value := _number(value)) is None:
             return True
         above = self.low is None or (value > self.low if self.open_low else value >= self.low)
-        return above and (self.high is None or value <= self.high)
+        return bool(above and (self.high is None or value <= self.high))
 
-    def holds(self, value: object) -> str:
+    def holds(self, value: Any) -> str:
         """Why a program could not hold one entry, in words; empty where it can.
 
         Numbers are finite in float32, and whole ones at most 2^31 - 1 unless `high` allows more.
         """
-        if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        if (value := _number(value)) is None:
             return ""
         if not isinstance(value, int):
             return "" if abs(value) <= _LARGEST else "a finite number in float32"
         most = _MOST if self.high is None else max(_MOST, self.high)
         return "" if abs(value) <= most else f"lower: at most {_MOST}"
+
+
+def _number(value: object) -> Any:
+    """The value itself where it is a number, which True is not."""
+    return value if isinstance(value, numbers.Real) and not isinstance(value, bool) else None
 
 
 def option(
@@ -159,6 +164,7 @@ class Options:
             hold, or the fields do not go together.
         """
         values: dict[str, Any] = {}
+        own: Any = cls
         for field, rule in cls.stated():
             value = cfg[field.name]
             if isinstance(field.default, Options):
@@ -166,7 +172,7 @@ class Options:
                 continue
             value = tuple(value) if isinstance(value, (list, tuple)) else value
             path = f"{section}.{field.name}".lstrip(".")
-            _check_type(path, value, _hints(cls)[field.name])
+            _check_type(path, value, _hints(own)[field.name])
             _check(path, value, rule)
             values[field.name] = value
         found = cls(section=section, name=cfg.get("name") or "", **values)
@@ -186,8 +192,8 @@ class Options:
 
 
 @functools.cache
-def _hints(options: type[Options]) -> dict[str, Any]:
-    """{field: the type that it is declared with}."""
+def _hints(options: Any) -> dict[str, Any]:
+    """{field: the type that it is declared with} of a class of options."""
     return typing.get_type_hints(options)
 
 

@@ -15,6 +15,7 @@ from mmbc_jax.core.protocols import Env
 from mmbc_jax.core.types import PyTree
 
 FIELD = "evaluation.shifts"
+_LARGEST = float(jnp.finfo(jnp.float32).max)
 
 
 def parse_shifts(text: str) -> dict[str, dict[str, float]]:
@@ -35,8 +36,8 @@ def parse_shifts(text: str) -> dict[str, dict[str, float]]:
                 number = float(value)
             except ValueError:
                 number = float("nan")
-            if parameter in found[name] or not abs(number) < float("inf"):
-                raise ConfigError(FIELD, item, "parameter=number, every parameter once")
+            if parameter in found[name] or not abs(number) <= _LARGEST:
+                raise ConfigError(FIELD, item, "parameter=number, finite in float32, every parameter once")
             found[name][parameter] = number
         if not found[name]:
             raise ConfigError(FIELD, part, "at least one parameter=number behind the name")

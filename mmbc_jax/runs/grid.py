@@ -21,7 +21,6 @@ from mmbc_jax.core.state import Hparams
 from mmbc_jax.core.types import Key
 from mmbc_jax.runs.mesh import MODES
 
-
 MOST_RUNS = 2**20  # of a sweep: points times seeds
 
 
@@ -95,11 +94,13 @@ def parse_grid(text: str, seeds: int, first_seed: int) -> Grid:
     Raises:
       ConfigError: not of that form, or a value that is no number.
     """
-    paths, values = [], []
+    paths: list[str] = []
+    values: list[list[float]] = []
     for part in filter(None, (piece.strip() for piece in text.split(";"))):
         path, eq, listed = part.partition("=")
-        numbers = [_number(item) for item in listed.split(",") if item.strip()]
-        if not (eq and numbers and path.strip()) or None in numbers:
+        read = [_number(item) for item in listed.split(",") if item.strip()]
+        numbers = [number for number in read if number is not None]
+        if not (eq and numbers and path.strip()) or len(numbers) < len(read):
             raise ConfigError(
                 "sweep.grid", part.strip(), 'of the form "section.field=1,2,3; section.field=4,5"'
             )

@@ -27,13 +27,14 @@ from mmbc_jax.runs.mesh import make_mesh
 from mmbc_jax.runs.mode_choice import Modes
 from mmbc_jax.runs.programs import Programs
 from mmbc_jax.runs.resources import check_sizes
+from mmbc_jax.runs.restored import check_start
 from mmbc_jax.runs.run_options import STAGES
 from mmbc_jax.runs.screen import ConsoleScreen, Screen
 from mmbc_jax.runs.setup import Setup
 from mmbc_jax.runs.sources import find_sources
 from mmbc_jax.runs.stage_run import StageRun
 from mmbc_jax.runs.stages import BaseStage, all_traced, make_stages
-from mmbc_jax.runs.workdir import Change, claim_workdir, open_workdir
+from mmbc_jax.runs.workdir import Change, claim_workdir, opened
 
 
 class Pipeline:
@@ -56,6 +57,7 @@ class Pipeline:
         self.stages = make_stages(setup, (*self.sources.directories, *self.names))
         for name in self.names:
             self.stages[name].check()
+            check_start(self.stages[name])
         used = {section for name in self.names for section in self.stages[name].policy_sections}
         registry.check_base(config.prior.name, config.sampler.name, {one: config[one].name for one in used})
         check_grid(self.grid, all_traced(self.stages.values()))
@@ -98,8 +100,7 @@ class Pipeline:
         if not self.mesh.is_writer:
             yield
             return
-        open_workdir(self.workdir)
-        with self._lock.held():
+        with opened(self.workdir, self._lock):
             yield
 
     def _run(self, meanwhile: Callable[[], None]) -> dict[str, StageResult]:

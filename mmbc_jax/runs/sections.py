@@ -45,7 +45,9 @@ class ChunkOptions(Options):
 
     predict: int = option(8, "actions predicted at once, H", low=1)
     execute: int = option(8, "actions executed before the next decision, h", low=1)
-    observe: int = option(1, "observations that a decision sees: the present one and those before it", low=1)
+    observe: int = option(
+        1, "observations that a decision sees: the present one and those before it", low=1, high=1024
+    )
     coordinates: str = option("actions", "in which the policy models a chunk", choices=COORDINATES)
 
     def check(self) -> None:
@@ -110,7 +112,7 @@ class EvaluationOptions(Options):
     episodes: int = option(1024, "per evaluation", low=1)
     every_epochs: int = option(0, "an evaluation during training; 0 for never", low=0)
     paths: int = option(256, "whose positions are kept for figures", low=1)
-    samples: int = option(16, "chunks per held-out window in the offline metrics", low=1)
+    samples: int = option(16, "chunks per held-out window in the offline metrics", low=1, high=2**20)
     shifts: str = option(
         "",
         "other settings of the environment under which the final states are played too, "

@@ -181,7 +181,7 @@ def build(config: ConfigDict, sizes: tuple[ObsSpec, int] | None = None) -> Setup
 
 
 def check_points(setup: Setup, grid: Grid) -> None:
-    """Raises ConfigError where a point of a sweep cannot work: each section on its own, in every state that it takes."""
+    """Raises ConfigError where a point of a sweep cannot work; a section is checked in each of its own states."""
     columns: dict[str, list[int]] = {}
     for column, path in enumerate(grid.paths):
         columns.setdefault(path.rpartition(".")[0], []).append(column)

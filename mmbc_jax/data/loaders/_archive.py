@@ -118,7 +118,9 @@ class Archive(Mapping[str, np.ndarray]):
 def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
     version = npy.read_magic(stream)
     if version not in _HEADERS:
-        raise ValueError(f"version {version} of the array format, must be one of {', '.join(map(str, _HEADERS))}")
+        raise ValueError(
+            f"version {version} of the array format, must be one of {', '.join(map(str, _HEADERS))}"
+        )
     shape, _, dtype = _HEADERS[version](stream)
     return shape, dtype
 

@@ -79,7 +79,9 @@ def _open(path: Path) -> Iterator[Any]:
         root = zarr.open_group(store, mode="r")
     except UserError:
         raise
-    except Exception as error:  # zarr, its stores and its codecs have exceptions of their own; they mean one thing
+    except (
+        Exception
+    ) as error:  # zarr, its stores and its codecs have exceptions of their own; they mean one thing
         raise _damaged(path, "not a readable Zarr group", error) from error
     try:
         yield root
@@ -125,7 +127,9 @@ def _decode(root: Any, name: str, source: str) -> np.ndarray:
         raise DataError(f"{source}: {name} uses {what}; allowed codecs: {', '.join(sorted(CODECS))}")
     _columns.check_memory(max(math.prod(shape) * array.dtype.itemsize, chunk), name, source)
     if there < chunks / 10:
-        raise DataError(f"{source}: {name} has shape {shape} in {chunks} chunks, of which only {there} are there")
+        raise DataError(
+            f"{source}: {name} has shape {shape} in {chunks} chunks, of which only {there} are there"
+        )
     try:
         return np.asarray(array[...])
     except Exception as error:
