@@ -192,6 +192,10 @@ def check_config(config: ConfigDict) -> None:
     run = RunOptions.from_config(config, "")
     for section in (*SECTIONS, *CLONING, *plugin_sections(config)):
         check_section(config, section)
+    for name in registry.available("diagnostic"):
+        instrument = registry.find("diagnostic", name).options
+        if instrument:
+            instrument.from_config(config.instruments[name], f"instruments.{name}")
     chosen.build_instruments(config)
     registry.chosen_names("figure", run.figures, "figures")
     if "discover" in run.stages or "finetune" in run.stages:
