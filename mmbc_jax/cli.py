@@ -71,6 +71,7 @@ def quiet() -> None:
 
     # orbax logs errors of its threads with a traceback and raises them besides
     logging.getLogger("absl").setLevel(logging.CRITICAL)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # the same of zarr's tasks
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)
     sys.unraisablehook = _without_echo
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import struct
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,10 @@ from mmbc_jax.core.errors import DataError, cut, shown
 from mmbc_jax.data.loaders._columns import check_memory
 
 _ENDING = ".npy"
+_MOST_PACKED = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: 1032}  # bytes that one packed byte can become
+_SPARE = 64  # bytes that an archive of nothing may take
+_LONGEST_END = 22 + 2**16  # the end of a zip file with its comment
+_MANY = 2**16 - 1  # what it states where the number is elsewhere
 _HEADERS: dict[Any, Any] = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
@@ -42,14 +47,8 @@ class Archive(Mapping[str, np.ndarray]):
 
     def __init__(self, path: Path):
         self._path = path
-        try:
-            self._file = zipfile.ZipFile(path)
-            infos = [info for info in self._file.infolist() if info.filename.endswith(_ENDING)]
-        except Exception as error:  # whatever a damaged directory makes of the reader
-            said = f"{type(error).__name__}: {cut(str(error))}"
-            raise DataError(
-                f"{path}: not an .npz archive ({said}); it is damaged, cut short, or another format"
-            ) from error
+        self._file = open_zip(path, "an .npz archive")
+        infos = [info for info in self._file.infolist() if info.filename.endswith(_ENDING)]
         self._members: dict[str, _Member] = {}
         try:
             for info in infos:
@@ -113,6 +112,45 @@ class Archive(Mapping[str, np.ndarray]):
     def _damaged(self, key: str, error: Exception) -> DataError:
         said = f"{type(error).__name__}: {cut(str(error))}"
         return DataError(f"{self._path}: damaged or cut short at array {shown(key)} ({said})")
+
+
+def open_zip(path: Path, what: str) -> zipfile.ZipFile:
+    """A zip file whose directory and members agree, as far as that shows before anything is unpacked.
+
+    Python's reader itself takes a directory for whole of which a changed byte has swallowed entries.
+
+    Args:
+      path: an existing file.
+      what: it is to be, for the message.
+
+    Raises:
+      DataError: it is damaged, or no zip file.
+    """
+    archive = None
+    try:
+        archive = zipfile.ZipFile(path)
+        infos = archive.infolist()
+        if (listed := _listed(path)) not in (len(infos), _MANY):
+            raise ValueError(f"its directory lists {listed} files and holds {len(infos)}")
+        for info in infos:
+            archive.open(info).close()  # compares the names in the directory and before the content
+            most = _MOST_PACKED.get(info.compress_type, info.file_size / (info.compress_size or 1))
+            if info.file_size > most * info.compress_size + _SPARE:
+                raise ValueError(f"{info.filename} cannot have {info.file_size} bytes in {info.compress_size}")
+    except Exception as error:  # whatever a damaged directory makes of the reader
+        if archive is not None:
+            archive.close()
+        said = f"{type(error).__name__}: {cut(str(error))}"
+        raise DataError(f"{path}: not {what} ({said}); it is damaged, cut short, or another format") from error
+    return archive
+
+
+def _listed(path: Path) -> int:
+    """The number of files that the end of a zip file states."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _LONGEST_END))
+        tail = file.read()
+    return int(struct.unpack_from("<H", tail, tail.rindex(b"PK\x05\x06") + 10)[0])
 
 
 def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:

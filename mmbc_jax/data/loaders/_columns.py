@@ -168,9 +168,9 @@ def two_dimensional(values: np.ndarray, key: str, source: str) -> np.ndarray:
     """`values` if it holds real numbers in two dimensions.
 
     Raises:
-      DataError: another rank or type.
+      DataError: another rank or type, or no columns.
     """
-    if values.ndim != 2 or values.dtype.kind not in "fiub":
+    if values.ndim != 2 or values.shape[1] == 0 or values.dtype.kind not in "fiub":
         raise DataError(
             f"{source}: {key} is {values.dtype} with shape {values.shape}, must be real numbers [steps, size]"
         )

@@ -15,7 +15,6 @@ import contextlib
 import json
 import math
 import warnings
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from mmbc_jax.core.options import Options
 from mmbc_jax.core.registry import register
 from mmbc_jax.data.episodes import Episodes
 from mmbc_jax.data.loaders import _columns
+from mmbc_jax.data.loaders._archive import open_zip
 from mmbc_jax.data.loaders._columns import Loader, ReaderOptions
 
 OBS_KEYS = ("obs", "state", "keypoint")
@@ -94,9 +94,7 @@ def _damaged(source: object, what: str, error: Exception) -> DataError:
 
 
 def _zip_store(zarr: Any, path: Path) -> Any:
-    if not zipfile.is_zipfile(path):
-        raise DataError(f"{path}: not a zip file; it is damaged, cut short, or another format")
-    with zipfile.ZipFile(path) as archive:
+    with open_zip(path, "a zip file") as archive:
         for info in archive.infolist():  # the store reads what it opens whole
             _columns.check_memory(info.file_size, info.filename, str(path))
     return zarr.storage.ZipStore(path, mode="r")
