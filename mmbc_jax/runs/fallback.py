@@ -8,7 +8,8 @@ from typing import Any
 
 from mmbc_jax.core.state import TrainState
 from mmbc_jax.core.types import PyTree
-from mmbc_jax.runs.checkpoint import DamagedError, StageCheckpoints, checkpoint_steps, read_meta
+from mmbc_jax.runs.checkpoint import DamagedError, StageCheckpoints, checkpoint_steps
+from mmbc_jax.runs.described import stage_meta
 from mmbc_jax.runs.logs import MetricLog
 
 
@@ -32,7 +33,7 @@ def newest_whole(
     steps = checkpoint_steps(checkpoints.directory)
     for before, step in reversed(list(zip([None, *steps], steps, strict=False))):
         try:
-            saved = read_meta(checkpoints.directory, step)[1]
+            saved = stage_meta(checkpoints.directory, step)[1]
             return checkpoints.restore(step, template), step, saved
         except DamagedError as error:
             if before is None:
@@ -46,6 +47,6 @@ def newest_whole(
 def _log_bytes(directory: Path, step: int) -> int:
     """Bytes of the metric file that a checkpoint had seen; 0 where it does not say so."""
     try:
-        return int(read_meta(directory, step)[1].get("log_bytes", 0))
+        return int(stage_meta(directory, step)[1].get("log_bytes", 0))
     except DamagedError:
         return 0

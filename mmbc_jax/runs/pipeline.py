@@ -13,8 +13,9 @@ from rich.console import Console
 from mmbc_jax.core import registry
 from mmbc_jax.evaluation.results import StageResult
 from mmbc_jax.runs import setup as setup_lib
-from mmbc_jax.runs.checkpoint import DamagedError, checkpoint_steps, read_meta
+from mmbc_jax.runs.checkpoint import DamagedError, checkpoint_steps
 from mmbc_jax.runs.demonstrations import Demonstrations
+from mmbc_jax.runs.described import stage_meta
 from mmbc_jax.runs.extension import check_extension
 from mmbc_jax.runs.finals import Done, Finals
 from mmbc_jax.runs.grid import Grid, check_grid, config_grid
@@ -194,7 +195,7 @@ def _log_bytes(workdir: Path, names: Sequence[str], lane: str = "") -> int:
         directory = workdir / "checkpoints" / name
         for step in reversed(checkpoint_steps(directory)):
             with suppress(DamagedError):  # the stage says so when it restores it
-                meta = read_meta(directory, step)[1]
+                meta = stage_meta(directory, step)[1]
                 sizes += [int(meta["log_bytes"])] if meta.get("lane", "") == lane else []
                 break
     return max(sizes)

@@ -25,8 +25,8 @@ from mmbc_jax.runs.checkpoint import (
     StageCheckpoints,
     checkpoint_steps,
     find_stage,
-    read_meta,
 )
+from mmbc_jax.runs.described import stage_meta
 from mmbc_jax.runs.demonstrations import StageData
 from mmbc_jax.runs.grid import Grid, config_grid, parse_grid, run_keys
 from mmbc_jax.runs.measurement import measurement
@@ -55,7 +55,7 @@ def restore_stage(
     Raises:
       CheckpointError: nothing there, or it does not fit.
     """
-    step, meta = read_meta(directory, step)
+    step, meta = stage_meta(directory, step)
     runs = [(int(point), int(seed)) for point, seed in meta["runs"]]
     stage = stage_of(setup, name, meta)
     checkpoints = StageCheckpoints(directory, read_only=True)
@@ -226,7 +226,7 @@ def restore(path: Path, stage: str, overrides: list[tuple[str, str]]) -> Restore
 
 
 def _restore_step(directory: Path, name: str, step: int, overrides: list[tuple[str, str]]) -> Restored:
-    _, meta = read_meta(directory, step)
+    _, meta = stage_meta(directory, step)
     config: Any = apply_overrides(completed(from_plain(meta["config"])), overrides)
     trained = (ObsSpec.from_json(meta["obs"]), int(meta["action_dim"]))
     setup = setup_lib.build(config, trained)

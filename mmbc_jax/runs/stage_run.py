@@ -13,7 +13,7 @@ from mmbc_jax.core.state import TrainState
 from mmbc_jax.core.types import Key, PyTree
 from mmbc_jax.evaluation.measure import measure
 from mmbc_jax.evaluation.results import StageResult, load_result, save_result, scalars
-from mmbc_jax.runs.checkpoint import StageCheckpoints
+from mmbc_jax.runs.checkpoint import StageCheckpoints, checkpoint_steps
 from mmbc_jax.runs.demonstrations import StageData
 from mmbc_jax.runs.epoch import take_runs
 from mmbc_jax.runs.fallback import newest_whole
@@ -123,7 +123,7 @@ class StageRun:
         before = None if parent is None else take_runs(parent.state, parent_index(parent.runs, self.runs))
         shared = self._shared(0)
         stage, log = self.stage, self.log
-        if checkpoints.latest() is None:
+        if not checkpoint_steps(checkpoints.directory):
             return self.programs.start(stage, self._keys(stage.name), hp, before, shared), 0
         template = stage.template(hp, before, shared)
         state, step, saved = newest_whole(checkpoints, template, log, self.screen.line)
