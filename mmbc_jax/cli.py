@@ -17,6 +17,7 @@ from mmbc_jax.core.errors import INTERRUPTED, USER_ERROR, UserError
 CTRL_C = 130
 """Exit code of a command line that was interrupted where there was nothing to save: 128 + SIGINT."""
 _OTHERS_WRITE = 0o002
+_LONGEST = 1200  # characters of an error
 _NO_DEVICE = "Unable to initialize backend"  # as JAX says it
 
 __all__ = ["CTRL_C", "INTERRUPTED", "USER_ERROR", "Parser", "compilation_cache", "quiet", "run_main"]
@@ -102,5 +103,6 @@ def run_main(main: Callable[[Sequence[str]], int]) -> None:
 
 
 def _say(error: str, code: int = USER_ERROR) -> int:
-    print(f"error: {' '.join(error.split())}", file=sys.stderr)
+    line = " ".join(error.split())
+    print(f"error: {line if len(line) <= _LONGEST else line[:_LONGEST] + ' ...'}", file=sys.stderr)
     return code

@@ -10,6 +10,7 @@ anything compiles.
 from __future__ import annotations
 
 import ast
+import inspect
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -130,6 +131,8 @@ def load(path: str | Path) -> ConfigDict:
         if isinstance(config, ConfigDict):
             config.copy_and_resolve_references()  # so that a field that is still to be computed fails here
             return config
+        if inspect.iscoroutine(config):
+            config.close()  # or Python says that it was never awaited
     raise UserError(f"--config {path}: get_config() returns {type(config).__name__}, must be a ConfigDict")
 
 

@@ -261,7 +261,7 @@ def _check_fields(config: ConfigDict, known: ConfigDict, prefix: str = "") -> No
             _check_fields(value, known[name], path)
             continue
         if name not in known:
-            raise ConfigError(path, "...", f"no such field; {nearest(name, known.keys())}")
+            raise ConfigError(path, "...", f"no such field; {nearest(str(name), known.keys())}")
         converted(path, known[name], value)
         for item in _leaves(value):
             if isinstance(item, float) and not math.isfinite(item):
