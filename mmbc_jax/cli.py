@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,7 +19,8 @@ CTRL_C = 130
 """Exit code of a command line that was interrupted where there was nothing to save: 128 + SIGINT."""
 _OTHERS_WRITE = 0o002
 _LONGEST = 1200  # characters of an error
-_NO_DEVICE = "Unable to initialize backend"  # as JAX says it
+_NO_DEVICE = "Unable to initialize backend"  # as JAX says of a device that it does not know,
+_FINDS_DEVICES = "xla_bridge.py"  # and where it fails on one that it knows and does not find
 
 __all__ = ["CTRL_C", "INTERRUPTED", "USER_ERROR", "Parser", "compilation_cache", "quiet", "run_main"]
 
@@ -95,10 +97,12 @@ def run_main(main: Callable[[Sequence[str]], int]) -> None:
         code = _say(str(error))
     except KeyboardInterrupt:
         code = _say("interrupted", CTRL_C)
-    except RuntimeError as error:
-        if not str(error).startswith(_NO_DEVICE):
+    except (RuntimeError, AssertionError) as error:
+        last = Path(traceback.extract_tb(error.__traceback__)[-1].filename).name
+        if not (str(error).startswith(_NO_DEVICE) or last == _FINDS_DEVICES):
             raise
-        code = _say(f"$JAX_PLATFORMS = {os.environ.get('JAX_PLATFORMS', '')!r}: {error}")
+        why = str(error) or "JAX finds no such device"
+        code = _say(f"$JAX_PLATFORMS = {os.environ.get('JAX_PLATFORMS', '')!r}: {why}")
     sys.exit(code)
 
 

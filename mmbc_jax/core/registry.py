@@ -166,16 +166,17 @@ def find(kind: str, name: str, section: str = "") -> Plugin:
     known = available(kind)
     field = section if kind in _LISTED else f"{section or kind}.name"
     head, _, tail = name.partition(":")
-    if head in known:
-        builder = importlib.import_module(known[head]).build
-    elif tail:
-        try:
-            builder = getattr(importlib.import_module(head), tail)
-        except (Exception, SystemExit) as error:  # importing runs the code of the user's module
-            said = f"{type(error).__name__}: {error}"
-            raise ConfigError(field, name, f"cannot be imported ({said})") from error
-    else:
+    if head not in known and not tail:
         raise ConfigError(field, name, f"{nearest(name, known)}, or package.module:attribute")
+    module, attribute = (known[head], "build") if head in known else (head, tail)
+    try:
+        builder = getattr(importlib.import_module(module), attribute)
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # importing runs code, the user's or a library's that finds no device
+        said = f"{type(error).__name__}: {error}"
+        raise ConfigError(field, name, f"cannot be imported ({said})") from error
     if not isinstance(builder, Plugin) or builder.kind != kind:
         raise ConfigError(field, name, f"a builder marked with @register({kind!r}, ...)")
     return builder

@@ -26,8 +26,8 @@ from mmbc_jax.runs.checkpoint import (
     checkpoint_steps,
     find_stage,
 )
-from mmbc_jax.runs.described import stage_meta
 from mmbc_jax.runs.demonstrations import StageData
+from mmbc_jax.runs.described import stage_meta
 from mmbc_jax.runs.grid import Grid, config_grid, parse_grid, run_keys
 from mmbc_jax.runs.measurement import measurement
 from mmbc_jax.runs.mesh import make_mesh

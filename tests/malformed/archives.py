@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import pickle
-import shutil
 import struct
 import zipfile
 from collections.abc import Callable
@@ -87,7 +85,9 @@ def changes() -> dict[str, dict[str, Any]]:
         for kind, bad in (shapes | types | numbers).items():
             found[f"{key} {kind}"] = {key: bad}
         found[f"{key} missing"] = {key: None}
-        found[f"{key} long double"] = {key: with_(values.astype(np.longdouble), (1, 1), np.longdouble("1e400"))}
+        found[f"{key} long double"] = {
+            key: with_(values.astype(np.longdouble), (1, 1), np.longdouble("1e400"))
+        }
         found[f"{key} half nan"] = {key: with_(values.astype(np.float16), (1, 1), np.nan)}
     bad_ends = {
         "unsorted": [ROWS, 5],
@@ -126,7 +126,15 @@ def changes() -> dict[str, dict[str, Any]]:
     found |= {
         f"mode {kind}": {"mode": np.asarray(bad), "num_modes": np.int64(2)} for kind, bad in bad_modes.items()
     }
-    bad_counts = {"fraction": 2.0, "1-d": [2], "negative": -3, "zero": 0, "huge": 2**40, "text": "two", "truth": True}
+    bad_counts = {
+        "fraction": 2.0,
+        "1-d": [2],
+        "negative": -3,
+        "zero": 0,
+        "huge": 2**40,
+        "text": "two",
+        "truth": True,
+    }
     found |= {f"num_modes {kind}": {"num_modes": np.asarray(bad)} for kind, bad in bad_counts.items()}
     found["nothing"] = dict.fromkeys(GOOD)
     found["others only"] = {**dict.fromkeys(GOOD), "reward": np.zeros(3), "unbekannt_ä": np.zeros(3)}
@@ -181,14 +189,18 @@ def from_changes() -> dict[str, Case]:
         "dates": np.zeros((6, 2), "datetime64[D]"),
     }
     for kind, bad in paths.items():
-        found[f"drawings {kind}"] = lambda folder, bad=bad: npz(folder / "a.npz", arrays({"curve_1": bad}, DRAWINGS))
+        found[f"drawings {kind}"] = lambda folder, bad=bad: npz(
+            folder / "a.npz", arrays({"curve_1": bad}, DRAWINGS)
+        )
     found["drawings long number"] = lambda folder: npz(
         folder / "a.npz", arrays({f"curve_{'1' * 5000}": np.zeros((6, 2))}, DRAWINGS)
     )
     return found
 
 
-def header(shape: Any, descr: str = "'<f8'", order: str = "False", version: tuple[int, int] = (1, 0)) -> bytes:
+def header(
+    shape: Any, descr: str = "'<f8'", order: str = "False", version: tuple[int, int] = (1, 0)
+) -> bytes:
     text = f"{{'descr': {descr}, 'fortran_order': {order}, 'shape': {shape}, }}\n".encode("latin-1")
     size = struct.pack("<H" if version == (1, 0) else "<I", len(text))
     return b"\x93NUMPY" + bytes(version) + size + text
@@ -371,135 +383,3 @@ def of_files(suffix: str, whole: Callable[[Path], Path]) -> dict[str, Case]:
         "a capital suffix": renamed(f"a{suffix.upper()}"),
     }
     return {f"{suffix} {kind}": case for kind, case in found.items()}
-
-
-def zarr_store(path: Path, content: dict[str, Any], zarr_format: int = 2) -> Path:
-    import zarr
-
-    store = zarr.storage.ZipStore(path, mode="w") if path.suffix == ".zip" else zarr.storage.LocalStore(path)
-    root = zarr.create_group(store, zarr_format=zarr_format)
-    for key, values in content.items():
-        values = np.asarray(values)
-        group = "data" if key in ("obs", "action", "reward") or not key.isascii() else "meta"
-        made = root.create_array(f"{group}/{key}", shape=values.shape, dtype=values.dtype, chunks=values.shape or "auto")
-        made[...] = values
-    store.close()
-    return path
-
-
-STORABLE = "fiubc"  # kinds of arrays that zarr writes in both formats without a word
-
-
-def of_zarr(zarr_format: int) -> dict[str, Case]:
-    """{kind: writer} of bad Zarr stores."""
-
-    def whole(folder: Path) -> Path:
-        return zarr_store(folder / "a.zarr", GOOD, zarr_format)
-
-    def document(key: str) -> str:
-        names = {2: ".zarray", 3: "zarr.json"}
-        return f"data/{key}/{names[zarr_format]}"
-
-    def edited(change: Callable[[dict], object], name: str = "") -> Case:
-        def write(folder: Path) -> Path:
-            path = whole(folder)
-            file = path / (name or document("obs"))
-            said = json.loads(file.read_text())
-            change(said)
-            file.write_text(json.dumps(said))
-            return path
-
-        return write
-
-    def rewritten(data: bytes, name: str = "") -> Case:
-        def write(folder: Path) -> Path:
-            path = whole(folder)
-            (path / (name or document("obs"))).write_bytes(data)
-            return path
-
-        return write
-
-    def without(name: str) -> Case:
-        def write(folder: Path) -> Path:
-            path = whole(folder)
-            target = path / name
-            shutil.rmtree(target) if target.is_dir() else target.unlink()
-            return path
-
-        return write
-
-    def looped(folder: Path) -> Path:
-        path = whole(folder)
-        shutil.rmtree(path / "data")
-        (path / "data").symlink_to(path / "data")
-        return path
-
-    root = {2: ".zgroup", 3: "zarr.json"}[zarr_format]
-    chunk = {2: "data/obs/0.0", 3: "data/obs/c/0/0"}[zarr_format]
-    sizes: Any = {2: lambda said: said, 3: lambda said: said["chunk_grid"]["configuration"]}[zarr_format]
-    field = {2: "chunks", 3: "chunk_shape"}[zarr_format]
-
-    def many(said: dict) -> None:
-        said["shape"] = [10**6, 3]
-        sizes(said)[field] = [1, 1]
-
-    found: dict[str, Case] = {
-        kind: lambda folder, case=case: zarr_store(folder / "a.zarr", arrays(case), zarr_format)
-        for kind, case in changes().items()
-        if all(np.asarray(values).dtype.kind in STORABLE and np.asarray(values).dtype.itemsize <= 8
-               for values in case.values() if values is not None)
-        and not any("unbekannt_ä" in case or values is not None and np.asarray(values).size == 0 and np.ndim(values) == 2
-                    for values in case.values())
-    }
-    found |= {
-        "no metadata": without(document("obs")),
-        "no data": without("data"),
-        "no meta": without("meta"),
-        "a loop of links": looped,
-        "metadata empty": rewritten(b""),
-        "metadata no JSON": rewritten(b"{"),
-        "metadata a list": rewritten(b"[]"),
-        "metadata null": rewritten(b"null"),
-        "metadata a number": rewritten(b"1"),
-        "metadata not UTF-8": rewritten(b"\xff\xfe{}"),
-        "metadata nested": rewritten(b"[" * 100_000),
-        "root empty": rewritten(b"", root),
-        "root no JSON": rewritten(b"{", root),
-        "root a list": rewritten(b"[]", root),
-        "root of a later format": edited(lambda said: said.update({"zarr_format": 99}), root),
-        "chunk empty": rewritten(b"", chunk),
-        "chunk zeros": rewritten(bytes(100), chunk),
-        "chunk noise": rewritten(bytes(range(256)) * 4, chunk),
-        "chunk a pickle": rewritten(pickle.dumps(Bomb()), chunk),
-        "shape 10^15": edited(lambda said: said.update({"shape": [10**15, 3]})),
-        "shape 10^30": edited(lambda said: said.update({"shape": [10**30, 3]})),
-        "shape negative": edited(lambda said: said.update({"shape": [-1, 3]})),
-        "shape text": edited(lambda said: said.update({"shape": "many"})),
-        "shape null": edited(lambda said: said.update({"shape": None})),
-        "shape fraction": edited(lambda said: said.update({"shape": [1.5, 3]})),
-        "chunks 10^15": edited(lambda said: sizes(said).update({field: [10**15, 3]})),
-        "chunks zero": edited(lambda said: sizes(said).update({field: [0, 3]})),
-        "chunks text": edited(lambda said: sizes(said).update({field: "many"})),
-        "many chunks that are not there": edited(many),
-        "type unknown": edited(lambda said: said.update({{2: "dtype", 3: "data_type"}[zarr_format]: "<q9"})),
-        "type null": edited(lambda said: said.update({{2: "dtype", 3: "data_type"}[zarr_format]: None})),
-        "fill value null object": edited(lambda said: said.update({"fill_value": {"a": 1}})),
-    }
-    return {f"zarr {zarr_format} {kind}": case for kind, case in found.items()}
-
-
-def of_zarr_zips() -> dict[str, Case]:
-    """{kind: writer} of zipped stores that are bad as archives."""
-
-    def whole(folder: Path) -> Path:
-        return zarr_store(folder / "a.zip", GOOD)
-
-    def bomb(folder: Path) -> Path:
-        return patched(whole(folder), 22, 24, struct.pack("<I", 2**32 - 2))
-
-    found = of_files(".zip", whole)
-    found[".zip names that climb"] = lambda folder: stored(folder / "a.zip", {"../../.zgroup": b'{"zarr_format": 2}'})
-    found[".zip size far above the file"] = bomb
-    found[".zip encrypted"] = lambda folder: patched(whole(folder), 6, 8, b"\x01\x00")
-    found[".zip unknown compression"] = lambda folder: patched(whole(folder), 8, 10, b"\x63\x00")
-    return found

@@ -56,9 +56,10 @@ def contents(folder: Path) -> dict[str, object]:
     for where, folders, files in os.walk(folder):
         for name in (*folders, *files):
             path = Path(where, name)
-            found[str(path)] = (
-                os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else path.stat().st_mode
-            )
+            if path.is_symlink():
+                found[str(path)] = os.readlink(path)
+            else:
+                found[str(path)] = path.read_bytes() if path.is_file() else path.stat().st_mode
     return found
 
 
@@ -86,11 +87,11 @@ def refusal(main: Callable[[Sequence[str]], int], argv: Sequence[object], folder
         warnings.catch_warnings(record=True) as warned,
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
-        pytest.raises(SystemExit) as exit_,
     ):
         warnings.simplefilter("always")
         warnings.simplefilter("ignore", DeprecationWarning)
-        cli.run_main(main)
+        with pytest.raises(SystemExit) as exit_:
+            cli.run_main(main)
     seconds, said = time.perf_counter() - start, err.getvalue()
     assert exit_.value.code == 2, said
     assert said.startswith("error: "), said
@@ -103,7 +104,9 @@ def refusal(main: Callable[[Sequence[str]], int], argv: Sequence[object], folder
     return said
 
 
-def failures(main: Callable, cases: dict[str, tuple[Sequence[object], str]], folder: Path | None = None) -> list[str]:
+def failures(
+    main: Callable, cases: dict[str, tuple[Sequence[object], str]], folder: Path | None = None
+) -> list[str]:
     """One line for every case {name: (arguments, what the line must hold)} that is not refused as it must be."""
     found = []
     for name, (argv, said) in cases.items():

@@ -27,7 +27,9 @@ def prepared(finished: Path, workdir: Path) -> Path:
 
 def files(workdir: Path) -> list[Path]:
     """Of the checkpoint, largest first; those alone whose content anybody reads."""
-    found = [path for path in (workdir / STEP).rglob("*") if path.is_file() and path.name != "commit_success.txt"]
+    found = [
+        path for path in (workdir / STEP).rglob("*") if path.is_file() and path.name != "commit_success.txt"
+    ]
     return sorted(found, key=lambda path: (-path.stat().st_size, path))
 
 

@@ -52,7 +52,9 @@ def _of(options: type[Options], section: str, selected: tuple[str, str] | None =
         if isinstance(field.default, Options):
             yield from _of(type(field.default), path, selected)
         else:
-            where = next(one for one in reversed(options.__mro__) if field.name in vars(one).get("__annotations__", {}))
+            where = next(
+                one for one in reversed(options.__mro__) if field.name in vars(one).get("__annotations__", {})
+            )
             yield Target(path, selected, field.default, rule, where)
 
 
@@ -97,7 +99,14 @@ def texts(target: Target) -> dict[str, str]:
     tail = "," if many else ""
     found: dict[str, str] = {}
     if isinstance(item, bool):
-        found = {"word": "maybe", "number": "3", "none": "None", "empty": "()", "list": "[True]", "dict": "{}"}
+        found = {
+            "word": "maybe",
+            "number": "3",
+            "none": "None",
+            "empty": "()",
+            "list": "[True]",
+            "dict": "{}",
+        }
     elif isinstance(item, (int, float)):
         found = {
             "word": f"many{tail}",
@@ -162,7 +171,12 @@ def values(target: Target) -> dict[str, Any]:
         "function": len,
     }
     if isinstance(item, (int, float)) and not isinstance(item, bool):
-        found |= {"nan": float("nan"), "infinite": float("inf"), "nan of numpy": np.float32("nan"), "text": "1"}
+        found |= {
+            "nan": float("nan"),
+            "infinite": float("inf"),
+            "nan of numpy": np.float32("nan"),
+            "text": "1",
+        }
         if isinstance(item, int):  # a ConfigDict itself makes floats of whole numbers and of True
             found |= {"huge": 10**400, "truth": True}
     elif isinstance(item, bool):

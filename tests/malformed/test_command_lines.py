@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from mmbc_jax.study import __main__ as study
 from tests.malformed import archives
 from tests.malformed.calls import CONFIG, contents, failures, refusal
 from tests.malformed.test_config_files import PRELUDE
+from tests.toys.landscape import finished_run
 
 STUDY = f"""{PRELUDE}
 from mmbc_jax.study.plan import Study, Variant
@@ -28,7 +30,12 @@ NEEDED = {
     "replay": ["--data", "/no/such.npz"],
     "study": ["--config", "{study}", "--workdir", "{folder}/runs"],
 }
-PATHS = {"train": ("--workdir",), "evaluate": ("--checkpoint", "--out"), "replay": ("--out",), "study": ("--workdir",)}
+PATHS = {
+    "train": ("--workdir",),
+    "evaluate": ("--checkpoint", "--out"),
+    "replay": ("--out",),
+    "study": ("--workdir",),
+}
 
 
 @pytest.fixture
@@ -103,7 +110,9 @@ def test_paths(folder, name, flag):
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_that_may_not_be_written(folder):
     (folder / "locked").mkdir(mode=0o500)
-    assert "locked" in refusal(train.main, ["--config", CONFIG, "--workdir", folder / "locked" / "run"], folder)
+    assert "locked" in refusal(
+        train.main, ["--config", CONFIG, "--workdir", folder / "locked" / "run"], folder
+    )
 
 
 @pytest.mark.parametrize(
@@ -130,26 +139,19 @@ def test_what_a_work_directory_says_of_itself(folder, content, said):
 
 
 @pytest.mark.parametrize("name", ["data.json", "metrics.jsonl", "demonstrations.npz"])
-@pytest.mark.parametrize("content", [b"{\n", b"null\n", b"[]\n", b"\xff\xfe\n", b"3\n", b"[" * 10_000 + b"\n"], ids=range(6))
-def test_damaged_files_of_a_run(tmp_path, finished, name, content):
+@pytest.mark.parametrize(
+    "content", [b"{\n", b"null\n", b"[]\n", b"\xff\xfe\n", b"3\n", b"[" * 10_000 + b"\n"], ids=range(6)
+)
+def test_damaged_files_of_a_run(tmp_path, name, content):
     """Found when the run goes on; nothing but what was half-written is changed."""
     run = tmp_path / "run"
-    import shutil
-
-    shutil.copytree(finished, run)
+    shutil.copytree(finished_run(), run)
     shutil.rmtree(run / "stages" / "bc")
     (run / name).write_bytes(content)
     before = contents(run / "checkpoints") | {name: content}
     argv = ["--config", CONFIG, "--config.mesh.cores=shared", "--workdir", run]
     assert name in refusal(train.main, argv)
     assert contents(run / "checkpoints") | {name: (run / name).read_bytes()} == before
-
-
-@pytest.fixture(scope="module")
-def finished():
-    from tests.toys.landscape import finished_run
-
-    return finished_run()
 
 
 NUMBERS = ("x", "1.5", "-1", "", "nan", "1e3", "9" * 5000, "0x10", "None")

@@ -85,11 +85,11 @@ from mmbc_jax.runs.sections import base_config
 def files() -> dict[str, str | bytes]:
     """{kind: content of a config file}."""
     found: dict[str, str | bytes] = {f"at its top {kind}": code for kind, code in RAISED.items()}
-    found |= {
-        f"in get_config {kind}": f"def get_config():\n    {code}\n" for kind, code in RAISED.items()
-    }
+    found |= {f"in get_config {kind}": f"def get_config():\n    {code}\n" for kind, code in RAISED.items()}
     found |= BROKEN
-    found |= {f"returns {kind}": f"{PRELUDE}\ndef get_config():\n    return {code}\n" for kind, code in MADE.items()}
+    found |= {
+        f"returns {kind}": f"{PRELUDE}\ndef get_config():\n    return {code}\n" for kind, code in MADE.items()
+    }
     found |= {
         f"sets {kind}": (
             f"{PRELUDE}\ndef get_config():\n    config = base_config()\n    config.env = plugin('env', 'landscape')\n"
@@ -133,7 +133,18 @@ def test_what_is_no_file(tmp_path, monkeypatch, main):
     os.mkfifo(tmp_path / "pipe.py")
     (tmp_path / "loop.py").symlink_to(tmp_path / "loop.py")
     (tmp_path / "folder.py").mkdir()
-    for path in ("missing.py", "", "pipe.py", "loop.py", "folder.py", "a" * 300, "b/" * 3000, "c\0d", "/dev/null", "."):
+    for path in (
+        "missing.py",
+        "",
+        "pipe.py",
+        "loop.py",
+        "folder.py",
+        "a" * 300,
+        "b/" * 3000,
+        "c\0d",
+        "/dev/null",
+        ".",
+    ):
         assert "--config" in refusal(main, [f"--config={path}", "--workdir", tmp_path / "run"], tmp_path)
 
 
@@ -147,6 +158,7 @@ def test_a_file_that_has_changed_is_read_anew(tmp_path):
     """Within the second and of the same length, which a cache of bytecode would not see."""
     path = tmp_path / "mine.py"
     for steps in (3, 4):
-        path.write_text(f"{PRELUDE}\ndef get_config():\n    config = base_config()\n    config.bc.steps = {steps}\n    return config\n")
+        body = f"    config = base_config()\n    config.bc.steps = {steps}\n    return config\n"
+        path.write_text(f"{PRELUDE}\ndef get_config():\n{body}")
         assert train.parse(["--config", str(path)])[0].bc.steps == steps
     assert [one.name for one in tmp_path.iterdir()] == ["mine.py"]

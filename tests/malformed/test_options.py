@@ -7,7 +7,6 @@ import pytest
 from tests.malformed.calls import CONFIG, checked, failures, giving, refusal
 from tests.malformed.kinds import Target, distinct, targets, texts, values
 
-
 SHARE = 5  # of all cases, one in so many in every run of the tests; coprime to the number of kinds
 
 

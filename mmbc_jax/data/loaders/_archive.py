@@ -136,12 +136,16 @@ def open_zip(path: Path, what: str) -> zipfile.ZipFile:
             archive.open(info).close()  # compares the names in the directory and before the content
             most = _MOST_PACKED.get(info.compress_type, info.file_size / (info.compress_size or 1))
             if info.file_size > most * info.compress_size + _SPARE:
-                raise ValueError(f"{info.filename} cannot have {info.file_size} bytes in {info.compress_size}")
+                raise ValueError(
+                    f"{info.filename} cannot have {info.file_size} bytes in {info.compress_size}"
+                )
     except Exception as error:  # whatever a damaged directory makes of the reader
         if archive is not None:
             archive.close()
         said = f"{type(error).__name__}: {cut(str(error))}"
-        raise DataError(f"{path}: not {what} ({said}); it is damaged, cut short, or another format") from error
+        raise DataError(
+            f"{path}: not {what} ({said}); it is damaged, cut short, or another format"
+        ) from error
     return archive
 
 
