@@ -12,21 +12,36 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import jax
-from ml_collections import ConfigDict
 
-from mmbc_jax.core import config as config_lib
 from mmbc_jax.core.errors import DIVERGED, INTERRUPTED, USER_ERROR, UserError
 
+CTRL_C = 130
+"""Exit code of a command line that was interrupted where there was nothing to save: 128 + SIGINT."""
+_OTHERS_WRITE = 0o002
+_LONGEST = 1200  # characters of an error
+_NO_DEVICE = "Unable to initialize backend"  # as JAX says of a device that it does not know,
+_FINDS_DEVICES = "xla_bridge.py"  # and where it fails on one that it knows and does not find
+
 __all__ = [
+    "CTRL_C",
     "DIVERGED",
     "INTERRUPTED",
     "USER_ERROR",
     "Parser",
     "compilation_cache",
     "quiet",
-    "read_config",
     "run_main",
 ]
+
+
+class _Once(argparse.Action):
+    """Stores a value once: of two the user can mean only one."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        given = namespace.__dict__.setdefault("_given", {})
+        if given.setdefault(self.dest, values) != values:
+            parser.error(f"{option_string} is given twice: {given[self.dest]}, then {values}")
+        setattr(namespace, self.dest, values)
 
 
 class Parser(argparse.ArgumentParser):
@@ -34,32 +49,11 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, prog: str, description: str | None):
         super().__init__(prog=prog, description=description, allow_abbrev=False)
+        self.register("action", None, _Once)
 
     def error(self, message: str) -> NoReturn:
         """Raises UserError."""
         raise UserError(f"{message}; see {self.prog} --help")
-
-
-def read_config(path: str | Path) -> ConfigDict:
-    """The ConfigDict of a config file.
-
-    Raises:
-      UserError: no such file, it has no `get_config`, or it fails; the message names the line.
-    """
-    try:
-        config = config_lib.load(path)
-    except UserError:
-        raise
-    except Exception as error:  # whatever the user's file raises
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-        line = frames[-1].lineno if frames else getattr(error, "lineno", None)
-        where = f" at line {line}" if line else ""
-        raise UserError(f"--config {path} fails{where}: {type(error).__name__}: {error}") from error
-    if not isinstance(config, ConfigDict):
-        raise UserError(
-            f"--config {path}: get_config() returns {type(config).__name__}, must be a ConfigDict"
-        )
-    return config
 
 
 def compilation_cache() -> None:
@@ -101,10 +95,27 @@ def _without_echo(unraisable: Any) -> None:
 
 
 def run_main(main: Callable[[Sequence[str]], int]) -> None:
-    """Calls `main(argv)` and exits with its code; a UserError is one line on stderr and exit code 2."""
+    """Calls `main(argv)` and exits with its code; a UserError is one line on stderr and exit code 2.
+
+    Nothing that it writes can be written by everybody; else its folders and files are as the umask says.
+    """
+    os.umask(os.umask(_OTHERS_WRITE) | _OTHERS_WRITE)
     try:
         code = main(sys.argv[1:])
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        code = USER_ERROR
+        code = _say(str(error))
+    except KeyboardInterrupt:
+        code = _say("interrupted", CTRL_C)
+    except (RuntimeError, AssertionError) as error:
+        last = Path(traceback.extract_tb(error.__traceback__)[-1].filename).name
+        if not (str(error).startswith(_NO_DEVICE) or last == _FINDS_DEVICES):
+            raise
+        why = str(error) or "JAX finds no such device"
+        code = _say(f"$JAX_PLATFORMS = {os.environ.get('JAX_PLATFORMS', '')!r}: {why}")
     sys.exit(code)
+
+
+def _say(error: str, code: int = USER_ERROR) -> int:
+    line = " ".join(error.split())
+    print(f"error: {line if len(line) <= _LONGEST else line[:_LONGEST] + ' ...'}", file=sys.stderr)
+    return code

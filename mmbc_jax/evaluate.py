@@ -11,13 +11,14 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 
 from mmbc_jax import cli
 from mmbc_jax.core import config as config_lib
 from mmbc_jax.core.errors import UserError
-from mmbc_jax.core.files import local_path, plain, write_json
+from mmbc_jax.core.files import check_folder, local_path, plain, write_json
 
 SWITCHES = {
     "deterministic": "play the likeliest actions instead of drawn ones",
@@ -50,7 +51,7 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, str]
         parser.add_argument(f"--{name}", action="store_true", help=text)
     parser.add_argument("--ensemble", type=float, default=None, help="m of temporal ensembling, at least 0")
     parser.add_argument("--sampler_steps", type=int, default=None, help="default: as in training")
-    parser.add_argument("--out", default="", help="write summary.json and figures to this folder")
+    parser.add_argument("--out", type=_out, help="write summary.json and figures to this folder")
     args, unknown = parser.parse_known_args(rest)
     if unknown:
         raise UserError(f"unknown argument {unknown[0]!r}")
@@ -63,9 +64,15 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, str]
         raise UserError(f"--episodes {args.episodes} must be at least 1")
     if args.seed is not None and not 0 <= args.seed < 2**32:
         raise UserError(f"--seed {args.seed} must be at least 0 and below 2^32")
-    if args.out and (local_path(args.out, "--out") / "config.json").exists():
-        raise UserError(f"--out {args.out} is a run's work directory, whose summary it would overwrite")
     return args, overrides
+
+
+def _out(text: str) -> Path:
+    path = local_path(text, "--out")
+    if (path / "config.json").exists():
+        raise UserError(f"--out {text} is a run's work directory, whose summary it would overwrite")
+    check_folder(path, "--out")
+    return path
 
 
 def main(argv: Sequence[str]) -> int:
@@ -75,6 +82,7 @@ def main(argv: Sequence[str]) -> int:
     cli.compilation_cache()
     from mmbc_jax.report import run_report
     from mmbc_jax.report.finished import Finished
+    from mmbc_jax.runs.resources import check_sizes
     from mmbc_jax.runs.restored import restore
 
     if args.episodes is not None:
@@ -86,19 +94,16 @@ def main(argv: Sequence[str]) -> int:
         overrides.append(("sampler.steps", str(args.sampler_steps)))
     overrides.append(("diagnostics", args.diagnostics))
     restored = restore(local_path(args.checkpoint, "--checkpoint"), args.stage, overrides)
-    out = local_path(args.out, "--out")
-    if args.out:
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"--out {out} cannot be a folder: {error.strerror}") from error
+    restored.check(args.z)
+    check_sizes(restored.setup, [restored.stage], restored.grid)
     results = restored.evaluate(args.seed, args.z)
     for note in restored.notes:
         print(note, file=sys.stderr)
     found = run_report.evaluation_summary(restored, results, argv)
-    if args.out:
-        write_json(out / "summary.json", found)
-        run_report.draw_figures(Finished(restored.setup, results, found), out / "figures")
+    if args.out is not None:
+        args.out.mkdir(parents=True, exist_ok=True)
+        write_json(args.out / "summary.json", found)
+        run_report.draw_figures(Finished(restored.setup, results, found), args.out / "figures")
     if os.isatty(1):
         run_report.show_stages(Console(), found)
     else:

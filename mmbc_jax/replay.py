@@ -8,10 +8,8 @@ they cross the finish line; a replay that lags behind gets the last action again
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -19,8 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from mmbc_jax import cli
 from mmbc_jax.core import config, registry
 from mmbc_jax.core.errors import ConfigError, UserError
+from mmbc_jax.core.files import check_folder, local_path, write_json
 from mmbc_jax.core.keys import seeded
 from mmbc_jax.data.episodes import Episodes
 from mmbc_jax.data.load import check_fits, load
@@ -102,27 +102,30 @@ def _roll(env: Any, first: np.ndarray, action: np.ndarray) -> tuple[jax.Array, j
     return run(keys, jnp.asarray(first), jnp.asarray(action))
 
 
-def main(argv: list[str] | None = None) -> int:
-    """The command line: 0 after a replay, 2 with one line on stderr where the input cannot be used."""
-    arguments, overrides = config.split_overrides(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(prog="python -m mmbc_jax.replay", description=__doc__.splitlines()[0])
+def main(argv: Sequence[str]) -> int:
+    """Runs the command line; returns the exit code."""
+    cli.quiet()
+    rest, overrides = config.split_overrides(argv)
+    parser = cli.Parser("python -m mmbc_jax.replay", __doc__)
     parser.add_argument("--env", default="avoiding", help="environment (default: avoiding)")
     parser.add_argument("--data", required=True, help="recording: .npz, .zarr or .zip")
     parser.add_argument("--out", help="also write the JSON there")
-    flags = parser.parse_args(arguments)
-    try:
-        cfg = ConfigDict({"env": config.plugin("env", flags.env)})
-        env = registry.build("env", config.apply_overrides(cfg, overrides).env)
-        result = {"env": flags.env, "data": flags.data} | replay(env, load(flags.data))
-        text = json.dumps(result)
-        print(text)
-        if flags.out:
-            Path(flags.out).write_text(text + "\n")
-    except (UserError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    flags, unknown = parser.parse_known_args(rest)
+    if unknown:
+        raise UserError(f"unknown argument {unknown[0]!r}")
+    out = None if flags.out is None else local_path(flags.out, "--out")
+    if out is not None:
+        check_folder(out.parent, "the folder of --out")
+        if out.is_dir() or not out.parent.exists():
+            raise UserError(f"--out {out} cannot be a file: it is a folder, or its own folder is not there")
+    cfg = config.apply_overrides(ConfigDict({"env": config.plugin("env", flags.env)}), overrides)
+    env = registry.build("env", cfg.env)
+    found = {"env": flags.env, "data": flags.data} | replay(env, load(flags.data))
+    if out is not None:
+        write_json(out, found)
+    print(json.dumps(found))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.run_main(main)

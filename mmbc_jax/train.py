@@ -43,14 +43,15 @@ def parse(argv: Sequence[str]) -> tuple[ConfigDict, Path, bool]:
     )
     if {"-h", "--help"} & set(rest):
         asked = next((b for a, b in zip(rest, rest[1:], strict=False) if a == "--config"), DEFAULT_CONFIG)
-        parser.epilog = _options_help(config_lib.apply_overrides(cli.read_config(asked), overrides))
+        parser.epilog = _options_help(config_lib.apply_overrides(config_lib.load(asked), overrides))
     args, unknown = parser.parse_known_args(rest)
     if unknown:
         raise UserError(
             f"unknown argument {unknown[0]!r}; fields of the config are set as --config.KEY=VALUE"
         )
-    config = config_lib.apply_overrides(cli.read_config(args.config), overrides)
-    workdir = local_path(args.workdir or Path("runs") / Path(args.config).stem, "--workdir")
+    config = config_lib.apply_overrides(config_lib.load(args.config), overrides)
+    workdir = Path("runs") / Path(args.config).stem if args.workdir is None else args.workdir
+    workdir = local_path(workdir, "--workdir")
     return config, workdir, args.extend
 
 

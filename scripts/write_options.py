@@ -17,7 +17,8 @@ _INTRO = """# Options
 
 Every field of a configuration, as `--config.SECTION.FIELD=VALUE` on the command line. Written by
 `scripts/write_options.py` from the options' own statements. *Swept* marks traced scalars: a `sweep.grid` varies them
-inside one compilation. Stages name parts of their own as `plain.actor.name=...`, `finetune.learner.name=...`.
+inside one compilation. Stages name parts of their own as `plain.actor.name=...`, `finetune.learner.name=...`. Beyond
+what is said here, numbers are finite in float32, and whole numbers at most 2^31 - 1.
 """
 
 

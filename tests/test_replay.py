@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import jax
 import numpy as np
 import pytest
 
-from mmbc_jax import replay
+from mmbc_jax import cli, replay
 from mmbc_jax.core import config, registry
 from mmbc_jax.data import collect
 from mmbc_jax.data.episodes import Episodes
@@ -86,10 +87,14 @@ def test_command_line(tmp_path, recorded, capsys):
         (["--data", "{data}", "--config.env.rules", "none"], "rules"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_2(tmp_path, recorded, capsys, arguments, message):
+def test_bad_input_is_one_line_and_exit_2(tmp_path, recorded, capsys, monkeypatch, arguments, message):
     data = str(recorded.select(np.arange(1)).save_npz(tmp_path / "one.npz"))
-    assert replay.main([a.replace("{data}", data) for a in arguments]) == 2
+    monkeypatch.setattr(sys, "argv", ["replay", *(a.replace("{data}", data) for a in arguments)])
+    with pytest.raises(SystemExit) as exit_:
+        cli.run_main(replay.main)
+    assert exit_.value.code == 2
     captured = capsys.readouterr()
     assert captured.out == ""
+    assert captured.err.startswith("error: ")
     assert message in captured.err
     assert captured.err.count("\n") == 1

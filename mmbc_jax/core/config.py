@@ -10,8 +10,8 @@ anything compiles.
 from __future__ import annotations
 
 import ast
-import importlib.util
-import numbers
+import inspect
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,26 @@ from ml_collections import ConfigDict
 
 from mmbc_jax.core import registry
 from mmbc_jax.core.errors import ConfigError, UserError, nearest
+from mmbc_jax.core.options import WORDS, is_a
+from mmbc_jax.core.user_file import load_module, user_code
+
+__all__ = [
+    "apply_overrides",
+    "at",
+    "check_choice",
+    "check_range",
+    "converted",
+    "from_plain",
+    "load",
+    "load_module",
+    "plugin",
+    "plugin_kind",
+    "plugin_sections",
+    "resolve_path",
+    "set_field",
+    "split_overrides",
+    "user_code",
+]
 
 _UNNAMED = ("diagnostic", "figure", "loader", "observation")  # lists or files name these
 _KINDS = {
@@ -97,34 +117,23 @@ def plugin(section: str, name: str, /, **fields: Any) -> ConfigDict:
     return made
 
 
-def load_module(path: str | Path) -> Any:
-    """The module of a config file.
-
-    Raises:
-      UserError: no such file.
-    """
-    path = Path(path)
-    if not path.is_file():
-        siblings = [str(p) for p in Path("configs").rglob("*.py")] if Path("configs").is_dir() else []
-        raise UserError(f"--config {path} is not a file; {nearest(str(path), siblings)}")
-    spec = importlib.util.spec_from_file_location(f"mmbc_jax_config_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def load(path: str | Path) -> ConfigDict:
     """The ConfigDict of a config file.
 
     Raises:
-      UserError: no such file, or it has no `get_config`.
+      UserError: no such file, it has no `get_config`, its code fails, or it makes something else.
     """
     module = load_module(path)
     if not hasattr(module, "get_config"):
         raise UserError(f"--config {path} has no get_config()")
-    return module.get_config()
+    with user_code(module.__file__):
+        config = module.get_config()
+        if isinstance(config, ConfigDict):
+            config.copy_and_resolve_references()  # so that a field that is still to be computed fails here
+            return config
+        if inspect.iscoroutine(config):
+            config.close()  # or Python says that it was never awaited
+    raise UserError(f"--config {path}: get_config() returns {type(config).__name__}, must be a ConfigDict")
 
 
 def split_overrides(argv: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
@@ -132,6 +141,9 @@ def split_overrides(argv: Sequence[str]) -> tuple[list[str], list[tuple[str, str
 
     Returns:
       (the other arguments, [(KEY, VALUE)] in the order given).
+
+    Raises:
+      UserError: a value is missing.
     """
     rest: list[str] = []
     overrides: list[tuple[str, str]] = []
@@ -140,7 +152,9 @@ def split_overrides(argv: Sequence[str]) -> tuple[list[str], list[tuple[str, str
         if item.startswith("--config."):
             key, eq, value = item[len("--config.") :].partition("=")
             if not eq:
-                value = next(items, "")
+                value = next(items, "--")
+                if value.startswith("--"):
+                    raise UserError(f"--config.{key} needs a value: --config.{key}=VALUE")
             overrides.append((key, value))
         else:
             rest.append(item)
@@ -184,9 +198,9 @@ def set_field(section: ConfigDict, leaf: str, value: Any, prefix: str = "", text
     name = f"{prefix}.{leaf}" if prefix else leaf
     if leaf not in section:
         raise _unknown(name, section, leaf)
-    default = section[leaf]
+    made = converted(name, section[leaf], value, text)
     with section.ignore_type():
-        section[leaf] = _convert(name, default, value, text)
+        section[leaf] = made
 
 
 def _unknown(name: str, section: Any, leaf: str) -> ConfigError:
@@ -196,39 +210,63 @@ def _unknown(name: str, section: Any, leaf: str) -> ConfigError:
 
 def _parse(text: str) -> Any:
     try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Python's compiler, on what is then taken as text
+            return ast.literal_eval(text)
+    except (
+        ValueError,
+        SyntaxError,
+        TypeError,
+        MemoryError,
+        RecursionError,
+    ):  # the last two: nested too deeply
         return {"true": True, "false": False}.get(text.lower(), text)
 
 
-def _convert(name: str, default: Any, value: Any, text: str | None) -> Any:
-    shown = value if text is None else text
+def converted(name: str, default: Any, value: Any, text: str | None = None) -> Any:
+    """A value in the type of a field's default, where nothing is lost: an int as a float, a scalar as a 1-tuple.
+
+    Args:
+      name: dotted path of the field.
+      default: of it.
+      value: to convert.
+      text: as it was typed; None where it was not.
+
+    Raises:
+      ConfigError: the type does not fit.
+    """
+    said = value if text is None else text
     if isinstance(default, ConfigDict):
         if isinstance(value, (dict, ConfigDict)):
-            return ConfigDict(value)
-        raise ConfigError(name, shown, f"a section with fields {', '.join(default.keys())}")
-    if isinstance(default, bool):
-        if isinstance(value, bool):
-            return value
-        raise ConfigError(name, shown, "True or False")
-    if isinstance(default, int):
-        if isinstance(value, int) and not isinstance(value, bool):
-            return value
-        raise ConfigError(name, shown, "a whole number")
-    if isinstance(default, float):
-        if isinstance(value, numbers.Real) and not isinstance(value, bool):
-            return float(value)
-        raise ConfigError(name, shown, "a number")
-    if isinstance(default, str):
-        return value if isinstance(value, str) else str(shown)
+            return _section(name, value)
+        raise ConfigError(name, said, f"a section with fields {', '.join(default.keys())}")
     if isinstance(default, tuple):
         if isinstance(value, str):
             value = tuple(part.strip() for part in value.split(",") if part.strip())
         items = tuple(value) if isinstance(value, (tuple, list)) else (value,)
         if default:
-            return tuple(_convert(name, default[0], item, None) for item in items)
+            return tuple(converted(name, default[0], item) for item in items)
         return items
-    return value
+    kind = next((kind for kind in WORDS if isinstance(default, kind)), None)
+    if kind is str and text is not None:
+        return value if isinstance(value, str) else text
+    if kind is None:
+        return value
+    if not is_a(kind, value):
+        raise ConfigError(name, said, WORDS[kind])
+    if kind is not float:
+        return value
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise ConfigError(name, said, "a finite number") from error
+
+
+def _section(name: str, value: Any) -> ConfigDict:
+    try:
+        return ConfigDict(value)
+    except Exception as error:  # fields that are no text, or with dots
+        raise ConfigError(name, value, f"a section ({error})") from error
 
 
 def check_range(
@@ -241,12 +279,6 @@ def check_range(
         left = "" if low is None else f"{low} {'<' if open_low else '<='} "
         right = "" if high is None else f" <= {high}"
         raise ConfigError(name, value, f"needs {left}value{right}")
-
-
-def check_widths(name: str, widths: Sequence[int]) -> None:
-    """Raises ConfigError unless there are layers, each with a width of at least 1."""
-    if not widths or min(widths) < 1:
-        raise ConfigError(name, widths, "needs at least one width, each at least 1")
 
 
 def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
@@ -265,9 +297,3 @@ def from_plain(value: dict[str, Any]) -> ConfigDict:
         return tuple(map(tuples, item)) if isinstance(item, list) else item
 
     return ConfigDict(tuples(value))
-
-
-def listed_parts(text: str) -> list[str]:
-    """The parts of `a; b`, whose last may end with a semicolon, too; where one is empty, so that it can be named."""
-    inner = text.strip().removesuffix(";")
-    return [part.strip() for part in inner.split(";")] if text.strip() else []

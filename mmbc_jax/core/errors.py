@@ -11,6 +11,21 @@ DIVERGED = 3
 """Exit code of a training that finished, but for runs of it that diverged."""
 INTERRUPTED = 143
 """Exit code of one that a signal ended, after it had saved: 128 + SIGTERM."""
+_LONGEST = 160  # characters of a value in a message
+
+
+def shown(value: object) -> str:
+    """A value in a message: as Python writes it, cut where it is long; its type where it cannot be written."""
+    try:
+        text = repr(value)
+    except Exception:  # a number of more digits than Python converts, an object whose own code fails
+        text = f"<{type(value).__name__}>"
+    return cut(text)
+
+
+def cut(text: str) -> str:
+    """A text for a message: its beginning where it is long."""
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... ({len(text)} characters)"
 
 
 class UserError(Exception):
@@ -21,7 +36,7 @@ class ConfigError(UserError):
     """A configuration field holds something that cannot work."""
 
     def __init__(self, field: str, value: object, allowed: str):
-        super().__init__(f"config.{field} = {value!r} is not allowed: {allowed}")
+        super().__init__(f"config.{field} = {shown(value)} is not allowed: {allowed}")
         self.field, self.value, self.allowed = field, value, allowed
 
 

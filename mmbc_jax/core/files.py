@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
-import tempfile
+import secrets
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from mmbc_jax.core.errors import UserError
+from mmbc_jax.core.errors import DataError, UserError, cut
 
 _SEAL = "crc32"
 
@@ -52,17 +53,35 @@ def local_path(text: str | Path, field: str) -> Path:
 
     Raises:
       UserError: it is an address of another kind (`gs://`, `s3://`): metric files are appended to, which such
-        stores cannot do.
+        stores cannot do. Or it is no path that the system can have: empty, too long, links in a circle.
     """
     scheme, mark, rest = str(text).partition("://")
-    if not mark:
-        return Path(os.path.expanduser(text))
-    if scheme.lower() == "file":
-        return Path("/" + rest.partition("/")[2] if rest.startswith("localhost/") else rest)
-    raise UserError(
-        f"{field} {text}: must be a local path or file://; mount {scheme}:// as a folder (for example with gcsfuse), "
-        "or copy the folder there after the run"
-    )
+    if mark and scheme.lower() != "file":
+        raise UserError(
+            f"{field} {cut(str(text))}: must be a local path or file://; mount {scheme}:// as a folder (for example "
+            "with gcsfuse), or copy the folder there after the run"
+        )
+    if mark:
+        text = "/" + rest.partition("/")[2] if rest.startswith("localhost/") else rest
+    if not str(text):
+        raise UserError(f"{field} is empty, must be a path")
+    path = Path(os.path.expanduser(text))
+    try:
+        path.stat()
+    except (OSError, ValueError) as error:
+        if isinstance(error, ValueError) or error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            why = error.strerror if isinstance(error, OSError) else error
+            raise UserError(f"{field} {cut(repr(str(text)))} can be no path: {why}") from error
+    return path
+
+
+def check_folder(path: Path, field: str) -> None:
+    """Raises UserError unless a path is a folder that can be written to, or could be made one; nothing is made."""
+    there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not there.is_dir():
+        raise UserError(f"{field} {path} cannot be a folder: {there} is a file")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"{field} {path} cannot be a folder: {there} cannot be written")
 
 
 def write_atomic(path: str | Path, write: Callable[[BinaryIO], Any]) -> None:
@@ -73,17 +92,21 @@ def write_atomic(path: str | Path, write: Callable[[BinaryIO], Any]) -> None:
       write: receives a binary file; if it raises, the old file is left as it was.
     """
     path = Path(path)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    name = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(name, "xb", opener=_no_stranger_writes) as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)  # mkstemp creates 0600, which would hide results from a group
         os.replace(name, path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        name.unlink(missing_ok=True)
         raise
+
+
+def _no_stranger_writes(path: str, flags: int) -> int:
+    """Opens a new file that others may read as far as the umask says, and that not everybody may write."""
+    return os.open(path, flags, 0o664)
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -111,14 +134,12 @@ def read_sealed(path: str | Path) -> dict[str, Any]:
 
     Raises:
       OSError: it cannot be read.
-      ValueError: it is no JSON, no mapping, or not what was written.
+      DataError: it is damaged.
     """
     value = read_json(path)
-    if not isinstance(value, dict):
-        raise ValueError("it holds no mapping")
     said = value.pop(_SEAL, None)
     if said is not None and said != seal(value):
-        raise ValueError("its checksum is wrong")
+        raise DataError(f"{path} is damaged (its checksum is wrong)")
     return value
 
 
@@ -127,6 +148,17 @@ def seal(value: Any) -> int:
     return zlib.crc32(json.dumps(plain(value), sort_keys=True).encode())
 
 
-def read_json(path: str | Path) -> Any:
-    """What `write_json` wrote."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+def read_json(path: str | Path) -> dict[str, Any]:
+    """The object that `write_json` wrote.
+
+    Raises:
+      OSError: there is no such file.
+      DataError: it is damaged.
+    """
+    try:
+        value = json.loads(Path(path).read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is damaged ({cut(str(error))})") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{path} is damaged: it holds {cut(repr(value))}, must be a JSON object")
+    return value

@@ -14,15 +14,22 @@ From it come the defaults (`to_config`), the checks and their errors (`from_conf
 from __future__ import annotations
 
 import dataclasses
-import math
+import functools
+import numbers
+import typing
 from collections.abc import Iterator, Sequence
 from typing import Any, Self, TypeVar
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from mmbc_jax.core.errors import ConfigError, nearest
 
+WORDS: dict[Any, str] = {bool: "True or False", int: "a whole number", float: "a number", str: "text"}
+"""What an option of a type is called in messages."""
 _HIDDEN = ("section", "name")
+_MOST = 2**31 - 1  # programs count in 32 bits
+_LARGEST = float(np.finfo(np.float32).max)  # and calculate in float32
 _Value = TypeVar("_Value")
 
 
@@ -65,12 +72,29 @@ class Rule:
             parts.append("at least one value")
         return "; ".join(parts)
 
-    def fits(self, value: object) -> bool:
+    def fits(self, value: Any) -> bool:
         """Whether one entry lies within the bounds; NaN never does."""
-        if isinstance(value, (bool, str)) or not isinstance(value, (int, float)):
+        if (value := _number(value)) is None:
             return True
         above = self.low is None or (value > self.low if self.open_low else value >= self.low)
-        return above and (self.high is None or value <= self.high) and not math.isnan(value)
+        return bool(above and (self.high is None or value <= self.high))
+
+    def holds(self, value: Any) -> str:
+        """Why a program could not hold one entry, in words; empty where it can.
+
+        Numbers are finite in float32, and whole ones at most 2^31 - 1 unless `high` allows more.
+        """
+        if (value := _number(value)) is None:
+            return ""
+        if not isinstance(value, int):
+            return "" if abs(value) <= _LARGEST else "a finite number in float32"
+        most = _MOST if self.high is None else max(_MOST, self.high)
+        return "" if abs(value) <= most else f"lower: at most {_MOST}"
+
+
+def _number(value: object) -> Any:
+    """The value itself where it is a number, which True is not."""
+    return value if isinstance(value, numbers.Real) and not isinstance(value, bool) else None
 
 
 def option(
@@ -136,16 +160,20 @@ class Options:
           section: its dotted path, for errors.
 
         Raises:
-          ConfigError: a value is out of bounds, not among the choices, or the fields do not go together.
+          ConfigError: a value is of another type, out of bounds, not among the choices or more than a program can
+            hold, or the fields do not go together.
         """
         values: dict[str, Any] = {}
+        own: Any = cls
         for field, rule in cls.stated():
             value = cfg[field.name]
             if isinstance(field.default, Options):
                 values[field.name] = type(field.default).from_config(value, f"{section}.{field.name}")
                 continue
             value = tuple(value) if isinstance(value, (list, tuple)) else value
-            _check(f"{section}.{field.name}".lstrip("."), value, rule)
+            path = f"{section}.{field.name}".lstrip(".")
+            _check_type(path, value, _hints(own)[field.name])
+            _check(path, value, rule)
             values[field.name] = value
         found = cls(section=section, name=cfg.get("name") or "", **values)
         found.check()
@@ -163,6 +191,31 @@ class Options:
         return dataclasses.replace(self, **changes)
 
 
+@functools.cache
+def _hints(options: Any) -> dict[str, Any]:
+    """{field: the type that it is declared with} of a class of options."""
+    return typing.get_type_hints(options)
+
+
+def _check_type(path: str, value: object, hint: Any) -> None:
+    """Raises ConfigError unless a value is of the type that its option is declared with."""
+    many = typing.get_origin(hint) is tuple
+    kind = typing.get_args(hint)[0] if many else hint
+    if kind not in WORDS:
+        return
+    if many != isinstance(value, tuple):
+        raise ConfigError(path, value, f"a tuple, each entry {WORDS[kind]}" if many else WORDS[kind])
+    for item in value if isinstance(value, tuple) else (value,):
+        if not is_a(kind, item):
+            raise ConfigError(path, item, WORDS[kind])
+
+
+def is_a(kind: Any, value: object) -> bool:
+    """Whether a value may stand in an option of type bool, int, float or str: True is no number, 1 is a float."""
+    accepted = numbers.Real if kind is float else kind
+    return isinstance(value, accepted) and (kind is bool or not isinstance(value, bool))
+
+
 def _check(path: str, value: object, rule: Rule) -> None:
     if isinstance(value, tuple) and (
         (rule.filled and not value) or (rule.length is not None and len(value) != rule.length)
@@ -173,6 +226,8 @@ def _check(path: str, value: object, rule: Rule) -> None:
             raise ConfigError(path, item, nearest(str(item), map(str, rule.choices)))
         if not rule.fits(item):
             raise ConfigError(path, value, f"needs {rule.allowed()}")
+        if why := rule.holds(item):
+            raise ConfigError(path, item, why)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -35,6 +35,7 @@ FOLDERS: dict[str, tuple[str, ...]] = {
     "figure": ("mmbc_jax.report.figures",),
     "diagnostic": ("mmbc_jax.diagnostics.instruments",),
 }
+_LISTED = ("diagnostic", "figure")  # kinds of which a field of the configuration lists several
 BASES = ("none", "fixed", "latent", "codes", "any")
 NEUTRAL = {"prior": "normal", "sampler": "euler"}  # what a configuration names that has nothing to say on it
 
@@ -142,6 +143,8 @@ def chosen_names(kind: str, chosen: Iterable[str], section: str) -> tuple[str, .
     for name in chosen:
         if name != ALL and name not in known and ":" not in name:
             raise ConfigError(section, name, f"{nearest(name, (*known, ALL))}")
+        if name != ALL:
+            find(kind, name, section)  # one of the user's is imported now, and not when it is needed
         found += known if name == ALL else [name]
     return tuple(dict.fromkeys(found))
 
@@ -161,20 +164,21 @@ def find(kind: str, name: str, section: str = "") -> Plugin:
       ConfigError: the name is unknown, or what it points at is not a plug-in of that kind.
     """
     known = available(kind)
+    field = section if kind in _LISTED else f"{section or kind}.name"
     head, _, tail = name.partition(":")
-    if head in known:
-        builder = importlib.import_module(known[head]).build
-    elif tail:
-        try:
-            builder = getattr(importlib.import_module(head), tail)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise ConfigError(f"{section or kind}.name", name, f"cannot be imported ({error})") from error
-    else:
-        raise ConfigError(
-            f"{section or kind}.name", name, f"{nearest(name, known)}, or package.module:attribute"
-        )
+    if head not in known and not tail:
+        raise ConfigError(field, name, f"{nearest(name, known)}, or package.module:attribute")
+    module, attribute = (known[head], "build") if head in known else (head, tail)
+    try:
+        builder = getattr(importlib.import_module(module), attribute)
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # importing runs code, the user's or a library's that finds no device
+        said = f"{type(error).__name__}: {error}"
+        raise ConfigError(field, name, f"cannot be imported ({said})") from error
     if not isinstance(builder, Plugin) or builder.kind != kind:
-        raise ConfigError(f"{section or kind}.name", name, f"a builder marked with @register({kind!r}, ...)")
+        raise ConfigError(field, name, f"a builder marked with @register({kind!r}, ...)")
     return builder
 
 

@@ -18,6 +18,7 @@ import jax
 import numpy as np
 
 from mmbc_jax.core.errors import ConfigError
+from mmbc_jax.core.observations import ObsSpec
 from mmbc_jax.data.episodes import Episodes
 from mmbc_jax.data.windows import Recorded, Windows, window_bytes, window_rows
 from mmbc_jax.ops.normalisation import Normalizer
@@ -113,6 +114,13 @@ class Blocks:
         # passes meet, and of parts of two others.
         runs = int(np.searchsorted(self._shortest, size, side="right")) + 2
         return min(size + self._earlier * runs, len(self._recorded.action))
+
+
+def check_stream(megabytes: float, obs: ObsSpec, chunk_len: int, action_dim: int) -> None:
+    """Raises ConfigError where blocks of one window cannot fit, whatever the demonstrations: a lower bound."""
+    needed = BUFFERS * (obs.nbytes + 4 * chunk_len * action_dim) / 2**20
+    if 0 < megabytes < needed:
+        raise ConfigError("data.stream", megabytes, f"0, or at least {needed:.3g}")
 
 
 def _runs(episodes: Episodes, which: str) -> list[np.ndarray]:

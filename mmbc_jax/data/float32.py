@@ -34,7 +34,9 @@ def carried(values: np.ndarray, name: str, source: str) -> tuple[np.ndarray, lis
     if values.ndim != 2 or not len(values) or np.can_cast(values.dtype, np.float32):
         return made, []
     notes = []
-    magnitude, width = np.abs(values.astype(np.float64)).max(0), np.ptp(values.astype(np.float64), axis=0)
+    with np.errstate(over="ignore", invalid="ignore"):  # of long doubles
+        wide = values.astype(np.float64)
+    magnitude, width = np.abs(wide).max(0), np.ptp(wide, axis=0)
     with np.errstate(invalid="ignore", over="ignore"):
         step = np.spacing(magnitude.astype(np.float32)).astype(np.float64)
         narrow = np.isfinite(step) & (width < _LEVELS * step) & (width > _ROUNDING * magnitude)

@@ -49,8 +49,7 @@ class Jitter(flax.struct.PyTreeNode):
         Raises:
           ConfigError: the environment does not say what its actions displace.
         """
-        if not spec.displaced:
-            raise ConfigError("data.jitter", std, f"0: {spec.name} does not say what its actions displace")
+        check_displaced(spec, std)
         moved = np.zeros((spec.action_dim, spec.obs.size), np.float32)
         for row, columns in zip(moved, spec.displaced, strict=True):
             row[list(columns)] = std
@@ -73,6 +72,12 @@ class Jitter(flax.struct.PyTreeNode):
         named |= {name: named[name] + _product(draw, rows) for name, rows in moves.items()}
         obs = named if isinstance(batch.obs, Mapping) else named[""]
         return batch.replace(obs=obs, chunk=batch.chunk - (draw * self.chunk)[:, None])
+
+
+def check_displaced(spec: EnvSpec, std: float) -> None:
+    """Raises ConfigError where there is jitter and the environment does not say what its actions displace."""
+    if std and not spec.displaced:
+        raise ConfigError("data.jitter", std, f"0: {spec.name} does not say what its actions displace")
 
 
 def _product(draw: Array, rows: Array) -> Array:

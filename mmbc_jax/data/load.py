@@ -85,6 +85,8 @@ def load(path: str | Path, cfg: ConfigDict | ReaderOptions | None = None) -> Epi
         raise DataError(f"{file}: no reader for suffix {file.suffix!r}; allowed: {', '.join(sorted(known))}")
     if file.is_dir() and file.suffix != ".zarr":
         raise DataError(f"{file} is a folder; only a .zarr store may be one")
+    if not (file.is_file() or file.is_dir()):
+        raise DataError(f"{file} is neither a file nor a folder")
     if isinstance(cfg, ReaderOptions):
         options = cfg
     else:

@@ -132,7 +132,7 @@ class AnchorOptions(Options):
     )
     neighbours: int = option(512, "most demonstrations at an anchor", low=_LEAST)
     radius: float = option(0.1, "largest distance of their observations", low=0.0, open_low=True)
-    samples: int = option(512, "of the policy at each anchor", low=2)
+    samples: int = option(512, "of the policy at each anchor", low=2, high=2**20)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -84,22 +82,21 @@ def save_result(workdir: Path, result: StageResult) -> None:
 def load_result(workdir: Path, name: str) -> StageResult | None:
     """What `save_result` wrote; None where the stage was not finished, or a file is missing or damaged."""
     folder = Path(workdir) / "stages" / name
-    rollouts = None
     try:
         value = read_sealed(folder / "result.json")
-        if value["has_rollouts"]:
-            with np.load(folder / "rollouts.npz", allow_pickle=False) as arrays:
-                outcome = {
-                    name.removeprefix(_OUTCOME): arrays[name] for name in arrays if name.startswith(_OUTCOME)
-                }
-                rollouts = Rollouts(**{field: arrays[field] for field in _FIELDS}, outcome=outcome)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
-        return None  # the final checkpoint is evaluated again
-    return StageResult(
-        value["name"],
-        value["num_modes"],
-        np.array(value["index"]),
-        value["metrics"],
-        value["facts"],
-        rollouts,
-    )
+        return StageResult(
+            value["name"],
+            int(value["num_modes"]),
+            np.array(value["index"], np.int32),
+            [dict(metrics) for metrics in value["metrics"]],
+            dict(value["facts"]),
+            _read_rollouts(folder / "rollouts.npz") if value["has_rollouts"] else None,
+        )
+    except Exception:  # whatever the damage: the final checkpoint is evaluated again
+        return None
+
+
+def _read_rollouts(path: Path) -> Rollouts:
+    with np.load(path, allow_pickle=False) as arrays:
+        outcome = {name.removeprefix(_OUTCOME): arrays[name] for name in arrays if name.startswith(_OUTCOME)}
+        return Rollouts(**{field: arrays[field] for field in _FIELDS}, outcome=outcome)

@@ -10,12 +10,13 @@ from collections.abc import Mapping
 
 import jax.numpy as jnp
 
-from mmbc_jax.core.config import listed_parts
 from mmbc_jax.core.errors import ConfigError, nearest
 from mmbc_jax.core.protocols import Env
+from mmbc_jax.core.texts import listed_parts
 from mmbc_jax.core.types import PyTree
 
 FIELD = "evaluation.shifts"
+_LARGEST = float(jnp.finfo(jnp.float32).max)
 
 
 def parse_shifts(text: str) -> dict[str, dict[str, float]]:
@@ -36,8 +37,8 @@ def parse_shifts(text: str) -> dict[str, dict[str, float]]:
                 number = float(value)
             except ValueError:
                 number = float("nan")
-            if parameter in found[name] or not abs(number) < float("inf"):
-                raise ConfigError(FIELD, item, "parameter=number, every parameter once")
+            if parameter in found[name] or not abs(number) <= _LARGEST:
+                raise ConfigError(FIELD, item, "parameter=number, finite in float32, every parameter once")
             found[name][parameter] = number
     return found
 

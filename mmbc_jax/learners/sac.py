@@ -69,7 +69,7 @@ class SACOptions(Options):
     tau: float = option(
         0.01, "share of the critic in its target at every step", low=0.0, high=1.0, traced=True
     )
-    heads: int = option(2, "independent action values", low=1)
+    heads: int = option(2, "independent action values", low=1, high=1024)
     reduce: str = option("min", "how they become one", choices=tuple(REDUCTIONS))
     clip_norm: float = option(10.0, "of each part's gradient", low=0.0, open_low=True, traced=True)
     critic_hidden: tuple[int, ...] = option((128, 128), "widths of the action values", low=1)

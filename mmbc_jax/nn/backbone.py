@@ -51,7 +51,7 @@ class NetworkOptions(Options):
     residual: bool = option(False, "mlp: skip connections between hidden layers of equal width")
     spectral_norm: float = option(0.0, "mlp: bound of each layer's spectral norm; 0 for none", low=0.0)
     width: int = option(256, "transformer, unet: of the condition vector and of the tokens", low=1)
-    depth: int = option(4, "transformer: blocks", low=1)
+    depth: int = option(4, "transformer: blocks", low=1, high=256)
     heads: int = option(8, "transformer: heads of each attention", low=1)
     channels: tuple[int, ...] = option((64, 128, 256), "unet: channels of each level", low=1, filled=True)
     fourier_octaves: int = option(4, "octaves of the observation's Fourier features", low=0, high=16)

@@ -38,6 +38,12 @@ class ActionScale:
     own: np.ndarray
 
     @property
+    def lines(self) -> tuple[str, ...]:
+        """The sentence where something else was chosen than the bounds that an environment has anyway."""
+        usual = not self.own.any() and (bool(np.isfinite(self.filled).any()) or self.rule == "auto")
+        return () if usual else (self.line,)
+
+    @property
     def line(self) -> str:
         """What was chosen, in a sentence."""
         boxed = np.isfinite(self.filled)

@@ -49,7 +49,7 @@ class BeTOptions(NetworkOptions):
     num_bins: int = option(24, "K", low=1)
     gamma: float = option(2.0, "of the focal loss", low=0.0, traced=True)
     offset_weight: float = option(10.0, "of the offsets' squared error", low=0.0, traced=True)
-    kmeans_iterations: int = option(20, "of the initialisation", low=0)
+    kmeans_iterations: int = option(20, "of the initialisation", low=0, high=10_000)
 
 
 def focal_loss(logits: Array, target: Array, gamma: Array | float) -> Array:

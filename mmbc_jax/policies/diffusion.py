@@ -43,7 +43,7 @@ class DiffusionOptions(FieldOptions):
     """
 
     prediction: str = option("v", "what the network regresses", choices=PREDICTIONS)
-    train_steps: int = option(20, "noise levels seen in training; 0 for all of [0, 1)", low=0)
+    train_steps: int = option(20, "noise levels seen in training; 0 for all of [0, 1)", low=0, high=100_000)
     min_alpha: float = option(0.02, "share of the data at the noisiest level", low=0.0, high=0.5)
     clip: float = option(
         1.0,

@@ -56,12 +56,12 @@ class IBCOptions(NetworkOptions):
     """Options of the energy and of its sampler, see above."""
 
     negatives: int = option(64, "per example, an even number", low=2)
-    refine_steps: int = option(10, "of the perturbed half of them; 0 for none", low=0)
+    refine_steps: int = option(10, "of the perturbed half of them; 0 for none", low=0, high=10_000)
     min_perturbation: float = option(
         0.05, "smallest standard deviation, in normalised units", low=0.0, open_low=True, traced=True
     )
     max_perturbation: float = option(1.0, "largest standard deviation", traced=True)
-    steps: int = option(25, "of the sampler", low=1)
+    steps: int = option(25, "of the sampler", low=1, high=10_000)
     first_step: float = option(0.1, "first eta of the sampler")
     last_step: float = option(3e-4, "last eta of the sampler", low=0.0, open_low=True)
     max_move: float = option(

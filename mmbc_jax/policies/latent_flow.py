@@ -47,7 +47,7 @@ class LatentFlowOptions(LatentOptions):
     geometry_weight: float = option(1.0, "weight of the penalty on posterior means", low=0.0, traced=True)
     jitter: float = option(0.075, "standard deviation added to the posterior means", low=0.0, open_low=True)
     detach: bool = option(False, "keep the flow's error from the encoder")
-    flow_steps: int = option(10, "Euler steps of the flow", low=1)
+    flow_steps: int = option(10, "Euler steps of the flow", low=1, high=10_000)
     flow_times: tuple[float, ...] = option(
         (1.5, 1.0), "shapes of the Beta density over the flow's times", length=2, low=0.0, open_low=True
     )

@@ -46,7 +46,7 @@ class MDNOptions(DensityOptions):
     num_components: int = option(16, "K", low=1)
     entropy: float = option(0.05, "weight of the mixing weights' entropy", low=0.0, traced=True)
     load_balance: float = option(0.2, "weight of the balance of the components' load", low=0.0, traced=True)
-    kmeans_iterations: int = option(10, "of the initialisation", low=0)
+    kmeans_iterations: int = option(10, "of the initialisation", low=0, high=10_000)
 
 
 class Mixture(NamedTuple):

@@ -44,7 +44,7 @@ Velocity = Callable[[Array, Array], Array]
 class LatentFlowPriorOptions(ConditionedOptions):
     """Ten Euler steps."""
 
-    steps: int = option(10, "of Euler's method, and of the density's Runge-Kutta method", low=1)
+    steps: int = option(10, "of Euler's method, and of the density's Runge-Kutta method", low=1, high=10_000)
     times: tuple[float, float] = option(
         (1.5, 1.0), "shapes (a, b) of the Beta density of t in training", low=0.0, open_low=True, length=2
     )

@@ -52,7 +52,7 @@ class BestCheckpoint:
         value = sum(values) / len(values) if values else -math.inf
         if value > self._value:
             self._value = value
-            said = {**meta, "epoch": epoch, "best": value, "metric": self.metric}
+            said = {**meta, "epoch": epoch, "best": value, "metric": self.metric, "log_bytes": 0}
             self._checkpoints.save(epoch, state, said, len(found))
 
     def close(self) -> None:

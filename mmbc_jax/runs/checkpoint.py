@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import zlib
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,6 +30,7 @@ from mmbc_jax.runs.mesh import Mesh, host, is_key
 FORMAT = 4
 Meta = dict[str, Any]
 _OWN_CRC = "meta_crc32"
+_STEP = re.compile(r"0|[1-9][0-9]{0,17}")  # the name of a checkpoint
 
 
 class DamagedError(CheckpointError):
@@ -213,7 +215,7 @@ def _revived(saved: np.ndarray, leaf: Any) -> Array:
 
 def checkpoint_steps(directory: Path) -> list[int]:
     """Steps of the whole checkpoints in a stage's directory, oldest first; empty where there is none."""
-    return sorted(int(path.name) for path in Path(directory).glob("*") if path.name.isdigit())
+    return sorted(int(path.name) for path in Path(directory).glob("*") if _STEP.fullmatch(path.name))
 
 
 def read_meta(directory: Path, step: int | None = None) -> tuple[int, dict[str, Any]]:
@@ -233,7 +235,7 @@ def read_meta(directory: Path, step: int | None = None) -> tuple[int, dict[str, 
 def _read_meta(checkpoint: Path) -> dict[str, Any]:
     try:
         meta = json.loads((checkpoint / "meta" / "metadata").read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DamagedError(f"checkpoint {checkpoint} is damaged: {error}") from error
     if not isinstance(meta, dict) or not isinstance(meta.get("format"), int):
         raise DamagedError(f"checkpoint {checkpoint} is damaged: it does not say what it is")

@@ -109,7 +109,7 @@ class StageData:
     @functools.cached_property
     def notes(self) -> tuple[str, ...]:
         """What whoever starts the run should know of the data, in sentences."""
-        setup, found = self.setup, [self.scale.line, *self.episodes.notes]
+        setup, found = self.setup, [*self.scale.lines, *self.episodes.notes]
         if not setup.config.data.path:
             return tuple(found)
         found += noticed(self.episodes)
@@ -198,8 +198,8 @@ class Demonstrations:
         """Where they came from and how their modes are separated, as far as that is written down."""
         try:
             return read_sealed(self._path) if self._path.exists() else {}
-        except ValueError as error:
-            raise DataError(f"{self._path} is damaged ({error}); remove it, and it is made anew") from error
+        except DataError as error:
+            raise DataError(f"{error}; remove it, and it is made anew") from error
 
     def write_facts(self) -> None:
         """Completes `data.json` where there are demonstrations; late, since no stage asks for it."""

@@ -8,7 +8,8 @@ from typing import Any
 
 from mmbc_jax.core.state import TrainState
 from mmbc_jax.core.types import PyTree
-from mmbc_jax.runs.checkpoint import DamagedError, StageCheckpoints, checkpoint_steps, read_meta
+from mmbc_jax.runs.checkpoint import DamagedError, StageCheckpoints, checkpoint_steps
+from mmbc_jax.runs.described import stage_meta
 from mmbc_jax.runs.logs import Mark, MetricLog
 
 
@@ -32,7 +33,7 @@ def newest_whole(
     steps = checkpoint_steps(checkpoints.directory)
     for before, step in reversed(list(zip([None, *steps], steps, strict=False))):
         try:
-            saved = read_meta(checkpoints.directory, step)[1]
+            saved = stage_meta(checkpoints.directory, step)[1]
             return checkpoints.restore(step, template), step, saved
         except DamagedError as error:
             if before is None:
@@ -46,7 +47,7 @@ def newest_whole(
 def log_seen(directory: Path, step: int) -> Mark | None:
     """What a checkpoint had seen of the metric file; None where its description is damaged."""
     try:
-        meta = read_meta(directory, step)[1]
+        meta = stage_meta(directory, step)[1]
     except DamagedError:
         return None
     return {name: int(meta[name]) for name in ("log_bytes", "log_crc32") if name in meta}

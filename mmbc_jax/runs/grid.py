@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import itertools
+import math
 import zlib
 from collections.abc import Mapping, Sequence
 
@@ -13,13 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from mmbc_jax.core.config import at, listed_parts, resolve_path
+from mmbc_jax.core.config import at, resolve_path
 from mmbc_jax.core.errors import ConfigError, nearest
 from mmbc_jax.core.keys import seeded
 from mmbc_jax.core.options import Options, option
 from mmbc_jax.core.state import Hparams
+from mmbc_jax.core.texts import listed_parts
 from mmbc_jax.core.types import Key
 from mmbc_jax.runs.mesh import MODES
+
+MOST_RUNS = 2**20  # of a sweep: points times seeds
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,15 +96,16 @@ def parse_grid(text: str, seeds: int, first_seed: int) -> Grid:
     Raises:
       ConfigError: not of that form, a value that is no number, or one that comes twice.
     """
-    paths, values = [], []
+    paths: list[str] = []
+    values: list[list[float]] = []
     for part in listed_parts(text):
         path, eq, listed = part.partition("=")
-        try:
-            numbers = [float(ast.literal_eval(item.strip())) for item in listed.split(",")]
-        except (ValueError, SyntaxError, TypeError):
-            numbers = []
-        if not eq or not numbers:
-            raise ConfigError("sweep.grid", text, 'of the form "section.field=1,2,3; section.field=4,5"')
+        read = [_number(item) for item in listed.split(",")]
+        numbers = [number for number in read if number is not None]
+        if not (eq and numbers and path.strip()) or len(numbers) < len(read):
+            raise ConfigError(
+                "sweep.grid", part.strip(), 'of the form "section.field=1,2,3; section.field=4,5"'
+            )
         # equal as the traced scalars that they become: such points would be one run under two names
         with np.errstate(over="ignore"):
             distinct = len(np.unique(np.asarray(numbers, np.float32)))
@@ -108,8 +113,20 @@ def parse_grid(text: str, seeds: int, first_seed: int) -> Grid:
             raise ConfigError("sweep.grid", text, f"without a value of {path.strip()} that comes twice")
         paths.append(path.strip())
         values.append(numbers)
+    size = math.prod(map(len, values)) * seeds
+    if size > MOST_RUNS:
+        raise ConfigError("sweep.grid", text, f"at most {MOST_RUNS} runs; its points times seeds are {size}")
     points = tuple(itertools.product(*values))
     return Grid(tuple(paths), points, tuple(range(first_seed, first_seed + seeds)))
+
+
+def _number(text: str) -> float | None:
+    """The number that Python reads in a text; None where it reads none."""
+    try:
+        value = ast.literal_eval(text.strip())
+        return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    except (ValueError, SyntaxError, TypeError, OverflowError, MemoryError, RecursionError):
+        return None
 
 
 def check_grid(grid: Grid, traced: Sequence[str]) -> None:

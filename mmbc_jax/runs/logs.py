@@ -24,7 +24,7 @@ from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.record_writer import masked_crc32c
 
-from mmbc_jax.core.errors import WorkdirError
+from mmbc_jax.core.errors import DataError, WorkdirError, cut
 from mmbc_jax.core.files import plain
 
 Row = dict[str, Any]
@@ -215,10 +215,21 @@ def check_seen(path: Path, seen: Mark) -> int:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """All whole rows of a `metrics.jsonl`; a torn last line is left out."""
+    """All whole rows of a `metrics.jsonl`; a torn last line is left out.
+
+    Raises:
+      DataError: a line before it is damaged.
+    """
     rows = []
-    with Path(path).open(encoding="utf-8") as handle:
-        for line in handle:
-            if line.endswith("\n"):
-                rows.append(json.loads(line))
+    with Path(path).open("rb") as handle:
+        for number, line in enumerate(handle, 1):
+            if not line.endswith(b"\n"):
+                break
+            try:
+                row = json.loads(line)
+                rows.append({**row, **{axis: row[axis] for axis in _AXES}})
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                raise DataError(
+                    f"line {number} of {path} is damaged ({type(error).__name__}: {cut(str(error))}); remove it"
+                ) from error
     return rows

@@ -13,8 +13,9 @@ from rich.console import Console
 from mmbc_jax.core import registry
 from mmbc_jax.evaluation.results import StageResult
 from mmbc_jax.runs import setup as setup_lib
-from mmbc_jax.runs.checkpoint import checkpoint_steps, read_meta
+from mmbc_jax.runs.checkpoint import checkpoint_steps
 from mmbc_jax.runs.demonstrations import Demonstrations
+from mmbc_jax.runs.described import stage_meta
 from mmbc_jax.runs.extension import check_extension
 from mmbc_jax.runs.fallback import log_seen
 from mmbc_jax.runs.finals import Done, Finals
@@ -27,13 +28,14 @@ from mmbc_jax.runs.mesh import make_mesh
 from mmbc_jax.runs.mode_choice import Modes
 from mmbc_jax.runs.programs import Programs
 from mmbc_jax.runs.resources import check_sizes
+from mmbc_jax.runs.restored import check_start
 from mmbc_jax.runs.run_options import STAGES
 from mmbc_jax.runs.screen import ConsoleScreen, Screen
 from mmbc_jax.runs.setup import Setup
 from mmbc_jax.runs.sources import find_sources
 from mmbc_jax.runs.stage_run import StageRun
 from mmbc_jax.runs.stages import BaseStage, all_traced, make_stages
-from mmbc_jax.runs.workdir import Change, claim_workdir, open_workdir
+from mmbc_jax.runs.workdir import Change, claim_workdir, opened
 
 
 class Pipeline:
@@ -56,11 +58,11 @@ class Pipeline:
         self.stages = make_stages(setup, (*self.sources.directories, *self.names))
         for name in self.names:
             self.stages[name].check()
+            check_start(self.stages[name])
         used = {section for name in self.names for section in self.stages[name].policy_sections}
         registry.check_base(config.prior.name, config.sampler.name, {one: config[one].name for one in used})
         check_grid(self.grid, all_traced(self.stages.values()))
-        for point in range(len(self.grid.points)):
-            setup_lib.check_point(setup, self.grid.values(point))
+        setup_lib.check_points(setup, self.grid)
         if not (self.workdir / "config.json").exists():
             check_sizes(setup, self.trained, self.grid)
         self.stop = StopSignal()
@@ -101,8 +103,7 @@ class Pipeline:
         if not self.mesh.is_writer:
             yield
             return
-        open_workdir(self.workdir)
-        with self._lock.held():
+        with opened(self.workdir, self._lock):
             yield
 
     def _run(self, meanwhile: Callable[[], None]) -> dict[str, StageResult]:
@@ -197,7 +198,7 @@ def _log_seen(workdir: Path, names: Sequence[str], lane: str = "") -> Mark:
             seen = log_seen(directory, step)
             if seen is None:
                 continue  # the stage says so when it restores it
-            marks += [seen] if read_meta(directory, step)[1].get("lane", "") == lane else []
+            marks += [seen] if stage_meta(directory, step)[1].get("lane", "") == lane else []
             break
     return max(marks, key=lambda mark: mark.get("log_bytes", 0))
 

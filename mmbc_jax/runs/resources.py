@@ -12,6 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mmbc_jax.core.errors import ConfigError, UserError
+from mmbc_jax.core.memory import free_bytes
 from mmbc_jax.core.types import PyTree
 from mmbc_jax.runs.grid import Grid
 from mmbc_jax.runs.restored import template_of
@@ -57,7 +58,8 @@ def check_sizes(setup: Setup, stages: Iterable[BaseStage], grid: Grid) -> None:
         return
     limit = available_bytes()
     for path, count, each in _batches(setup, grid):
-        _check(path, numbers.get(path, 0), count * each, limit, f"{count:,} of {each:,} bytes each")
+        named = "seeds" if grid.size > 1 and count * each / grid.size < limit / 8 else path
+        _check(named, numbers.get(named, 0), count * each, limit, f"{count:,} {path} of {each:,} bytes each")
     for stage in stages:
         runs = len(stage.runs(grid).runs)
         one = 2 * _bytes(template_of(stage, 1, own_scale=False))
@@ -119,12 +121,7 @@ def available_bytes() -> int:
     stats: Any = jax.local_devices()[0].memory_stats() if jax.default_backend() != "cpu" else None
     if stats and "bytes_limit" in stats:
         return int(stats["bytes_limit"])
-    try:
-        with open("/proc/meminfo", encoding="ascii") as lines:
-            fields = dict(line.split(":", 1) for line in lines)
-        return int(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return 0
+    return free_bytes()
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmbc_jax.core.config import apply_overrides, from_plain
+from mmbc_jax.core.config import apply_overrides, at, from_plain
 from mmbc_jax.core.errors import CheckpointError, UserError
 from mmbc_jax.core.observations import ObsSpec
 from mmbc_jax.core.state import TrainState
@@ -25,9 +25,9 @@ from mmbc_jax.runs.checkpoint import (
     StageCheckpoints,
     checkpoint_steps,
     find_stage,
-    read_meta,
 )
 from mmbc_jax.runs.demonstrations import StageData
+from mmbc_jax.runs.described import stage_meta
 from mmbc_jax.runs.grid import Grid, config_grid, parse_grid, run_keys
 from mmbc_jax.runs.measurement import measurement
 from mmbc_jax.runs.mesh import make_mesh
@@ -57,7 +57,7 @@ def restore_stage(
     Raises:
       CheckpointError: nothing there, or it does not fit.
     """
-    step, meta = read_meta(directory, step)
+    step, meta = stage_meta(directory, step)
     runs = [(int(point), int(seed)) for point, seed in meta["runs"]]
     stage = stage_of(setup, name, meta)
     checkpoints = StageCheckpoints(directory, read_only=True)
@@ -82,6 +82,16 @@ def template_of(stage: BaseStage, runs: int, own_scale: bool) -> PyTree:
     one = stage.make_hparams(grid, stage.runs(grid))
     hp = jax.tree.map(lambda _: jax.ShapeDtypeStruct((runs,), jnp.float32), one)
     return stage.template(hp, parent, dummy_shared(stage.setup, own_scale))
+
+
+def check_start(stage: BaseStage) -> None:
+    """Raises ConfigError where a stage cannot go on with the actor that the stage before it trains."""
+    parent, config = stage.parent, stage.setup.config
+    if parent is None or stage.parts.actor is None or parent.parts.actor is None:
+        return
+    own, theirs = (at(config, stage.setup.part(name, "actor")) for name in (stage.name, parent.name))
+    if own.to_dict() != theirs.to_dict():
+        template_of(stage, 1, own_scale=False)
 
 
 def has_own_scale(state: TrainState) -> bool:
@@ -140,6 +150,24 @@ class Restored:
     data: str = ""
     notes: tuple[str, ...] = ()
 
+    def check(self, command: int | None = None) -> None:
+        """Checks that `evaluate` can do what is asked for, without doing it.
+
+        Raises:
+          ConfigError: there is no environment, and nothing to diagnose.
+          UserError: there is no such z, or instruments are asked for a stage that is no clone.
+        """
+        stage, num_modes = self.stage, self.stage.num_modes
+        if command is not None and not 0 <= command < num_modes:
+            raise UserError(f"--z {command}: stage {stage.name} has z 0 to {num_modes - 1}")
+        diagnosed = measurement(self.setup, offline=False).instruments
+        if diagnosed and stage.cloned(jax.tree.map(lambda leaf: leaf[0], self.state)) is None:
+            raise UserError(
+                f"--diagnostics measures clones (stages bc, baseline and dagger), not {stage.name}"
+            )
+        if not diagnosed:
+            self.setup.env_spec  # noqa: B018  (raises where there is no environment)
+
     def evaluate(self, seed: int | None = None, command: int | None = None) -> dict[str, StageResult]:
         """Plays episodes as training's last evaluation does, and applies the instruments of `config.diagnostics`.
 
@@ -151,19 +179,10 @@ class Restored:
           {stage name: result}.
 
         Raises:
-          ConfigError: there is no environment, and nothing to diagnose.
-          UserError: there is no such z, or instruments are asked for a stage that is no clone.
+          UserError: as `check`; or the demonstrations that instruments need have changed.
         """
-        stage, num_modes = self.stage, self.stage.num_modes
-        if command is not None and not 0 <= command < num_modes:
-            raise UserError(f"--z {command}: stage {stage.name} has z 0 to {num_modes - 1}")
-        what = measurement(self.setup, offline=False)
-        if what.instruments and stage.cloned(jax.tree.map(lambda leaf: leaf[0], self.state)) is None:
-            raise UserError(
-                f"--diagnostics measures clones (stages bc, baseline and dagger), not {stage.name}"
-            )
-        if not what.instruments:
-            self.setup.env_spec  # noqa: B018  (raises where there is no environment)
+        self.check(command)
+        stage = self.stage
 
         def keys(label: str) -> Key:
             made = run_keys(label, [run_seed for _, run_seed in self.runs])
@@ -173,7 +192,7 @@ class Restored:
 
         mode = "map" if self.setup.config.sweep.mode == "map" else "vmap"
         result = measure(
-            what,
+            measurement(self.setup, offline=False),
             stage,
             self.state,
             stage.runs(self.grid).index,
@@ -225,7 +244,7 @@ def restore(path: Path, stage: str, overrides: list[tuple[str, str]]) -> Restore
 
 
 def _restore_step(directory: Path, name: str, step: int, overrides: list[tuple[str, str]]) -> Restored:
-    _, meta = read_meta(directory, step)
+    _, meta = stage_meta(directory, step)
     config: Any = apply_overrides(completed(from_plain(meta["config"])), overrides)
     trained = (ObsSpec.from_json(meta["obs"]), int(meta["action_dim"]))
     setup = setup_lib.build(config, trained)

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from ml_collections import ConfigDict
 
 from mmbc_jax.core import registry
-from mmbc_jax.core.config import at, plugin, plugin_kind, plugin_sections, set_field
-from mmbc_jax.core.errors import ConfigError
+from mmbc_jax.core.config import at, converted, plugin, plugin_kind, plugin_sections
+from mmbc_jax.core.errors import ConfigError, nearest
 from mmbc_jax.core.options import Described, Options, describe, option
 from mmbc_jax.diagnostics import chosen
 from mmbc_jax.policies.wrappers.coordinates import COORDINATES
@@ -45,7 +45,9 @@ class ChunkOptions(Options):
 
     predict: int = option(8, "actions predicted at once, H", low=1)
     execute: int = option(8, "actions executed before the next decision, h", low=1)
-    observe: int = option(1, "observations that a decision sees: the present one and those before it", low=1)
+    observe: int = option(
+        1, "observations that a decision sees: the present one and those before it", low=1, high=1024
+    )
     coordinates: str = option("actions", "in which the policy models a chunk", choices=COORDINATES)
 
     def check(self) -> None:
@@ -84,7 +86,7 @@ class EvaluationOptions(Options):
     episodes: int = option(1024, "per evaluation", low=1)
     every_epochs: int = option(0, "an evaluation during training; 0 for never", low=0)
     paths: int = option(256, "whose positions are kept for figures", low=1)
-    samples: int = option(16, "chunks per held-out window in the offline metrics", low=1)
+    samples: int = option(16, "chunks per held-out window in the offline metrics", low=1, high=2**20)
     paired: bool = option(
         False, "all stages and seeds start from the same states; the summary has differences between stages"
     )
@@ -181,15 +183,12 @@ def check_config(config: ConfigDict) -> None:
     """Raises ConfigError for the first field that cannot work; plug-ins check their own sections."""
     _check_fields(config, _known_fields(config))
     run = RunOptions.from_config(config, "")
-    for section, options in SECTIONS.items():
-        options.from_config(config[section], section)
-    for section in CLONING:
-        learner_options(section).from_config(config[section], section)
-    for section in plugin_sections(config):
-        kind, selected = plugin_kind(section), at(config, section)
-        stated = registry.find(kind, selected.name, section).options if kind and selected.name else None
-        if stated:
-            stated.from_config(selected, section)
+    for section in (*SECTIONS, *CLONING, *plugin_sections(config)):
+        check_section(config, section)
+    for name in registry.available("diagnostic"):
+        instrument = registry.find("diagnostic", name).options
+        if instrument:
+            instrument.from_config(config.instruments[name], f"instruments.{name}")
     if config.checkpoint.best and not config.evaluation.every_epochs:
         raise ConfigError(
             "checkpoint.best",
@@ -204,6 +203,20 @@ def check_config(config: ConfigDict) -> None:
             raise ConfigError(
                 "evaluation.episodes", config.evaluation.episodes, f"at least finetune.num_modes = {modes}"
             )
+
+
+def check_section(config: ConfigDict, section: str) -> None:
+    """Raises ConfigError for the first option of a section, by its dotted path, that cannot work."""
+    stated: type[Options] | None
+    if section in CLONING:
+        stated = learner_options(section)
+    elif section in SECTIONS:
+        stated = SECTIONS[section]
+    else:
+        kind, name = plugin_kind(section), at(config, section).name
+        stated = registry.find(kind, name, section).options if kind and name else None
+    if stated:
+        stated.from_config(at(config, section), section)
 
 
 def completed(config: ConfigDict) -> ConfigDict:
@@ -251,7 +264,9 @@ def _check_fields(config: ConfigDict, known: ConfigDict, prefix: str = "") -> No
         if isinstance(value, ConfigDict) and isinstance(known.get(name), ConfigDict):
             _check_fields(value, known[name], path)
             continue
-        set_field(known, name, value, prefix)
+        if name not in known:
+            raise ConfigError(path, "...", f"no such field; {nearest(str(name), known.keys())}")
+        converted(path, known[name], value)
         for item in _leaves(value):
             if isinstance(item, float) and not math.isfinite(item):
                 raise ConfigError(path, value, "finite")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+import math
 from functools import cached_property
 from typing import Any
 
@@ -27,7 +27,8 @@ from mmbc_jax.evaluation.shifts import shifted_params
 from mmbc_jax.nn.precision import exact_elsewhere, networks_in
 from mmbc_jax.policies.wrappers.coordinates import in_coordinates
 from mmbc_jax.runs.env_contract import check_env, reported
-from mmbc_jax.runs.sections import check_config, learner_options
+from mmbc_jax.runs.grid import Grid
+from mmbc_jax.runs.sections import check_config, check_section, learner_options
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,17 +195,22 @@ def _bounded(env: Env | None) -> bool:
     return env is not None and bool(np.isfinite([env.spec.action_low, env.spec.action_high]).all())
 
 
-def check_point(setup: Setup, values: Mapping[str, float]) -> None:
-    """Raises ConfigError where a point of a sweep {dotted field: value} cannot work."""
-    config = ConfigDict(setup.config.to_dict())
-    for path, value in values.items():
-        section, _, field = path.rpartition(".")
-        at(config, section)[field] = value
-    point = dataclasses.replace(setup, config=config)
-    check_config(config)
-    for section in ("policy", "baseline"):
-        if any(path.startswith(f"{section}.") for path in values):
-            point.build_policy(section)
+def check_points(setup: Setup, grid: Grid) -> None:
+    """Raises ConfigError where a point of a sweep cannot work; a section is checked in each of its own states."""
+    columns: dict[str, list[int]] = {}
+    for column, path in enumerate(grid.paths):
+        columns.setdefault(path.rpartition(".")[0], []).append(column)
+    for section, own in columns.items():
+        config = ConfigDict(setup.config.to_dict())
+        swept = dataclasses.replace(setup, config=config)
+        for values in dict.fromkeys(tuple(point[i] for i in own) for point in grid.points):
+            for i, value in zip(own, values, strict=True):
+                if not math.isfinite(value):
+                    raise ConfigError(grid.paths[i], value, "finite")
+                at(config, section)[grid.paths[i].rpartition(".")[2]] = value
+            check_section(config, section)
+            if section in ("policy", "baseline"):
+                swept.build_policy(section)
 
 
 def load_episodes(setup: Setup) -> Episodes:

@@ -20,7 +20,8 @@ from mmbc_jax.core.errors import CheckpointError, ConfigError
 from mmbc_jax.core.files import local_path, plain
 from mmbc_jax.core.observations import ObsSpec
 from mmbc_jax.core.types import EnvSpec
-from mmbc_jax.runs.checkpoint import find_stage, read_meta
+from mmbc_jax.runs.checkpoint import find_stage
+from mmbc_jax.runs.described import stage_meta
 from mmbc_jax.runs.grid import Grid
 from mmbc_jax.runs.sections import TUNING, completed
 from mmbc_jax.runs.setup import Setup
@@ -86,7 +87,7 @@ def find_sources(setup: Setup, names: tuple[str, ...], grid: Grid) -> Sources:
                 raise
     differences: dict[str, dict[str, Any]] = {}
     for name, directory in (*found.items(), *warm.items()):
-        _, meta = read_meta(directory)
+        _, meta = stage_meta(directory)
         meta["config"] = plain(completed(from_plain(meta["config"])))
         _check_source(setup, names, grid, name, directory, meta)
         ours, theirs = plain(config), meta["config"]

@@ -14,7 +14,7 @@ from mmbc_jax.core.types import Key, PyTree
 from mmbc_jax.evaluation.measure import measure
 from mmbc_jax.evaluation.results import StageResult, load_result, save_result, scalars, without_figures
 from mmbc_jax.runs.best import keeping
-from mmbc_jax.runs.checkpoint import StageCheckpoints
+from mmbc_jax.runs.checkpoint import StageCheckpoints, checkpoint_steps
 from mmbc_jax.runs.demonstrations import StageData
 from mmbc_jax.runs.divergence import INSTANCES, STOPPED, evaluated_lines
 from mmbc_jax.runs.epoch import take_runs
@@ -144,7 +144,7 @@ class StageRun:
             meta[STOPPED] = {str(run): 0 for run, one in enumerate(came) if int(one) in parent.stopped}
         shared = self._shared(0)
         stage, log = self.stage, self.log
-        if checkpoints.latest() is None:
+        if not checkpoint_steps(checkpoints.directory):
             return self.programs.start(stage, self.keys(stage.name), hp, before, shared), 0
         template = stage.template(hp, before, shared)
         state, step, saved = newest_whole(checkpoints, template, log, self.screen.line)

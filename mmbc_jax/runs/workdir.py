@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from mmbc_jax.core.errors import WorkdirError
+from mmbc_jax.core.errors import DataError, DivergenceError, UserError, WorkdirError
 from mmbc_jax.core.files import plain, read_sealed, write_sealed
-from mmbc_jax.runs.lock import LOCK
+from mmbc_jax.runs.lock import LOCK, WorkdirLock
 
 # What a process that was killed in the middle of a write leaves behind; nothing ever reads it.
 _LEFTOVERS = (
@@ -70,6 +71,39 @@ def open_workdir(workdir: Path) -> None:
         raise _unusable(workdir, error) from error
 
 
+@contextmanager
+def opened(workdir: Path, lock: WorkdirLock) -> Iterator[None]:
+    """Holds a directory, and leaves none behind where a UserError comes before anything is trained in a new one.
+
+    Raises:
+      WorkdirError: as `open_workdir`, or another process has it.
+    """
+    workdir = Path(workdir)
+    new = not (workdir.is_dir() and _others(workdir))
+    made = [folder for folder in (workdir, *workdir.parents) if not folder.exists()]
+    open_workdir(workdir)
+    abandoned = False
+    try:
+        with lock.held():
+            try:
+                yield
+            except DivergenceError:  # whose curves are to be seen
+                raise
+            except UserError:
+                if abandoned := new and not _trained(workdir):
+                    _remove(workdir, _BEFORE_TRAINING)
+                raise
+    finally:
+        if abandoned:
+            with suppress(OSError):  # something else has come into one of them
+                for folder in made:
+                    folder.rmdir()
+
+
+def _trained(workdir: Path) -> bool:
+    return any(any(workdir.glob(pattern)) for pattern in _TRAINED)
+
+
 def _others(workdir: Path) -> set[Path]:
     own = {*workdir.glob(".config.json.*.tmp"), *workdir.glob(f"{LOCK}*")}
     return set(workdir.iterdir()) - own
@@ -105,7 +139,7 @@ def claim_workdir(
         if not path.exists():
             write_sealed(path, config)
         elif changes := _changes(read_sealed(path), plain(config)):
-            if not any(any(workdir.glob(pattern)) for pattern in _TRAINED):
+            if not _trained(workdir):
                 _remove(workdir, _BEFORE_TRAINING)
             elif not extends(changes):
                 raise _another(workdir, changes)
@@ -114,8 +148,8 @@ def claim_workdir(
             _remove(workdir, _LEFTOVERS)
     except OSError as error:
         raise _unusable(workdir, error) from error
-    except ValueError as error:
-        raise WorkdirError(f"{path} is damaged ({error}); give another --workdir") from error
+    except DataError as error:
+        raise WorkdirError(f"{error}; give another --workdir") from error
 
 
 def _changes(old: Any, new: Any) -> list[Change]:

@@ -87,7 +87,7 @@ def visit_steps(step: Step, start: PyTree, inputs: PyTree, steps: int) -> Any:
 class EvenOptions(Options):
     """Steps of equal length in time, unless they crowd."""
 
-    steps: int = option(10, "steps from noise to chunk", low=1)
+    steps: int = option(10, "steps from noise to chunk", low=1, high=10_000)
     crowding: float = option(
         1.0,
         "times are 1 - (1 - i / steps)^crowding; above 1 steps crowd towards the data",

@@ -27,7 +27,7 @@ from mmbc_jax.samplers._grid import EvenOptions, EvenSampler, Step, ancestral_co
 class DDPMOptions(EvenOptions):
     """Twenty steps, the exact posterior."""
 
-    steps: int = option(20, "steps from noise to chunk", low=1)
+    steps: int = option(20, "steps from noise to chunk", low=1, high=10_000)
     min_std: float = option(
         0.0, "least standard deviation of a step, in units of the normalised chunk", low=0.0
     )

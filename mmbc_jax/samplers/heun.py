@@ -23,7 +23,7 @@ from mmbc_jax.samplers._grid import EvenOptions, EvenSampler, Step
 class HeunOptions(EvenOptions):
     """Five steps: as many evaluations as ten of Euler's."""
 
-    steps: int = option(5, "steps of two network evaluations each", low=1)
+    steps: int = option(5, "steps of two network evaluations each", low=1, high=10_000)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -38,7 +38,7 @@ from mmbc_jax.samplers._grid import EvenOptions, EvenSampler, Step
 class SDEOptions(EvenOptions):
     """Twenty steps."""
 
-    steps: int = option(20, "steps from noise to chunk", low=1)
+    steps: int = option(20, "steps from noise to chunk", low=1, high=10_000)
     noise: float = option(
         0.5, "eta, the size of g^2; towards 0 the sampler becomes DDIM", low=0.0, open_low=True
     )

@@ -21,6 +21,8 @@ from mmbc_jax import cli
 from mmbc_jax.core import config as config_lib
 from mmbc_jax.core.config import check_choice
 from mmbc_jax.core.errors import UserError, nearest
+from mmbc_jax.core.files import check_folder, local_path
+from mmbc_jax.runs.sections import check_config
 from mmbc_jax.study.cells import split
 from mmbc_jax.study.frozen import Frozen, freeze
 from mmbc_jax.study.plan import SCALES, Study
@@ -35,17 +37,17 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, str, list[tuple[str,
     rest, overrides = config_lib.split_overrides(argv)
     parser = cli.Parser("python -m mmbc_jax.study", __doc__)
     parser.add_argument("--config", required=True, help="python file with get_studies(scale)")
-    parser.add_argument("--workdir", default="", help="where every variant and the report are written")
+    parser.add_argument("--workdir", help="where every variant and the report are written")
     parser.add_argument(
         "--freeze", action="store_true", help="record the claims as they are, and run nothing"
     )
     parser.add_argument("--jobs", type=int, default=0, help="processes at a time; default: one per CPU core")
-    parser.add_argument("--report", default="", help="markdown file; default: <workdir>/report.md")
+    parser.add_argument("--report", help="markdown file; default: <workdir>/report.md")
     parser.add_argument("--only", default="", help="STUDY or STUDY/VARIANT: run this one alone")
     args, unknown = parser.parse_known_args(rest)
     if unknown:
         raise UserError(f"unknown argument {unknown[0]!r}")
-    if not args.workdir and not args.freeze:
+    if args.workdir is None and not args.freeze:
         raise UserError("--workdir is needed")
     if args.jobs < 0:
         raise UserError(f"--jobs {args.jobs} must not be negative")
@@ -65,10 +67,11 @@ def load_studies(path: str, scale: str, overrides: list[tuple[str, str]]) -> lis
         raise UserError(
             f"--config {path} has no get_studies(scale); is it a configuration for mmbc_jax.train?"
         )
-    studies = [
-        study if study.source else dataclasses.replace(study, source=str(path))
-        for study in module.get_studies(scale)
-    ]
+    with config_lib.user_code(module.__file__):
+        found = list(module.get_studies(scale))
+    if not found or not all(isinstance(study, Study) for study in found):
+        raise UserError(f"--config {path}: get_studies() must return a list of at least one Study")
+    studies = [study if study.source else dataclasses.replace(study, source=str(path)) for study in found]
     for study in studies:
         for variant in study.variants:
             config_lib.apply_overrides(variant.config, overrides)
@@ -104,7 +107,11 @@ def main(argv: Sequence[str]) -> int:
     """Runs the command line; returns the exit code: 0 unless a variant failed."""
     cli.quiet()
     args, scale, overrides = parse(argv)
-    studies, workdir = load_studies(args.config, scale, overrides), Path(args.workdir)
+    workdir = local_path("." if args.workdir is None else args.workdir, "--workdir")
+    check_folder(workdir, "--workdir")
+    path = workdir / "report.md" if args.report is None else local_path(args.report, "--report")
+    check_folder(path.parent, "the folder of --report")
+    studies = load_studies(args.config, scale, overrides)
     if args.freeze:
         print(f"{freeze(studies)} has the claims of {args.config} as they are")
         return 0
@@ -112,6 +119,9 @@ def main(argv: Sequence[str]) -> int:
         return run_variant(studies, args.only, workdir)
     if args.only:
         studies = [study for study in studies if study.name == args.only] or _unknown(args.only, studies)
+    for study in studies:
+        for variant in study.variants:
+            check_config(variant.config)
     from mmbc_jax.report.summary import command
     from mmbc_jax.study import known, runner
     from mmbc_jax.study import page as report
@@ -127,7 +137,6 @@ def main(argv: Sequence[str]) -> int:
         args.jobs or default_jobs(),
         lambda line: console.print(line, highlight=False),
     )
-    path = Path(args.report or workdir / "report.md")
     figures = path.parent / f"{path.stem}-figures"
     sections, judgements = [], {}
     for study in studies:

@@ -136,7 +136,7 @@ def test_plugin_section_has_name_defaults_and_fields():
 
 
 def test_split_overrides_takes_both_forms_and_keeps_order():
-    argv = ["--workdir", "w", "--config.a.b=1=2", "--config", "f.py", "--config.c", "3", "--config.d"]
+    argv = ["--workdir", "w", "--config.a.b=1=2", "--config", "f.py", "--config.c", "3", "--config.d="]
     rest, overrides = lib.split_overrides(argv)
     assert rest == ["--workdir", "w", "--config", "f.py"]
     assert overrides == [("a.b", "1=2"), ("c", "3"), ("d", "")]

@@ -58,8 +58,8 @@ def test_options_reach_the_reader_and_others_are_ignored(tmp_path):
     path = demos().save_npz(tmp_path / "demos.npz")
     whole = ConfigDict({"path": "elsewhere", "obs_keys": ("action", "obs[0:1]")})
     assert load_lib.load(path, whole).obs.shape == (8, 2)
-    for wrong in (2, -1, "obs"):
-        with pytest.raises(ConfigError, match=f"config.data.reader.angles = {wrong!r} .* 0 to 1"):
+    for wrong, allowed in ((2, "0 to 1"), (-1, "0 to 1"), ("obs", "a whole number")):
+        with pytest.raises(ConfigError, match=f"config.data.reader.angles = {wrong!r} .*{allowed}"):
             load_lib.load(path, ConfigDict({"angles": (wrong,)}))
 
 

@@ -116,8 +116,9 @@ def prepared(tmp_path, path, **overrides):
 def test_data_that_fill_the_box_keep_it(tmp_path):
     full = prepared(tmp_path, recorded(tmp_path / "full.npz", share=1.0))
     assert full.normalizer.box is None
-    assert full.notes == (
-        "actions: -1 and 1 are the environment's bounds, of which the data fill 99 % or more (data.scale=auto)",
+    assert full.notes == ()
+    assert full.scale.line == (
+        "actions: -1 and 1 are the environment's bounds, of which the data fill 99 % or more (data.scale=auto)"
     )
     narrow = recorded(tmp_path / "narrow.npz")
     boxed = prepared(tmp_path, narrow, data__scale="box")

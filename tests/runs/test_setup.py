@@ -9,6 +9,7 @@ from mmbc_jax.core.observations import ObsSpec
 from mmbc_jax.data.episodes import Episodes
 from mmbc_jax.runs import sections as defaults
 from mmbc_jax.runs import setup as setup_lib
+from mmbc_jax.runs.grid import Grid
 from mmbc_jax.runs.stages import make_stages
 from tests.toys.landscape import toy_config
 
@@ -70,11 +71,12 @@ def test_held_out_episodes(demos, holdout, held):
     assert (0 if rest is None else len(rest)) == held
 
 
-def test_points_of_a_sweep_are_checked_one_by_one():
+def test_every_value_of_a_sweep_is_checked():
     setup = setup_lib.build(toy_config())
-    setup_lib.check_point(setup, {"finetune.mi_coef": 0.0, "bc.learning_rate": 1e-3})
+    seeds = (0,)
+    setup_lib.check_points(setup, Grid(("finetune.mi_coef", "bc.learning_rate"), ((0.0, 1e-3),), seeds))
     with pytest.raises(ConfigError, match=r"config.learner.clip = 0.0"):
-        setup_lib.check_point(setup, {"learner.clip": 0.0})
+        setup_lib.check_points(setup, Grid(("bc.clip_norm", "learner.clip"), ((1.0, 0.1), (1.0, 0.0)), seeds))
     assert setup.config.learner.clip == 0.2
 
 

@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from mmbc_jax.core.errors import ConfigError, DataError, nearest
+from mmbc_jax.core.errors import ConfigError, DataError, nearest, shown
+from mmbc_jax.core.memory import free_bytes
 from mmbc_jax.core.options import Options, option
 from mmbc_jax.data._checks import kind_beyond_vectors
 from mmbc_jax.data.episodes import PREFIX, Episodes
 
-_SELECTION = re.compile(r"(?P<key>[^\[\]]+)(?:\[(?P<start>\d*):(?P<stop>\d*)\])?")
+_SELECTION = re.compile(r"(?P<key>[^\[\]]+)(?:\[(?P<start>[0-9]{0,9}):(?P<stop>[0-9]{0,9})\])?")
+_MOST = 2**31 - 1
 VECTOR = "state"  # the entry that all observed numbers make where images are observed, too
 
 
@@ -118,6 +120,16 @@ def select_obs(
     return {**others, VECTOR: state} if others else state
 
 
+def check_memory(nbytes: int, key: str, source: str) -> None:
+    """Raises DataError where an array needs more than half of the memory that is free: a copy of it is made."""
+    free = free_bytes()
+    if free and nbytes > free / 2:
+        raise DataError(
+            f"{source}: {shown(key)} needs {nbytes / 2**30:,.1f} GiB, and {free / 2**30:.1f} GiB of memory are free, "
+            "of which an array may take half; divide the file"
+        )
+
+
 def _entry(values: np.ndarray, key: str, source: str) -> np.ndarray:
     return values if kind_beyond_vectors(values) else two_dimensional(values, key, source)
 
@@ -163,9 +175,9 @@ def two_dimensional(values: np.ndarray, key: str, source: str) -> np.ndarray:
     """`values` if it holds real numbers in two dimensions.
 
     Raises:
-      DataError: another rank or type.
+      DataError: another rank or type, or no columns.
     """
-    if values.ndim != 2 or values.dtype.kind not in "fiub":
+    if values.ndim != 2 or values.shape[1] == 0 or values.dtype.kind not in "fiub":
         raise DataError(
             f"{source}: {key} is {values.dtype} with shape {values.shape}, must be real numbers [steps, size]"
         )
@@ -173,16 +185,21 @@ def two_dimensional(values: np.ndarray, key: str, source: str) -> np.ndarray:
 
 
 def integers(values: np.ndarray, key: str, source: str) -> np.ndarray:
-    """`values` if it holds integers in one dimension.
+    """`values` as int64 if it holds integers in one dimension.
 
     Raises:
-      DataError: another rank or type.
+      DataError: another rank or type, or beyond 31 bits, in which they are counted.
     """
     if values.ndim != 1 or values.dtype.kind not in "iu":
         raise DataError(
             f"{source}: {key} is {values.dtype} with shape {values.shape}, must be integers [episodes]"
         )
-    return values
+    large = np.flatnonzero((values > _MOST) | (values < -_MOST))
+    if large.size:
+        raise DataError(
+            f"{source}: {key} of {int(large[0])} is {values[large[0]]}, must lie between -{_MOST} and {_MOST}"
+        )
+    return values.astype(np.int64)
 
 
 def assemble(
@@ -220,4 +237,6 @@ def assemble(
                 f"{source}: num_modes is {stated.dtype} with shape {stated.shape}, must be an integer"
             )
         num_modes = int(stated)
+        if not 0 <= num_modes <= _MOST:
+            raise DataError(f"{source}: num_modes is {num_modes}, must be 0 to {_MOST}")
     return Episodes(obs, action, ends, mode, source, num_modes).validate()

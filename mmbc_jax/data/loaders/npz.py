@@ -8,28 +8,28 @@ Four layouts are told apart by the keys they hold:
     TF-Agents writes D4RL sets. The row of the last step is kept: D4RL records an action there too.
   - drawings: one array `<shape>_<i>` [T, 2] per path and nothing else, as in the LAIR set.
     See `_drawings` for how positions become actions.
-Pickled arrays are refused in all of them.
+Pickled arrays are refused in all of them, and so is an array that states other bytes than the file holds.
 """
 
 from __future__ import annotations
 
 import re
-import zipfile
-import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from mmbc_jax.core.errors import ConfigError, DataError, nearest
+from mmbc_jax.core.errors import ConfigError, DataError, cut, nearest
 from mmbc_jax.core.options import Options
 from mmbc_jax.core.registry import register
 from mmbc_jax.data.episodes import Episodes
 from mmbc_jax.data.loaders import _columns
+from mmbc_jax.data.loaders._archive import Archive
 from mmbc_jax.data.loaders._columns import Loader, ReaderOptions
 
 OBS_KEYS = ("obs", "state", "observation")
 _LAST = 2  # dm_env.StepType.LAST
-_DRAWING = re.compile(r"(?P<shape>.+)_(?P<index>\d+)")
+_DRAWING = re.compile(r"(?P<shape>.+)_(?P<index>[0-9]{1,9})")
 
 
 def load(path: Path, options: ReaderOptions) -> Episodes:
@@ -46,44 +46,25 @@ def load(path: Path, options: ReaderOptions) -> Episodes:
       ConfigError: an option that names what the file does not have.
       DataError: the file is damaged, holds pickled arrays, or lacks an array.
     """
-    arrays = _read(path)
     source = str(path)
-    if arrays and all(_DRAWING.fullmatch(key) and values.shape[1:] == (2,) for key, values in arrays.items()):
-        return _drawings(arrays, options, source)
-    if "episode_ends" in arrays:
-        ends = _columns.integers(arrays["episode_ends"], "episode_ends", source)
-    elif "step_type" in arrays:
-        steps = _columns.integers(arrays["step_type"], "step_type", source)
-        ends = np.flatnonzero(steps == _LAST) + 1
-    else:
-        raise DataError(
-            f"{source}: no episode_ends (nor step_type, nor paths <shape>_<i> [T, 2] alone); "
-            f"found {', '.join(sorted(arrays)) or 'nothing'}"
-        )
-    obs = _columns.select_obs(arrays.__getitem__, arrays, options, OBS_KEYS, source)
-    return _columns.assemble(arrays.__getitem__, arrays, obs, options.action_key, ends, source)
+    with Archive(path) as arrays:
+        if arrays and all(_DRAWING.fullmatch(key) and arrays.shape(key)[1:] == (2,) for key in arrays):
+            return _drawings(arrays, options, source)
+        if "episode_ends" in arrays:
+            ends = _columns.integers(arrays["episode_ends"], "episode_ends", source)
+        elif "step_type" in arrays:
+            steps = _columns.integers(arrays["step_type"], "step_type", source)
+            ends = np.flatnonzero(steps == _LAST) + 1
+        else:
+            raise DataError(
+                f"{source}: no episode_ends (nor step_type, nor paths <shape>_<i> [T, 2] alone); "
+                f"found {cut(', '.join(sorted(arrays)) or 'nothing')}"
+            )
+        obs = _columns.select_obs(arrays.__getitem__, arrays, options, OBS_KEYS, source)
+        return _columns.assemble(arrays.__getitem__, arrays, obs, options.action_key, ends, source)
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
-    if not zipfile.is_zipfile(path):
-        raise DataError(f"{path}: not an .npz archive; it is damaged, cut short, or another format")
-    key = ""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {}
-            for key in archive.files:
-                arrays[key] = archive[key]
-            return arrays
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
-        raise DataError(f"{path}: damaged or cut short at array {key!r} ({error})") from error
-    except ValueError as error:
-        # NumPy's own words tell a pickled array from a broken header.
-        raise DataError(
-            f"{path}: array {key!r} cannot be read ({error}); pickled arrays are refused"
-        ) from error
-
-
-def _drawings(arrays: dict[str, np.ndarray], options: ReaderOptions, source: str) -> Episodes:
+def _drawings(arrays: Mapping[str, np.ndarray], options: ReaderOptions, source: str) -> Episodes:
     """Paths as episodes: obs = position, action = displacement to the position `stride` points later.
 
     The last point of a path has no displacement and is not a step. A path keeps every `stride`-th

@@ -13,21 +13,24 @@ from __future__ import annotations
 
 import contextlib
 import json
-import zipfile
+import math
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mmbc_jax.core.errors import DataError, UserError
+from mmbc_jax.core.errors import DataError, UserError, cut
 from mmbc_jax.core.options import Options
 from mmbc_jax.core.registry import register
 from mmbc_jax.data.episodes import Episodes
 from mmbc_jax.data.loaders import _columns
+from mmbc_jax.data.loaders._archive import open_zip
 from mmbc_jax.data.loaders._columns import Loader, ReaderOptions
 
 OBS_KEYS = ("obs", "state", "keypoint")
+_FEW_CHUNKS = 1000  # what is not there is the fill value: of more chunks than these a tenth must be there
 # Format 2 stores may name any codec of numcodecs, `pickle` among them; these only move bytes about.
 CODECS = frozenset(
     ("blosc", "bytes", "bz2", "crc32", "crc32c", "delta", "fixedscaleoffset", "gzip", "lz4", "lzma")
@@ -51,14 +54,14 @@ def load(path: Path, options: ReaderOptions) -> Episodes:
       DataError: the store is damaged, uses another codec, or lacks an array.
     """
     source = str(path)
-    with _open(path) as root:
+    with warnings.catch_warnings(action="ignore"), _open(path) as root:  # of what else lies in the store
         names = {name: f"data/{name}" for name in _members(root, "data", source)}
         names |= {name: f"meta/{name}" for name in _members(root, "meta", source)}
         if "episode_ends" not in names:
-            raise DataError(f"{source}: no meta/episode_ends; found {', '.join(sorted(names.values()))}")
+            raise DataError(f"{source}: no meta/episode_ends; found {cut(', '.join(sorted(names.values())))}")
 
         def read(key: str) -> np.ndarray:
-            return _decode(root[names[key]], names[key], source)
+            return _decode(root, names[key], source)
 
         ends = _columns.integers(read("episode_ends"), "meta/episode_ends", source)
         obs = _columns.select_obs(read, names, options, OBS_KEYS, source)
@@ -71,44 +74,64 @@ def _open(path: Path) -> Iterator[Any]:
         import zarr
     except ImportError as error:
         raise UserError(f"{path}: reading Zarr stores needs `pip install 'mmbc-jax[data]'`") from error
-    store = None
     try:
         store = zarr.storage.LocalStore(path, read_only=True) if path.is_dir() else _zip_store(zarr, path)
         root = zarr.open_group(store, mode="r")
-    except (zipfile.BadZipFile, OSError, ValueError, KeyError) as error:
-        raise DataError(f"{path}: not a readable Zarr group ({error})") from error
+    except UserError:
+        raise
+    except (
+        Exception
+    ) as error:  # zarr, its stores and its codecs have exceptions of their own; they mean one thing
+        raise _damaged(path, "not a readable Zarr group", error) from error
     try:
         yield root
     finally:
         store.close()
 
 
+def _damaged(source: object, what: str, error: Exception) -> DataError:
+    return DataError(f"{source}: {what} ({type(error).__name__}: {cut(str(error))})")
+
+
 def _zip_store(zarr: Any, path: Path) -> Any:
-    if not zipfile.is_zipfile(path):
-        raise DataError(f"{path}: not a zip file; it is damaged, cut short, or another format")
+    with open_zip(path, "a zip file") as archive:
+        for info in archive.infolist():  # the store reads what it opens whole
+            _columns.check_memory(info.file_size, info.filename, str(path))
     return zarr.storage.ZipStore(path, mode="r")
 
 
 def _members(root: Any, group: str, source: str) -> list[str]:
     try:
-        return [name for name, _ in root[group].arrays()]
-    except KeyError as error:
-        raise DataError(
-            f"{source}: no group {group!r}; found {', '.join(sorted(root)) or 'nothing'}"
-        ) from error
-    except (ValueError, TypeError, zipfile.BadZipFile, OSError) as error:
-        raise DataError(f"{source}: {group} is damaged ({error})") from error
+        if group in root:
+            return [name for name, _ in root[group].arrays()]
+        found = cut(", ".join(sorted(root))) or "nothing"
+    except Exception as error:
+        raise _damaged(source, f"{group} is damaged", error) from error
+    raise DataError(f"{source}: no group {group!r}; found {found}")
 
 
-def _decode(array: Any, name: str, source: str) -> np.ndarray:
-    unknown = sorted(_codec_names(array) - CODECS)
-    if unknown or array.dtype.kind == "O":
-        what = f"codec {', '.join(unknown)}" if unknown else "Python objects"
+def _decode(root: Any, name: str, source: str) -> np.ndarray:
+    try:
+        array = root[name]
+        unknown = sorted(_codec_names(array) - CODECS)
+        objects = array.dtype.kind == "O"
+        shape, chunk = array.shape, math.prod(array.chunks) * array.dtype.itemsize
+        chunks = math.prod(-(-size // each) for size, each in zip(shape, array.chunks, strict=True))
+        there = chunks if chunks <= _FEW_CHUNKS else array.nchunks_initialized
+    except Exception as error:
+        raise _damaged(source, f"{name} is damaged", error) from error
+    if unknown or objects:
+        what = f"codec {cut(', '.join(unknown))}" if unknown else "Python objects"
         raise DataError(f"{source}: {name} uses {what}; allowed codecs: {', '.join(sorted(CODECS))}")
+    _columns.check_memory(max(math.prod(shape) * array.dtype.itemsize, chunk), name, source)
+    if there < chunks / 10:
+        raise DataError(
+            f"{source}: {name} has shape {shape} in {chunks} chunks, of which only {there} are there"
+        )
     try:
         return np.asarray(array[...])
-    except Exception as error:  # every codec has exceptions of its own; what they mean here is one thing
-        raise DataError(f"{source}: {name} is damaged or cut short ({error})") from error
+    except Exception as error:
+        raise _damaged(source, f"{name} is damaged or cut short", error) from error
 
 
 def _codec_names(array: Any) -> set[str]:

@@ -68,8 +68,8 @@ _MOST_GROUPS = 8
 class BridgesOptions(AnchorOptions):
     """Anchors, and the walks."""
 
-    walks: int = option(16, "pairs of base samples that are walked between at each anchor", low=1)
-    steps: int = option(64, "S, steps of a walk", low=2)
+    walks: int = option(16, "pairs of base samples that are walked between at each anchor", low=1, high=2**16)
+    steps: int = option(64, "S, steps of a walk", low=2, high=2**16)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -62,7 +62,7 @@ _WALKS, _STEPS = 16, 64
 class CapacityOptions(AnchorOptions):
     """Anchors, and what counts as a mode."""
 
-    points: int = option(64, "base samples at which local norms are taken", low=1)
+    points: int = option(64, "base samples at which local norms are taken", low=1, high=2**16)
     tau: float = option(0.01, "mass that makes a mode", low=0.0, high=1.0, open_low=True)
     bridges: float = option(
         0.05, "mass between the modes that `needed_lipschitz` tolerates", low=0.0, high=0.5, open_low=True

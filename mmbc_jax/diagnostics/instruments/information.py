@@ -67,7 +67,7 @@ _CODES = 1024  # most values of an integer leaf that the classifier can tell apa
 class InformationOptions(AnchorOptions):
     """Anchors, and samples of the posterior."""
 
-    latents: int = option(4, "samples of the posterior per demonstration", low=1)
+    latents: int = option(4, "samples of the posterior per demonstration", low=1, high=2**16)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -34,7 +34,7 @@ class SeparationOptions(AnchorOptions):
 
     chunk_anchors: int = option(64, "observations at which raw chunks are grouped", low=1)
     chunk_neighbours: int = option(64, "most demonstrations at each", low=1)
-    max_modes: int = option(8, "largest number of groups tried", low=1)
+    max_modes: int = option(8, "largest number of groups tried", low=1, high=1024)
 
 
 @dataclasses.dataclass(frozen=True)

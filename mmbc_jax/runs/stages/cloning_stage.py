@@ -12,6 +12,8 @@ from mmbc_jax.core.learning import Parts
 from mmbc_jax.core.protocols import Policy
 from mmbc_jax.core.stages import Cloned
 from mmbc_jax.core.state import TrainState
+from mmbc_jax.data.blocks import check_stream
+from mmbc_jax.data.jitter import check_displaced
 from mmbc_jax.learners.bc import BCOptions, clone
 from mmbc_jax.runs.loop import Schedule
 from mmbc_jax.runs.stages._stage import BaseStage, make_schedule
@@ -65,9 +67,15 @@ class CloningStage(BaseStage):
         )
 
     def check(self) -> None:
-        """As of every stage; and an epoch, which is compiled once, must go into the stage a whole number of times."""
+        """As of every stage; and an epoch, which is compiled once, must go into the stage a whole number of times.
+
+        What can be said of the demonstrations before there are any is said, too.
+        """
         super().check()
-        cfg = self.setup.config.bc
+        setup, cfg = self.setup, self.setup.config.bc
+        if setup.config.data.jitter:
+            check_displaced(setup.env_spec, setup.config.data.jitter)
+        check_stream(setup.config.data.stream, setup.obs, setup.config.chunk.predict, setup.action_dim)
         for field, unit in (("steps", "steps_per_epoch"), ("steps_per_epoch", "steps_per_row")):
             if cfg[field] % cfg[unit]:
                 raise ConfigError(
