@@ -160,6 +160,6 @@ def test_what_looks_wrong_is_said_and_written_down(tmp_path):
     far, units = "column 0 of obs is 1e+07 in episode 4, step 13", "of state lies in [-"
     assert shown.count(far) == shown.count(units) == 1
     notes = json.loads((tmp_path / "run" / "data.json").read_text())["notes"]
-    assert len(notes) == 3
-    assert far in notes[1]
-    assert "are the units the environment's?" in notes[2]
+    assert len(notes) == 2
+    assert far in notes[0]
+    assert "are the units the environment's?" in notes[1]
