@@ -37,6 +37,27 @@ def test_the_clone_without_its_offline_metrics(capsys):
         assert value == trained[name], name
 
 
+@pytest.mark.parametrize("stage", ["bc", "finetune"])
+def test_without_chance_two_evaluations_agree(capsys, stage):
+    """The seed draws start states and the noise of actions; with the former the same, nothing is left to chance."""
+    same = ("--stage", stage, "--config.evaluation.paired=True", "--deterministic", "--sampler_steps", 3)
+    found = [
+        main(capsys, finished_run(), *same, "--seed", seed)["stages"][stage]["mean_reward"] for seed in (1, 2)
+    ]
+    assert found[0] == found[1]
+    drawn = [
+        main(capsys, finished_run(), *same[:3], "--seed", seed)["stages"][stage]["mean_reward"] for seed in (1, 2)
+    ]
+    assert drawn[0] != drawn[1]
+
+
+def test_ensembling_and_held_noise_are_played(capsys):
+    found = main(capsys, finished_run(), "--stage", "bc", "--hold", "--ensemble", 0.1)["stages"]["bc"]
+    assert found["switches"]["mean"] is not None
+    with pytest.raises(UserError, match=r"config.evaluation.ensemble = -3.0"):
+        evaluate.main(["--checkpoint", str(finished_run()), "--ensemble", "-3"])
+
+
 def test_out_holds_the_summary_and_figures(capsys, tmp_path):
     out = tmp_path / "deep" / "out"
     found = main(capsys, finished_run(), "--z", 1, "--episodes", 6, "--seed", 5, "--out", out)
