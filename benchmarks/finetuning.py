@@ -65,7 +65,7 @@ def parts(learner: PPOLearner, state: TrainState) -> dict[str, tuple[Callable[..
     key_collect, key_part, key_batch = jax.random.split(jax.random.key(7), 3)
 
     def collect(state: TrainState) -> Any:
-        _, visited = collector.collect(
+        loop, visited = collector.collect(
             state.env_state,
             state.params["actor"],
             stats["reference"],
@@ -74,7 +74,7 @@ def parts(learner: PPOLearner, state: TrainState) -> dict[str, tuple[Callable[..
             options.decisions,
             horizon,
         )
-        return normalised(visited, stats["normalizer"])
+        return loop, normalised(visited, stats["normalizer"])
 
     def simulate(env: Any, chunk: PyTree, keys: PyTree) -> Any:
         def decide(env: Any, key: PyTree) -> tuple[Any, Any]:
@@ -90,15 +90,15 @@ def parts(learner: PPOLearner, state: TrainState) -> dict[str, tuple[Callable[..
 
         return jax.lax.scan(decide, None, (obs, z, keys))[1]
 
-    seen = jax.jit(collect)(state)
-    batch = jax.jit(learner._prepare)(state, seen, key_batch)[0]
+    loop, seen = jax.jit(collect)(state)
+    batch = jax.jit(learner._prepare)(state, loop, seen, key_batch)[0]
     keys = jax.random.split(key_part, options.decisions)
     chunk = jnp.zeros((options.num_envs, *learner.spec.chunk_shape))
     update = Update(options.epochs, options.minibatches, learner.actor, learner.critic, learner.reward)
     return {
         "simulate": (simulate, (state.env_state.env, chunk, keys)),
         "sample": (sample, (state.params["actor"], seen.obs, seen.z, keys)),
-        "prepare": (learner._prepare, (state, seen, key_part)),
+        "prepare": (learner._prepare, (state, loop, seen, key_part)),
         "update": (update.run, (state, batch, key_part)),
     }
 

@@ -46,7 +46,8 @@ def test_without_chance_two_evaluations_agree(capsys, stage):
     ]
     assert found[0] == found[1]
     drawn = [
-        main(capsys, finished_run(), *same[:3], "--seed", seed)["stages"][stage]["mean_reward"] for seed in (1, 2)
+        main(capsys, finished_run(), *same[:3], "--seed", seed)["stages"][stage]["mean_reward"]
+        for seed in (1, 2)
     ]
     assert drawn[0] != drawn[1]
 

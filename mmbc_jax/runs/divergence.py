@@ -47,18 +47,23 @@ class Divergence:
         """
         self._instances(metrics, steps[-1], say)
         in_a_row, known = metrics["train/skipped_in_a_row"], self.meta.setdefault(STOPPED, {})
-        for run in map(int, np.flatnonzero((in_a_row >= self.limit).any(1))):
-            if str(run) in known:
-                continue
-            known[str(run)] = step = steps[int(np.argmax(in_a_row[run] >= self.limit))]
-            point, seed = self.runs[run]
-            said = (
-                f"stage {self.stage}, seed {seed}, point {point}: gradients were not finite for the last "
-                f"{self.limit} updates up to step {step} (nonfinite_limit = {self.limit})"
-            )
-            if len(known) == len(self.runs):
-                raise DivergenceError(f"{said}; {self._likeliest_cause()}")
-            say(f"{said}; it stays at its last finite parameters, and the other runs go on")
+        new = [
+            run for run in map(int, np.flatnonzero((in_a_row >= self.limit).any(1))) if str(run) not in known
+        ]
+        for run in new:
+            known[str(run)] = steps[int(np.argmax(in_a_row[run] >= self.limit))]
+        if len(known) == len(self.runs):
+            first = min(new, key=lambda run: known[str(run)])
+            raise DivergenceError(f"{self._said(first)}; {self._likeliest_cause()}")
+        for run in new:
+            say(f"{self._said(run)}; it stays at its last finite parameters, and the other runs go on")
+
+    def _said(self, run: int) -> str:
+        point, seed = self.runs[run]
+        return (
+            f"stage {self.stage}, seed {seed}, point {point}: gradients were not finite for the last {self.limit} "
+            f"updates up to step {self.meta[STOPPED][str(run)]} (nonfinite_limit = {self.limit})"
+        )
 
     def _instances(self, metrics: dict[str, np.ndarray], step: int, say: Say) -> None:
         before, found = self.meta.get(INSTANCES, 0), int(np.sum(metrics.get("rollout/diverged", 0)))

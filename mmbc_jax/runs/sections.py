@@ -25,7 +25,16 @@ from mmbc_jax.runs.mesh import MeshOptions
 from mmbc_jax.runs.run_options import RunOptions
 
 STAGE_PARTS = ("actor", "reward", "learner")
-BEST = ("success_rate", "modes_kept", "mode_entropy", "commandable", "mi_z_mode", "sr_m", "mc_08", "mean_reward")
+BEST = (
+    "success_rate",
+    "modes_kept",
+    "mode_entropy",
+    "commandable",
+    "mi_z_mode",
+    "sr_m",
+    "mc_08",
+    "mean_reward",
+)
 _PLUGINS = {
     "env": "",
     "policy": "flow",
