@@ -28,4 +28,4 @@ def test_parts_do_the_work_of_an_iteration(name: str, num_modes: int) -> None:
     after, metrics = jax.eval_shape(learner.train_step, state, ())
     assert found["update"][0] == after.params == state.params
     # an iteration logs what its parts do, and nothing else
-    assert set(found["prepare"][1]) | set(found["update"][2]) == set(metrics)
+    assert set(found["prepare"][2]) | set(found["update"][2]) == set(metrics)
