@@ -1,4 +1,4 @@
-"""How many distinct inputs are refused in every run of the tests, by kind."""
+"""How many distinct inputs the tests refuse, by kind; those of stores, config files and checkpoints in the slow half."""
 
 from __future__ import annotations
 
