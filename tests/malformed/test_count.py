@@ -1,4 +1,4 @@
-"""How many distinct inputs the tests refuse, by kind; those of stores, config files and checkpoints in the slow half."""
+"""How many distinct inputs the tests refuse, by kind; stores, config files and checkpoints in the slow half."""
 
 from __future__ import annotations
 
