@@ -52,11 +52,15 @@ def test_without_chance_two_evaluations_agree(capsys, stage):
     assert drawn[0] != drawn[1]
 
 
-def test_ensembling_and_held_noise_are_played(capsys):
-    found = main(capsys, finished_run(), "--stage", "bc", "--hold", "--ensemble", 0.1)["stages"]["bc"]
+def test_held_noise_is_played(capsys):
+    found = main(capsys, finished_run(), "--stage", "bc", "--hold")["stages"]["bc"]
     assert found["switches"]["mean"] is not None
-    with pytest.raises(UserError, match=r"config.evaluation.ensemble = -3.0"):
-        evaluate.main(["--checkpoint", str(finished_run()), "--ensemble", "-3"])
+
+
+@pytest.mark.parametrize(("m", "found"), [("-3", "ensemble = -3.0"), ("0.1", "plans do not overlap: .* = 4")])
+def test_ensembling_that_cannot_be(m, found):
+    with pytest.raises(UserError, match=f"config.evaluation.ensemble.*{found}|{found}"):
+        evaluate.main(["--checkpoint", str(finished_run()), "--ensemble", m])
 
 
 def test_out_holds_the_summary_and_figures(capsys, tmp_path):

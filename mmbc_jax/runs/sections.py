@@ -198,6 +198,12 @@ def check_config(config: ConfigDict) -> None:
         instrument = registry.find("diagnostic", name).options
         if instrument:
             instrument.from_config(config.instruments[name], f"instruments.{name}")
+    if config.evaluation.ensemble >= 0.0 and config.chunk.execute == config.chunk.predict:
+        raise ConfigError(
+            "evaluation.ensemble",
+            config.evaluation.ensemble,
+            f"below 0, since plans do not overlap: chunk.execute = chunk.predict = {config.chunk.predict}",
+        )
     if config.checkpoint.best and not config.evaluation.every_epochs:
         raise ConfigError(
             "checkpoint.best",
