@@ -130,7 +130,7 @@ def test_labels_that_a_file_cannot_mean(tmp_path):
     """-2 is no label, and what does not fit 32 bits became -1, which is none, without a word."""
     for label, found in (
         (-2, "mode of episode 1 is -2; allowed: -1"),
-        (2**32 - 1, "episode 1 is 4294967295"),
+        (2**32 - 1, "1 is 4294967295"),
     ):
         with pytest.raises(DataError, match=found):
             load_lib.load(save(tmp_path / "a.npz", mode=np.asarray([0, label])))

@@ -48,7 +48,9 @@ def begin(name, learner):
     return state.replace(env_state={**state.env_state, "loop": loop} if name == "sac" else loop)
 
 
-@pytest.mark.parametrize("what", ["data", "obs", "reward"])
+@pytest.mark.parametrize(
+    "what", ["data", *(pytest.param(one, marks=pytest.mark.slow) for one in ("obs", "reward"))]
+)
 @pytest.mark.parametrize("name", LEARNERS)
 def test_two_iterations_beside_an_instance_that_breaks(name, what):
     """In six decisions the first instance breaks twice, the second is redrawn six times, and the others end once."""

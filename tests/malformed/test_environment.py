@@ -43,7 +43,7 @@ def line(folder: Path, *argv: object, **variables: str) -> str:
 TRAIN = ("mmbc_jax.train", "--config", SMOKE, "--workdir", "run")
 
 
-@pytest.mark.parametrize("name", ["bogus", "rocm"])
+@pytest.mark.parametrize("name", ["bogus", pytest.param("rocm", marks=pytest.mark.slow)])
 def test_a_platform_that_is_not_there(tmp_path, name):
     """JAX says it in two ways: of what it does not know, and of what it knows and does not have."""
     assert f"$JAX_PLATFORMS = '{name}'" in line(tmp_path, *TRAIN, JAX_PLATFORMS=name)
@@ -108,6 +108,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, cache):
     assert (tmp_path / "file").read_text() == "mine"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("umask", "allowed"), [(0o000, 0o775), pytest.param(0o022, 0o755, marks=SLOW), (0o077, 0o700)]
 )

@@ -118,6 +118,7 @@ def test_bc_among_the_stages_beside_a_clone_is_a_question(cloned, tmp_path):
         toy_pipeline(tmp_path, cloning(start_from=cloned, warm_start="bc", policy__hidden="4,"))
 
 
+@pytest.mark.slow
 def test_finetune_starts_warm(tmp_path):
     config = toy_config(
         stages="finetune",

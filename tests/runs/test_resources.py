@@ -75,6 +75,7 @@ def test_what_ran_out_is_said_in_one_line(error, found):
     assert ran_out(KeyError("x"), "runs/x") is None
 
 
+@pytest.mark.slow  # `scripts/torture.py` fills a disk in its short form, too
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
 def test_a_full_disk_loses_nothing(tmp_path):
     """On a file system of 400 kB; grown, the same command goes on and ends as an undisturbed run does."""
