@@ -96,6 +96,7 @@ def visited(learned):
     return jax.jit(jax.vmap(play))(learned[1])
 
 
+@pytest.mark.slow
 def test_values_of_what_is_visited(visited):
     """As of PPO: 1; x; gamma, then 1; of 1 in every step of the full horizon (1 - gamma^left) / (1 - gamma)."""
     for name, expected in (

@@ -125,6 +125,7 @@ def test_dynamics_sample_the_energy():
     assert abs(chunk.var() / 0.0405 - 1) < 5 * np.sqrt(2 / 8000)
 
 
+@pytest.mark.slow
 def test_both_modes_are_sampled():
     policy = build("ibc", POINT, hidden=(32, 32))
     v = fit(policy, two_points(0.5, 64), hparams("ibc"), steps=300, learning_rate=1e-2)

@@ -119,6 +119,7 @@ def test_the_linear_map_is_theleast_squares_one_within_clusters():
     np.testing.assert_allclose(centres[:, 0], [-50.0, 0.0, 50.0], atol=1e-2)
 
 
+@pytest.mark.slow
 def test_two_modes_are_learned_without_a_bridge():
     spec = PolicySpec(1, 1, 2)
     policy = make(spec, num_components=5)
