@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 
 import numpy as np
@@ -10,6 +11,7 @@ from mmbc_jax.core.errors import DataError
 from mmbc_jax.data.episodes import Episodes
 
 
+@functools.lru_cache(maxsize=1)  # asked for more than once of the demonstrations of a run, which may be large
 def fingerprint(episodes: Episodes) -> str:
     """A checksum of 32 hexadecimal digits over names, types, shapes and values of all arrays.
 
@@ -26,16 +28,15 @@ def fingerprint(episodes: Episodes) -> str:
     return digest.hexdigest()
 
 
-def check_same(episodes: Episodes, found: str, expected: str, what: str) -> None:
+def check_same(episodes: Episodes, expected: str, what: str) -> None:
     """Raises DataError where demonstrations have another fingerprint than those that something was trained on.
 
     Args:
       episodes: as read now.
-      found: their fingerprint.
       expected: of those before; "" where it was not recorded.
       what: was trained on them, for the message.
     """
-    if expected and found != expected:
+    if expected and (found := fingerprint(episodes)) != expected:
         raise DataError(
             f"{episodes.source} has changed since {what} was trained on it: fingerprint {found}, was {expected}; "
             "restore the file, or train in another --workdir"

@@ -93,8 +93,9 @@ class Evaluator:
         zeros = jnp.zeros(self.episodes)
         decisions = -(-self.length // self.exec_len)
         key_hold, key_decide = jax.random.split(key_decide) if self.playing.hold else (key_decide, key_decide)
-        planned = jax.eval_shape(self.act, subject, key_reset, obs, z).shape[1:]
-        plans = self.playing.no_plans(self.episodes, planned, self.exec_len)
+        plans = self.playing.no_plans(
+            lambda: jax.eval_shape(self.act, subject, key_reset, obs, z).shape, self.exec_len
+        )
         start = (state, memory, zeros, jnp.full_like(zeros, jnp.nan), zeros, plans)
 
         xs = (jax.random.split(key_decide, decisions), jnp.arange(decisions))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -50,10 +51,17 @@ class Playing:
             key = seeded(self.starts)
         return jax.random.split(key, episodes)
 
-    def no_plans(self, episodes: int, chunk_shape: tuple[int, int], exec_len: int) -> Array:
-        """[n, B, H, A] room for the plans that still have something to say, the newest first."""
-        count = 0 if self.ensemble is None else math.ceil(chunk_shape[0] / exec_len) - 1
-        return jnp.zeros((count, episodes, *chunk_shape))
+    def no_plans(self, shape: Callable[[], tuple[int, ...]], exec_len: int) -> Array:
+        """[n, B, H, A] room for the plans that still have something to say, the newest first.
+
+        Args:
+          shape: says (B, H, A) of a plan; asked only where plans are kept, since it costs a trace of the policy.
+          exec_len: h.
+        """
+        if self.ensemble is None:
+            return jnp.zeros((0,))
+        plan = shape()
+        return jnp.zeros((math.ceil(plan[1] / exec_len) - 1, *plan))
 
     def executed(self, chunk: Array, plans: Array, decision: Array, exec_len: int) -> tuple[Array, Array]:
         """What is executed of a new plan.

@@ -44,7 +44,6 @@ class StageData:
       training: the training windows, by the epoch that trains on them.
       held_out: windows of the held-out episodes; None where nothing is held out.
       count: training windows in all.
-      fingerprint: of the demonstrations.
     """
 
     setup: Setup
@@ -54,7 +53,6 @@ class StageData:
     training: Callable[[int], Windows]
     held_out: Windows | None
     count: int
-    fingerprint: str
 
     @staticmethod
     def prepare(
@@ -99,12 +97,7 @@ class StageData:
             training=_training(setup, train, single),
             held_out=None if held_out is None else _thin(cut(held_out, single, chunk.predict)),
             count=len(window_rows(train, data.windows)),
-            fingerprint=fingerprint(episodes),
         )
-
-    def check(self, expected: str, what: str) -> None:
-        """Raises DataError where these are not the demonstrations that `what` was trained on; see `check_same`."""
-        check_same(self.episodes, self.fingerprint, expected, what)
 
     @functools.cached_property
     def notes(self) -> tuple[str, ...]:
@@ -127,7 +120,7 @@ class StageData:
         labels = self.episodes.mode
         return {
             "source": Path(self.episodes.source).name,
-            "fingerprint": self.fingerprint,
+            "fingerprint": fingerprint(self.episodes),
             "episodes": len(self.episodes),
             "steps": int(self.episodes.lengths.sum()),
             "windows": self.count,
@@ -179,8 +172,7 @@ class Demonstrations:
         if done and not load.there(path):
             return
         self._episodes = setup_lib.load_episodes(self._setup)
-        known = self.facts().get("fingerprint", "")
-        check_same(self._episodes, fingerprint(self._episodes), known, f"the run in {self._workdir}")
+        self._check(self._episodes)
 
     @property
     def data(self) -> StageData:
@@ -209,13 +201,16 @@ class Demonstrations:
             data = self._data or self._prepare()
             write_sealed(self._path, {**data.facts(), "notes": list(data.notes)})
 
+    def _check(self, episodes: Episodes) -> None:
+        check_same(episodes, self.facts().get("fingerprint", ""), f"the run in {self._workdir}")
+
     def _prepare(self) -> StageData:
         keep = self._mesh.is_writer
         data = StageData.prepare(self._setup, self._workdir, self._episodes, keep=keep, scales=self._scales())
-        data.check(self.facts().get("fingerprint", ""), f"the run in {self._workdir}")
+        self._check(data.episodes)
         if keep and not self._path.exists():
             source = Path(data.episodes.source).name
-            write_sealed(self._path, {"source": source, "fingerprint": data.fingerprint})
+            write_sealed(self._path, {"source": source, "fingerprint": fingerprint(data.episodes)})
         if keep and not self._said:
             self._said = True
             for note in data.notes:

@@ -12,7 +12,7 @@ from pathlib import Path
 from mmbc_jax.core.errors import WorkdirError
 from mmbc_jax.runs.checkpoint import checkpoint_steps
 from mmbc_jax.runs.stages import BaseStage
-from mmbc_jax.runs.workdir import LENGTHS, Change
+from mmbc_jax.runs.workdir import LENGTHS, Change, only_longer, worded
 
 
 def check_extension(workdir: Path, stages: Sequence[BaseStage], changes: Sequence[Change]) -> bool:
@@ -29,12 +29,11 @@ def check_extension(workdir: Path, stages: Sequence[BaseStage], changes: Sequenc
     Raises:
       WorkdirError: another field differs, one became shorter, or a stage has started from one that would go on.
     """
-    fields = {field for field, _, _ in changes}
-    if fields - set(LENGTHS) or any(now <= was for _, was, now in changes):
+    if not only_longer(changes):
         raise WorkdirError(
-            f"{workdir}: --extend can only raise {', '.join(LENGTHS)}, not change "
-            + "; ".join(f"{field}: {was!r} -> {now!r}" for field, was, now in changes[:4])
+            f"{workdir}: --extend can only raise {', '.join(LENGTHS)}, not change {'; '.join(worded(changes[:4]))}"
         )
+    fields = {field for field, _, _ in changes}
     longer = {stage.name for stage in stages if fields & set(stage.lengths)}
     for stage in stages:
         begun = checkpoint_steps(workdir / "checkpoints" / stage.name)

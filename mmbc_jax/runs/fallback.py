@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
+from contextlib import suppress
 from typing import Any
 
 from mmbc_jax.core.state import TrainState
 from mmbc_jax.core.types import PyTree
-from mmbc_jax.runs.checkpoint import DamagedError, StageCheckpoints, checkpoint_steps
+from mmbc_jax.runs.checkpoint import DamagedError, Meta, StageCheckpoints, checkpoint_steps
 from mmbc_jax.runs.described import stage_meta
 from mmbc_jax.runs.logs import Mark, MetricLog
 
@@ -40,14 +40,11 @@ def newest_whole(
                 raise
             aside = checkpoints.put_aside(step)
             say(f"{error}; it is {aside.name} now, and {checkpoints.directory.name} goes on from {before}")
-            log.rewind(log_seen(checkpoints.directory, before) or {})
+            with suppress(DamagedError):  # which is found at the next turn
+                log.rewind(mark_of(stage_meta(checkpoints.directory, before)[1]))
     raise AssertionError("no checkpoint")
 
 
-def log_seen(directory: Path, step: int) -> Mark | None:
-    """What a checkpoint had seen of the metric file; None where its description is damaged."""
-    try:
-        meta = stage_meta(directory, step)[1]
-    except DamagedError:
-        return None
+def mark_of(meta: Meta) -> Mark:
+    """What a checkpoint had seen of the metric file, by what it says of itself."""
     return {name: int(meta[name]) for name in ("log_bytes", "log_crc32") if name in meta}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,11 @@ from rich.console import Console
 from mmbc_jax.core import registry
 from mmbc_jax.evaluation.results import StageResult
 from mmbc_jax.runs import setup as setup_lib
-from mmbc_jax.runs.checkpoint import checkpoint_steps
+from mmbc_jax.runs.checkpoint import DamagedError, checkpoint_steps
 from mmbc_jax.runs.demonstrations import Demonstrations
 from mmbc_jax.runs.described import stage_meta
 from mmbc_jax.runs.extension import check_extension
-from mmbc_jax.runs.fallback import log_seen
+from mmbc_jax.runs.fallback import mark_of
 from mmbc_jax.runs.finals import Done, Finals
 from mmbc_jax.runs.grid import Grid, check_grid, config_grid
 from mmbc_jax.runs.lanes import FOLDER, Lane, Lanes, announced, choose
@@ -195,11 +195,10 @@ def _log_seen(workdir: Path, names: Sequence[str], lane: str = "") -> Mark:
     for name in names:
         directory = workdir / "checkpoints" / name
         for step in reversed(checkpoint_steps(directory)):
-            seen = log_seen(directory, step)
-            if seen is None:
-                continue  # the stage says so when it restores it
-            marks += [seen] if stage_meta(directory, step)[1].get("lane", "") == lane else []
-            break
+            with suppress(DamagedError):  # the stage says so when it restores it
+                meta = stage_meta(directory, step)[1]
+                marks += [mark_of(meta)] if meta.get("lane", "") == lane else []
+                break
     return max(marks, key=lambda mark: mark.get("log_bytes", 0))
 
 

@@ -15,6 +15,7 @@ from mmbc_jax.core.errors import CheckpointError, UserError
 from mmbc_jax.core.observations import ObsSpec
 from mmbc_jax.core.state import TrainState
 from mmbc_jax.core.types import Key, PyTree
+from mmbc_jax.data.fingerprint import check_same
 from mmbc_jax.data.windows import Windows
 from mmbc_jax.evaluation.measure import measure
 from mmbc_jax.evaluation.results import StageResult
@@ -205,7 +206,7 @@ class Restored:
 
     def _demonstrations(self) -> StageData:
         data = StageData.prepare(self.setup, self.workdir, keep=False)
-        data.check(self.data, f"stage {self.stage.name}")
+        check_same(data.episodes, self.data, f"stage {self.stage.name}")
         return data
 
 

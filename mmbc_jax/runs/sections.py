@@ -8,6 +8,7 @@ below. A stage names an actor, reward or learner of its own in its section (`pla
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterator
 
@@ -178,26 +179,26 @@ def options_table(config: ConfigDict) -> list[Described]:
         kind, name = plugin_kind(section), at(config, section).name
         stated = registry.find(kind, name, section).options if kind and name else None
         rows += describe(stated, section) if stated else []
-    for section, options in SECTIONS.items():
+    for section, options in fixed_sections().items():
         rows += describe(options, section)
-    for section in CLONING:
-        rows += describe(learner_options(section), section)
-    for name in registry.available("diagnostic"):
-        stated = registry.find("diagnostic", name).options
-        rows += describe(stated, f"instruments.{name}") if stated else []
     return rows
+
+
+@functools.cache
+def fixed_sections() -> dict[str, type[Options]]:
+    """{section: its options} of what a configuration always has, whatever plug-ins it selects."""
+    cloning = {section: learner_options(section) for section in CLONING}
+    named = {name: registry.find("diagnostic", name).options for name in registry.available("diagnostic")}
+    instruments = {f"instruments.{name}": options for name, options in named.items() if options}
+    return {**SECTIONS, **cloning, **instruments}
 
 
 def check_config(config: ConfigDict) -> None:
     """Raises ConfigError for the first field that cannot work; plug-ins check their own sections."""
     _check_fields(config, _known_fields(config))
     run = RunOptions.from_config(config, "")
-    for section in (*SECTIONS, *CLONING, *plugin_sections(config)):
+    for section in (*fixed_sections(), *plugin_sections(config)):
         check_section(config, section)
-    for name in registry.available("diagnostic"):
-        instrument = registry.find("diagnostic", name).options
-        if instrument:
-            instrument.from_config(config.instruments[name], f"instruments.{name}")
     if config.evaluation.ensemble >= 0.0 and config.chunk.execute == config.chunk.predict:
         raise ConfigError(
             "evaluation.ensemble",
@@ -222,12 +223,8 @@ def check_config(config: ConfigDict) -> None:
 
 def check_section(config: ConfigDict, section: str) -> None:
     """Raises ConfigError for the first option of a section, by its dotted path, that cannot work."""
-    stated: type[Options] | None
-    if section in CLONING:
-        stated = learner_options(section)
-    elif section in SECTIONS:
-        stated = SECTIONS[section]
-    else:
+    stated: type[Options] | None = fixed_sections().get(section)
+    if stated is None:
         kind, name = plugin_kind(section), at(config, section).name
         stated = registry.find(kind, name, section).options if kind and name else None
     if stated:

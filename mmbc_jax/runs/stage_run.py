@@ -11,6 +11,7 @@ from typing import Any
 from mmbc_jax.core.files import plain
 from mmbc_jax.core.state import TrainState
 from mmbc_jax.core.types import Key, PyTree
+from mmbc_jax.data.fingerprint import check_same, fingerprint
 from mmbc_jax.evaluation.measure import measure
 from mmbc_jax.evaluation.results import StageResult, load_result, save_result, scalars, without_figures
 from mmbc_jax.runs.best import keeping
@@ -107,7 +108,7 @@ class StageRun:
         """The final state of the stage."""
         stage = self.stage
         if "demonstrations" in stage.needs:
-            meta["data"] = self.data().fingerprint
+            meta["data"] = fingerprint(self.data().episodes)
         state, first_epoch = self._start(parent, checkpoints, meta)
         meta[OWN_SCALE] = has_own_scale(state)
         if first_epoch == stage.schedule.epochs:
@@ -149,7 +150,7 @@ class StageRun:
         template = stage.template(hp, before, shared)
         state, step, saved = newest_whole(checkpoints, template, log, self.screen.line)
         if meta["data"]:
-            self.data().check(saved.get("data", ""), f"stage {self.stage.name}")
+            check_same(self.data().episodes, saved.get("data", ""), f"stage {self.stage.name}")
         meta.update({name: saved[name] for name in ("seconds", STOPPED, INSTANCES) if name in saved})
         return state, step
 

@@ -158,11 +158,9 @@ def _changes(old: Any, new: Any) -> list[Change]:
 
 
 def _another(workdir: Path, changes: list[Change]) -> WorkdirError:
-    fields = "; ".join(f"{field}: {was!r} -> {now!r}" for field, was, now in changes[:4])
-    longer = all(field in LENGTHS and now > was for field, was, now in changes)
-    hint = "; --extend trains it on" if longer else ""
+    hint = "; --extend trains it on" if only_longer(changes) else ""
     return WorkdirError(
-        f"{workdir} holds a run with another configuration ({fields}); "
+        f"{workdir} holds a run with another configuration ({'; '.join(worded(changes[:4]))}); "
         f"give another --workdir, or repeat that run's command to continue it{hint}"
     )
 
@@ -178,7 +176,17 @@ def _remove(workdir: Path, patterns: Sequence[str]) -> None:
 
 def changed_fields(old: Any, new: Any, prefix: str = "") -> list[str]:
     """`a.b: old -> new` for every leaf in which two nested dictionaries differ."""
-    return [f"{field}: {was!r} -> {now!r}" for field, was, now in changed(old, new, prefix)]
+    return worded(changed(old, new, prefix))
+
+
+def worded(changes: Sequence[Change]) -> list[str]:
+    """`a.b: old -> new` of each."""
+    return [f"{field}: {was!r} -> {now!r}" for field, was, now in changes]
+
+
+def only_longer(changes: Sequence[Change]) -> bool:
+    """Whether differences only lengthen a run."""
+    return all(field in LENGTHS and now > was for field, was, now in changes)
 
 
 def changed(old: Any, new: Any, prefix: str = "") -> list[Change]:

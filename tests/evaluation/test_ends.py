@@ -13,28 +13,16 @@ from mmbc_jax.diagnostics.outcomes import outcome_metrics
 from mmbc_jax.envs import wrappers
 from mmbc_jax.evaluation.evaluator import Evaluator
 from mmbc_jax.ops.normalisation import Normalizer
+from tests.evaluation.test_evaluator import Side
 from tests.toys.fragile import LENGTH, Fragile, several
 
 EACH = ({}, {"when": 3}, {"over": 1.0}, {"passing": 2})
 
 
-class Sure:
+class Sure(Side):
     """q is 1 for every z, whatever it sees."""
 
     num_modes = 2
-
-    @property
-    def discriminator(self):
-        return self
-
-    def init_memory(self, obs):
-        return obs
-
-    def remember(self, memory, obs):
-        return obs
-
-    def features(self, memory):
-        return memory
 
     def log_prob(self, params, key, features):
         return jnp.zeros((len(features), 2))

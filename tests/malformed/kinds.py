@@ -13,7 +13,7 @@ from mmbc_jax.core import registry
 from mmbc_jax.core.config import plugin, plugin_kind, plugin_sections
 from mmbc_jax.core.options import Options, Rule
 from mmbc_jax.runs.run_options import RunOptions
-from mmbc_jax.runs.sections import CLONING, SECTIONS, base_config, learner_options
+from mmbc_jax.runs.sections import base_config, fixed_sections
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,13 +61,8 @@ def _of(options: type[Options], section: str, selected: tuple[str, str] | None =
 def targets() -> list[Target]:
     """Every option of the neutral configuration with each plug-in selected in turn."""
     found = list(_of(RunOptions, ""))
-    for name, options in SECTIONS.items():
+    for name, options in fixed_sections().items():
         found += _of(options, name)
-    for name in CLONING:
-        found += _of(learner_options(name), name)
-    for name in registry.available("diagnostic"):
-        options = registry.find("diagnostic", name).options
-        found += _of(options, f"instruments.{name}") if options else []
     for section in plugin_sections(base_config()):
         kind = plugin_kind(section)
         for name in registry.available(kind):
