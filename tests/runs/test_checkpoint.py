@@ -309,18 +309,10 @@ def test_reading_changes_nothing(folder):
     assert json.loads((folder / "5" / "meta" / "metadata").read_text())["format"] == 4
 
 
-def test_a_checkpoint_of_another_kind_of_device_comes_back(folder):
-    """What a GPU wrote: orbax notes the devices of an array, and none of them has to be here."""
+def test_a_checkpoint_names_no_device(folder):
+    """So what a GPU wrote comes back where there is none, and in any number: nothing has to be found again."""
     checkpoints = StageCheckpoints(folder)
     checkpoints.save(5, make_state(), {})
     checkpoints.close()
-    notes = [
-        p for p in (folder / "5" / "state").rglob("*") if p.is_file() and b"cpu" in p.read_bytes().lower()
-    ]
-    for path in notes:
-        text = path.read_bytes()
-        path.write_bytes(
-            text.replace(b"cpu", b"cuda").replace(b"CPU", b"CUDA").replace(b"TFRT_CUDA", b"CUDA")
-        )
-    assert raw(restore(folder, 5)) == raw(make_state())
-    assert notes  # so that the above shows something
+    files = [path for path in (folder / "5").rglob("*") if path.is_file()]
+    assert files and not any(word in path.read_bytes().lower() for path in files for word in (b"cpu", b"cuda"))
