@@ -6,15 +6,11 @@ import jax
 import jax.numpy as jnp
 
 from mmbc_jax.actors._components import component_logits
+from mmbc_jax.actors._noise_head import x0_of
 from mmbc_jax.core.keys import seeded
 from mmbc_jax.core.options import Options
 from mmbc_jax.core.protocols import Policy
 from mmbc_jax.core.types import Array, Batch, Key, PolicySpec, PyTree
-
-
-def x0_of(w: PyTree) -> Array:
-    """The initial noise inside w: w itself, or its entry "x0"."""
-    return w["x0"] if isinstance(w, dict) else w
 
 
 def check_steerable(options: Options, commanded: bool, spec: PolicySpec, policy: Policy) -> int:

@@ -87,12 +87,14 @@ MakePrior = Callable[[tuple[int, ...]], Prior]
 class Field(Protocol):
     """A learned generative field for one batch of observations, as samplers see it."""
 
-    def velocity(self, x: Float[Array, "*batch H A"], t: Float[Array, ""]) -> Float[Array, "*batch H A"]:
-        """dx/dt at x [..., H, A] and time t [] in [0, 1]."""
+    def velocity(
+        self, x: Float[Array, "*batch H A"], t: Float[Array, "*#batch"]
+    ) -> Float[Array, "*batch H A"]:
+        """dx/dt at x [..., H, A] and time t [] or [...] in [0, 1]."""
         ...
 
     def denoise(
-        self, x: Float[Array, "*batch H A"], t: Float[Array, ""]
+        self, x: Float[Array, "*batch H A"], t: Float[Array, "*#batch"]
     ) -> tuple[Float[Array, "*batch H A"], Float[Array, "*batch H A"]]:
         """(estimate of the data at t=1, estimate of the noise at t=0), each [..., H, A]."""
         ...
@@ -100,6 +102,14 @@ class Field(Protocol):
     def path(self, t: Float[Array, "*times"]) -> tuple[Float[Array, "*times"], Float[Array, "*times"]]:
         """(alpha, sigma) of x_t = alpha * data + sigma * noise."""
         ...
+
+
+def native(field: Field) -> tuple[Field, Callable[[Array], Array]]:
+    """The field in the coordinates that it was learned in, and the way from there to chunks [..., H, A].
+
+    Noise that is added on the way belongs into these: in others it is of the wrong size in every direction.
+    """
+    return getattr(field, "native", (field, lambda x: x))
 
 
 class Sampler(Protocol):

@@ -37,11 +37,14 @@ def act_with_policy(policy: Policy, deterministic: bool = False) -> Act:
 
 
 def act_with_actor(actor: Actor, deterministic: bool = False) -> Act:
-    """A fine-tuned actor, sampled as it was trained, or its likeliest chunk."""
+    """A fine-tuned actor, as it is deployed (`play`, where it explores otherwise), or its likeliest chunk."""
+    play = getattr(actor, "play", None)
 
     def act(subject: Subject, key: Key, obs: Obs, z: Array) -> Array:
         if deterministic:
             return actor.likeliest(subject.actor, subject.reference, key, obs, z)
+        if play is not None:
+            return play(subject.actor, subject.reference, key, obs, z)
         return actor.act(subject.actor, subject.reference, key, obs, z)[0]
 
     return act

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from mmbc_jax.core.acting import rates_of, surrogate_of
 from mmbc_jax.core.learning import Actor, Reward
 from mmbc_jax.core.sharding import spread
 from mmbc_jax.core.state import TrainState
@@ -38,6 +40,7 @@ class Update:
       actor: trained with the clipped surrogate.
       critic: regressed on the value targets.
       reward: trained with its own loss, where it has anything to train.
+      anchored: the actor pays for its divergence from the reference.
     """
 
     epochs: int
@@ -45,6 +48,7 @@ class Update:
     actor: Actor
     critic: Critic
     reward: Reward
+    anchored: bool = False
 
     @property
     def trained(self) -> tuple[str, ...]:
@@ -75,9 +79,11 @@ class Update:
 
         def minibatch(carry: PyTree, xs: tuple[PyTree, Key]) -> tuple[PyTree, Metrics]:
             part, key = xs
-            return self._minibatch(carry, spread(part), state, key, flats)
+            return self._minibatch(carry, spread(part), state, key, flats, factor)
 
         flats = {part: Flat.like(state.params[part]) for part in self.trained}
+        rates = rates_of(self.actor, state.params["actor"], state.hparams)
+        factor = None if rates is None else flats["actor"].pack(rates)
         start = [
             {part: flats[part].pack(of[part]) for part in flats} for of in (state.params, state.opt_state)
         ]
@@ -90,9 +96,17 @@ class Update:
         return params, opt_state, metrics
 
     def _minibatch(
-        self, carry: PyTree, batch: PyTree, state: TrainState, key: Key, flats: Mapping[str, Flat]
+        self,
+        carry: PyTree,
+        batch: PyTree,
+        state: TrainState,
+        key: Key,
+        flats: Mapping[str, Flat],
+        factor: Array | None,
     ) -> tuple[PyTree, Metrics]:
         """One gradient step each of actor, critic and reward, whose parameters and moments are vectors.
+
+        `factor` is that of the actor's updates, None for 1.
 
         Past the target KL the actor is left as it is for the rest of the iteration; a mask and not a
         branch, since under vmap every run must do the same work.
@@ -103,10 +117,19 @@ class Update:
 
         def actor_loss(actor: PyTree) -> tuple[Array, Metrics]:
             log_ratio = self.actor.log_ratio(actor, reference, batch["obs"], batch["z"], batch["info"])
-            loss, clipped, kl = clipped_surrogate(log_ratio, batch["advantage"], hp["learner.clip"], valid)
+            how = surrogate_of(self.actor)
+            loss, clipped, kl = clipped_surrogate(
+                log_ratio, batch["advantage"], hp["learner.clip"], valid, how.weight, how.clip, how.asymmetric
+            )
             entropy = weighted.mean(self.actor.entropy(actor, reference, batch["obs"], batch["z"]), valid)
             metrics = {"ppo/clip_fraction": clipped, "ppo/approx_kl": kl, "ppo/entropy": entropy}
-            return weighted.mean(loss, valid) - hp["learner.entropy_coef"] * entropy, metrics
+            total = weighted.mean(loss, valid) - hp["learner.entropy_coef"] * entropy
+            if self.anchored:
+                inside: Any = self.actor
+                each = inside.divergence(actor, reference, batch["obs"], batch["z"], batch["info"])
+                metrics["ppo/reference_kl"] = apart = weighted.mean(each, valid)
+                total = total + hp["learner.reference_coef"] * apart
+            return total, metrics
 
         def critic_loss(critic: PyTree) -> tuple[Array, Metrics]:
             value = jnp.asarray(self.critic.apply(critic, batch["obs"], batch["z"], batch["time"]))
@@ -136,6 +159,7 @@ class Update:
             tx = optimizer(hp[RATES[part]], 0.0, hp["learner.clip_norm"])
             slope = flats[part].pack(grads)
             updates, new_opt_state[part] = tx.update(slope, opt_state[part], vector, trains=trains[part])
+            updates = updates * factor if part == "actor" and factor is not None else updates
             new_vectors[part] = optax.apply_updates(vector, updates)
             metrics |= logged
         stopped = stopped | (metrics["ppo/approx_kl"] > hp["learner.target_kl"])

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from mmbc_jax.core.acting import rates_of
 from mmbc_jax.core.learning import ReparameterisedActor, Reward, Transitions
 from mmbc_jax.core.sharding import spread
 from mmbc_jax.core.state import Hparams, TrainState
@@ -116,7 +117,8 @@ class SoftUpdate:
             entropy = -weighted.mean(log_prob, valid)
             return loss, ({"sac/actor_loss": loss, "sac/entropy": entropy}, log_prob)
 
-        logged, log_prob = step.descend("actor", actor_loss)
+        rates = rates_of(self.actor, trained.params["actor"], hp)
+        logged, log_prob = step.descend("actor", actor_loss, rates=rates)
         metrics |= logged
         wanted = hp["learner.target_entropy"] * self.actor.action_size
 
@@ -166,13 +168,19 @@ class _Step:
     opt_state: dict[str, PyTree]
     hp: Hparams
 
-    def descend(self, part: str, loss: Callable[[PyTree], Any], trains: Array | bool = True) -> Any:
-        """One step of a part on `loss` (params) -> (scalar, aux); returns aux. `trains` [] bool can hold it back."""
+    def descend(
+        self, part: str, loss: Callable[[PyTree], Any], trains: Array | bool = True, rates: PyTree = None
+    ) -> Any:
+        """One step of a part on `loss` (params) -> (scalar, aux); returns aux.
+
+        `trains` [] bool can hold it back; `rates` are factors of its updates, None for 1.
+        """
         grads, aux = jax.grad(loss, has_aux=True)(self.params[part])
         tx = optimizer(self.hp[RATES[part]], 0.0, self.hp["learner.clip_norm"])
         trains = learning(self.opt_state, self.hp) & trains
         updates, self.opt_state[part] = tx.update(
             grads, self.opt_state[part], self.params[part], trains=trains
         )
+        updates = updates if rates is None else jax.tree.map(jnp.multiply, updates, rates)
         self.params[part] = optax.apply_updates(self.params[part], updates)
         return aux

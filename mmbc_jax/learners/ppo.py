@@ -9,6 +9,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
+from mmbc_jax.core.acting import exploring
 from mmbc_jax.core.learning import Actor, Parts, Reward, Subject, Transitions
 from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.options import Options, option
@@ -46,6 +47,8 @@ class PPOOptions(Options):
     gamma: float = option(0.9987, "discount per control step", low=0.0, high=1.0, open_low=True)
     gae_lambda: float = option(0.95, "of the generalised advantage estimate", low=0.0, high=1.0, traced=True)
     entropy_coef: float = option(0.0, "weight of the actor's entropy", low=0.0, traced=True)
+    anchored: bool = option(False, "the actor pays for its divergence from the reference, in nats")
+    reference_coef: float = option(0.1, "weight of that payment", low=0.0, traced=True)
     target_kl: float = option(
         0.3, "KL past which the actor waits for the next iteration", low=0.0, open_low=True, traced=True
     )
@@ -146,7 +149,7 @@ class PPOLearner:
         key, key_collect, key_reward, key_update = jax.random.split(unrolled(state.key), 4)
         loop, visited = self.collector.collect(
             state.env_state,
-            state.params["actor"],
+            exploring(self.actor, state.params["actor"], state.step * options.decisions),
             stats["reference"],
             stats["normalizer"],
             key_collect,
@@ -157,7 +160,9 @@ class PPOLearner:
             state, loop, normalised(visited, stats["normalizer"]), key_reward
         )
         state, batch = with_targets(state, batch)
-        update = Update(options.epochs, options.minibatches, self.actor, self.critic, self.reward)
+        update = Update(
+            options.epochs, options.minibatches, self.actor, self.critic, self.reward, options.anchored
+        )
         params, opt_state, update_metrics = update.run(state, batch, key_update)
         state = state.replace(
             step=state.step + 1,
@@ -219,6 +224,8 @@ def build(options: PPOOptions, parts: Parts) -> PPOLearner:
     env = require(parts.env, "env.name", "an environment: ppo plays episodes")
     actor = require(parts.actor, "actor.name", "an actor to train")
     reward = require(parts.reward, "reward.name", "an intrinsic reward, or none")
+    if options.anchored and not hasattr(actor, "divergence"):
+        raise options.error("anchored", "False for an actor that has no reference to differ from")
     collector = Collector(
         env=wrappers.make(env, parts.exec_len, options.gamma, "full", observe=parts.observe),
         act=actor.act,

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
+from mmbc_jax.core.acting import exploring
 from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.core.keys import seeded
 from mmbc_jax.core.learning import Parts, ReparameterisedActor, Reward, Subject, Transitions
@@ -193,7 +194,7 @@ class SACLearner:
         key, key_collect, key_reward, key_update = jax.random.split(unrolled(state.key), 4)
         loop, visited = self.collector.collect(
             state.env_state["loop"],
-            state.params["actor"],
+            exploring(self.actor, state.params["actor"], state.step * options.decisions),
             stats["reference"],
             stats["normalizer"],
             key_collect,

@@ -15,12 +15,17 @@ def clipped_surrogate(
     advantage: Float[Array, " B"],
     clip: Float[Array, ""] | float,
     weight: Float[Array, " B"] | None = None,
+    factors: tuple[float, ...] = (),
+    clips: tuple[float, ...] = (),
+    asymmetric: bool = False,
 ) -> tuple[Float[Array, " B"], Float[Array, ""], Float[Array, ""]]:
     """PPO's objective with one ratio for each factor of the action's probability.
 
     L = -E[ min(rho A, clip(rho, 1 - eps, 1 + eps) A) ],   rho = exp(log_ratio)
 
-    Log ratios above `ops.capped.MOST` count as that.
+    Asymmetric, where A < 0 it is -E[ rho A - |A| (rho - 1)^2 / (2 eps) ] instead, whose gradient does not
+    vanish where the ratio has left the band (Xie et al. 2025, SPO; FPO++). Log ratios above `ops.capped.MOST`
+    count as that.
 
     Args:
       log_ratio: [B, R] log of new over old probability; R is 1 for steering, the number of
@@ -28,6 +33,9 @@ def clipped_surrogate(
       advantage: [B] advantage, shared by the R factors.
       clip: eps > 0.
       weight: [B] 0 where an action does not count in the clip fraction and the KL; None where all do.
+      factors: R factors of the advantage; empty for 1 each.
+      clips: R factors of eps; empty for 1 each.
+      asymmetric: see above.
 
     Returns:
       (loss [B], the mean of -min(...) over R; clip fraction [];
@@ -36,9 +44,14 @@ def clipped_surrogate(
     """
     log_ratio = capped(log_ratio)
     ratio = jnp.exp(log_ratio)
-    advantage = advantage[..., None]
+    advantage = advantage[..., None] * jnp.asarray(factors) if factors else advantage[..., None]
+    clip = clip * jnp.asarray(clips) if clips else clip
     clipped = jnp.clip(ratio, 1.0 - clip, 1.0 + clip)
-    loss = -jnp.minimum(ratio * advantage, clipped * advantage).mean(-1)
+    gain = jnp.minimum(ratio * advantage, clipped * advantage)
+    if asymmetric:
+        held = ratio * advantage + advantage * jnp.square(ratio - 1.0) / (2.0 * clip)
+        gain = jnp.where(advantage < 0, held, gain)
+    loss = -gain.mean(-1)
     weight = jnp.ones_like(loss) if weight is None else weight
     clip_fraction = weighted.mean((jnp.abs(ratio - 1.0) > clip).astype(jnp.float32).mean(-1), weight)
     # exp(.) - 1 would round at 1e-7

@@ -19,6 +19,7 @@ from mmbc_jax.core.options import option
 from mmbc_jax.core.protocols import Field, MakePrior, Prior, Sampler
 from mmbc_jax.core.types import Array, Batch, Key, PolicySpec, PyTree, Variables
 from mmbc_jax.nn.backbone import NetworkOptions, bind, init_backbone
+from mmbc_jax.ops.leading_axes import over_chunk
 from mmbc_jax.priors.normal import gaussian_noise
 
 Array4 = tuple[Array, Array, Array, Array]
@@ -172,7 +173,7 @@ class BoundField:
     """A field for fixed observations, made of functions; see `core.protocols.Field`.
 
     Attributes:
-      velocity: (x [..., H, A], t []) to dx/dt.
+      velocity: (x [..., H, A], t [] or [...]) to dx/dt.
       denoise: (x, t) to (data estimate, noise estimate).
       path: t to (alpha, sigma).
     """
@@ -193,6 +194,7 @@ def straight_field(velocity: Callable[[Array, Array], Array]) -> BoundField:
 
     def denoise(x: Array, t: Array) -> tuple[Array, Array]:
         v = velocity(x, t)
+        t = over_chunk(t)
         return x + (1.0 - t) * v, x - t * v
 
     return BoundField(velocity=velocity, denoise=denoise, path=lambda t: (t, 1.0 - t))

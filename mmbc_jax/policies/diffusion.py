@@ -29,6 +29,7 @@ from mmbc_jax.core.protocols import Field, MakePrior, Sampler
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Batch, Key, Loss, PolicySpec, Variables
 from mmbc_jax.nn.backbone import make_backbone
+from mmbc_jax.ops.leading_axes import over_chunk
 from mmbc_jax.policies._common import BoundField, FieldOptions, FieldPolicy, check_noise, extent, masked_mse
 
 PREDICTIONS = ("noise", "data", "v")
@@ -141,7 +142,7 @@ class DiffusionPolicy(FieldPolicy):
         rate = math.acos(min_alpha)  # -dp/dt
 
         def denoise(x: Array, t: Array) -> tuple[Array, Array]:
-            alpha, sigma = cosine_path(t, min_alpha)
+            alpha, sigma = cosine_path(over_chunk(t), min_alpha)
             data, noise = from_output(self.options.prediction, predict(x, t), x, alpha, sigma)
             if bound is not None:
                 data = jnp.clip(data, -bound, bound)
@@ -149,7 +150,7 @@ class DiffusionPolicy(FieldPolicy):
             return data, noise
 
         def velocity(x: Array, t: Array) -> Array:
-            alpha, sigma = cosine_path(t, min_alpha)
+            alpha, sigma = cosine_path(over_chunk(t), min_alpha)
             data, noise = denoise(x, t)
             return rate * (sigma * data - alpha * noise)
 

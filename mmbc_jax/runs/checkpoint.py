@@ -187,8 +187,8 @@ def _data(leaf: Any) -> Any:
 def _stored(leaf: Any) -> np.ndarray:
     """A leaf as orbax gets it: one without elements, which it refuses, becomes its shape.
 
-    On the host, so that nothing of a device is written. (Of a device's arrays orbax also asks how many bytes it wrote,
-    and each such question leaves 20 kB behind in tensorstore 0.1.86.)
+    On the host, so that nothing of a device is written. (Of a device's arrays orbax also asks how many bytes it
+    wrote, and each such question leaves 20 kB behind in tensorstore 0.1.86.)
     """
     data = _data(leaf)
     return np.asarray(data.shape, np.int16) if data.size == 0 else np.asarray(data)

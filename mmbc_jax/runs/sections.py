@@ -72,6 +72,9 @@ class DiscoverOptions(Options):
 
     iterations: int = option(20, "training steps", low=1)
     start_horizon: int = option(32, "control steps of the first episodes; they grow to full length", low=1)
+    tune_reference: bool = option(
+        False, "an actor that trains a copy of the reference, or corrects it, does so here, too"
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

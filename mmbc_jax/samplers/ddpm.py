@@ -20,7 +20,8 @@ from mmbc_jax.core.options import option
 from mmbc_jax.core.protocols import Field
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, PyTree
-from mmbc_jax.samplers._grid import EvenOptions, EvenSampler, Step, ancestral_coefficients
+from mmbc_jax.ops.ancestral import ancestral_coefficients
+from mmbc_jax.samplers._grid import EvenOptions, EvenSampler, Step
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,8 @@ import pytest
 from mmbc_jax.core import registry
 from mmbc_jax.core.config import plugin
 from mmbc_jax.core.errors import ConfigError
-from mmbc_jax.samplers._grid import ancestral_coefficients, crowded_grid, run_steps, uniform_grid, visit_steps
+from mmbc_jax.ops.ancestral import ancestral_coefficients
+from mmbc_jax.samplers._grid import crowded_grid, run_steps, uniform_grid, visit_steps
 from mmbc_jax.samplers.dpm_solver import extrapolation
 
 from ._fields import GaussianField

@@ -15,14 +15,16 @@ mix the steps of a chunk: there what runs past the end of an episode counts as r
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from mmbc_jax.core.observations import Obs
-from mmbc_jax.core.protocols import Field, Policy, capabilities
+from mmbc_jax.core.protocols import Field, Policy, capabilities, native
 from mmbc_jax.core.types import Array, Batch, Key, Loss, PolicySpec, PyTree, Variables
+from mmbc_jax.ops.leading_axes import over_chunk
 
 COORDINATES = ("actions", "path", "whitened")
 FLOOR = 0.1
@@ -161,14 +163,20 @@ class AffineField:
     inner: Field
     stats: PyTree
 
+    @property
+    def native(self) -> tuple[Field, Callable[[Array], Array]]:
+        """(the field over y, y [..., H, A] to chunks)."""
+        field, out = native(self.inner)
+        return field, lambda y: _outer(out(y), self.stats)
+
     def velocity(self, x: Array, t: Array) -> Array:
-        """dx/dt at x [..., H, A] and time t []."""
+        """dx/dt at x [..., H, A] and time t [] or [...]."""
         return _turned(self.inner.velocity(_map(x, self.stats), t), self.stats)
 
     def denoise(self, x: Array, t: Array) -> tuple[Array, Array]:
         """(data, noise) estimates, each [..., H, A]."""
         data, noise = self.inner.denoise(_map(x, self.stats), t)
-        alpha, sigma = self.inner.path(t)
+        alpha, sigma = self.inner.path(over_chunk(t))
         # towards the data 1 - alpha falls at least as fast as sigma, so the share stays bounded
         share = (1.0 - alpha) / jnp.maximum(sigma, MIN_SIGMA)
         offset = self.stats["offset"].reshape(x.shape[-2:])

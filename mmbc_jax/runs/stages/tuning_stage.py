@@ -109,6 +109,7 @@ class DiscoverStage(TuningStage):
             "stage.start_horizon": self.setup.config.discover.start_horizon,
             "stage.train_reward": 1.0,
             "stage.mi_coef": 1.0,
+            "stage.tune_reference": float(self.setup.config.discover.tune_reference),
         }
 
     def check(self) -> None:
@@ -139,6 +140,7 @@ class FinetuneStage(TuningStage):
             "stage.env_coef": 1.0,
             "stage.start_horizon": self.setup.env_spec.episode_length,
             "stage.train_reward": self.setup.config.finetune.train_discriminator,
+            "stage.tune_reference": 1.0,
         }
 
 
@@ -168,4 +170,5 @@ class PlainStage(TuningStage):
             "stage.start_horizon": self.setup.env_spec.episode_length,
             "stage.train_reward": 0.0,
             "stage.mi_coef": 0.0,
+            "stage.tune_reference": 1.0,
         }

@@ -1,0 +1,211 @@
+r"""A bounded correction of the reference's chunk (Policy Decorator): a = a_base + scale tanh(x).
+
+a_base = transport(s, w),   x ~ N(MLP(s, z), diag(sigma_z)^2)
+
+w comes from the base, or with `steered` and two modes or more from a steering head, which PPO trains and an
+off-policy learner leaves as it is. The reference is frozen and no gradient passes through it. At the start the
+correction is small. In exploring it is switched on for a decision with probability min(n / `ramp`, 1), n the
+decisions that an environment has taken; else the chunk is the reference's, bit for bit.
+
+As the action of an off-policy learner stands the whole chunk a, so its critic sees (s, a). The reference is run anew
+on replayed observations, where the published code keeps its chunks: on average the same, without their room.
+
+Played, the correction is its mean.
+
+Source: Yuan et al. 2024 (Policy Decorator, arXiv 2412.13630).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+
+from mmbc_jax.actors._density import normal_log_prob, squashed_entropy
+from mmbc_jax.actors._noise_head import HeadOptions, NoiseHead, required
+from mmbc_jax.actors._start_noise import StartNoise
+from mmbc_jax.actors._steerable import check_steerable
+from mmbc_jax.core.observations import Obs
+from mmbc_jax.core.options import option
+from mmbc_jax.core.protocols import Policy
+from mmbc_jax.core.registry import register
+from mmbc_jax.core.types import Array, Key, PolicySpec, PyTree, Variables
+from mmbc_jax.nn.encoded_mlp import EncodedMLP
+from mmbc_jax.ops import soft_policy as sac
+from mmbc_jax.ops.capped import capped
+from mmbc_jax.ops.picked import rows
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ResidualOptions(HeadOptions):
+    """A correction of the reference's chunk; `hidden` and what follows it hold for both networks."""
+
+    scale: float = option(0.1, "largest correction of a number, in units of the normalised chunk", low=0.0)
+    correction_std: float = option(0.3, "sigma at first, before tanh", low=0.0, open_low=True)
+    ramp: int = option(0, "decisions of an environment until every one is corrected; 0 for at once", low=0)
+    steered: bool = option(True, "with two modes or more a steering head commands the noise, too")
+
+
+@dataclasses.dataclass(frozen=True)
+class ResidualActor:
+    """See the module docstring; as an action it is the chunk, W = H A numbers.
+
+    Attributes:
+      options: its options.
+      spec: sizes and observations.
+      policy: the reference.
+      num_modes: Z.
+      network: (observation, one-hot z) to the mean of x.
+      start: the noise of the reference.
+    """
+
+    options: ResidualOptions
+    spec: PolicySpec
+    policy: Policy
+    num_modes: int
+    network: EncodedMLP
+    start: StartNoise
+
+    @property
+    def action_size(self) -> int:
+        """W."""
+        return self.spec.chunk_len * self.spec.action_dim
+
+    @property
+    def _box(self) -> float:
+        """Half-width of the box of corrections; where there are none, that of a density which nothing depends on."""
+        return self.options.scale or 1.0
+
+    def init(self, key: Key, reference: Variables | None) -> PyTree:
+        """Parameters at which the mean correction is 0."""
+        key_network, key_start = jax.random.split(key)
+        log_std = jnp.full((self.num_modes, self.action_size), math.log(self.options.correction_std))
+        one_hot = jnp.zeros((1, self.num_modes))
+        network = self.network.init(key_network, self.spec.obs.dummy(1), one_hot)
+        return {"network": network, "log_std": log_std, **self.start.init(key_start, reference)}
+
+    def rates(self, tunes: Array) -> dict[str, Array | float]:
+        """Factors of the learning rate: without `tunes` a head learns alone; see `core.acting.HasRates`."""
+        alone = tunes if self.start.head is not None else 1.0
+        return {"network": alone, "log_std": alone}
+
+    def exploring(self, params: PyTree, decisions: Array) -> PyTree:
+        """Parameters with the share of decisions that are corrected, [] under "share"."""
+        if not self.options.ramp:
+            return params
+        return {**params, "share": jnp.minimum(decisions / self.options.ramp, 1.0)}
+
+    def _base(self, reference: Variables | None, obs: Obs, w: PyTree) -> Array:
+        """[..., W] chunk of the reference; no gradient."""
+        chunk = self.policy.transport(required(reference), obs, w)
+        return jax.lax.stop_gradient(chunk.reshape(*chunk.shape[:-2], -1))
+
+    def _moments(self, params: PyTree, obs: Obs, z: Array) -> tuple[Array, Array]:
+        """(mean, log standard deviation) of x, each [..., W]."""
+        mean = self.network.apply(params["network"], obs, jax.nn.one_hot(z, self.num_modes))
+        return mean, jnp.broadcast_to(rows(params["log_std"], z), mean.shape)
+
+    def _on(self, params: PyTree, key: Key, shape: tuple[int, ...]) -> Array:
+        """[...] 1 where the decision is corrected."""
+        if "share" not in params:
+            return jnp.ones(shape)
+        return (jax.random.uniform(key, shape) < params["share"]).astype(jnp.float32)
+
+    def _sum(self, base: Array, x: Array, on: Array) -> Array:
+        corrected = base + self.options.scale * jnp.tanh(x)
+        return jnp.where(on[..., None] > 0, corrected, base)
+
+    def act(
+        self, params: PyTree, reference: Variables | None, key: Key, obs: Obs, z: Array
+    ) -> tuple[Array, PyTree]:
+        """Draws the reference's chunk and its correction.
+
+        Returns:
+          (chunk [..., H, A], {"x": [..., W], "log_prob": [...], "on": [...]}, and "start" and
+          "start_log_prob" where a head draws the noise).
+        """
+        key_base, key_x, key_on = jax.random.split(key, 3)
+        w, info = self.start.draw(params, reference, key_base, obs, z)
+        base = self._base(reference, obs, w)
+        mean, log_std = self._moments(params, obs, z)
+        x = mean + jnp.exp(capped(log_std)) * jax.random.normal(key_x, mean.shape)
+        on = self._on(params, key_on, z.shape)
+        info |= {"x": x, "log_prob": normal_log_prob(x, mean, log_std).sum(-1), "on": on}
+        return self._shaped(self._sum(base, x, on)), info
+
+    def log_ratio(
+        self, params: PyTree, reference: Variables | None, obs: Obs, z: Array, info: PyTree
+    ) -> Array:
+        """[..., R] log ratios: of the noise where a head draws it, and of the correction, 0 where there was none."""
+        x_ratio = normal_log_prob(info["x"], *self._moments(params, obs, z)).sum(-1)
+        corrected = (info["on"] * (x_ratio - info["log_prob"]))[..., None]
+        return jnp.concatenate([*self.start.log_ratios(params, obs, z, info), corrected], -1)
+
+    def divergence(
+        self, params: PyTree, reference: Variables | None, obs: Obs, z: Array, info: PyTree
+    ) -> Array:
+        """[...] |E x|^2 / (2 sigma^2), from a correction that is 0 on average, and of the noise KL(head || base)."""
+        mean, log_std = self._moments(params, obs, z)
+        apart = 0.5 * jnp.square(mean * jnp.exp(capped(-log_std))).sum(-1)
+        return apart + self.start.divergence(params, obs, z)
+
+    def entropy(self, params: PyTree, reference: Variables | None, obs: Obs, z: Array) -> Array:
+        """[...] nats of the correction, and of the noise where a head draws it."""
+        own = squashed_entropy(*self._moments(params, obs, z), self._box)
+        return own + self.start.entropy(params, obs, z)
+
+    def play(self, params: PyTree, reference: Variables | None, key: Key, obs: Obs, z: Array) -> Array:
+        """Chunk [..., H, A] of the reference, drawn, with the mean correction."""
+        w = self.start.draw(params, reference, key, obs, z)[0]
+        return self._corrected(params, obs, z, self._base(reference, obs, w))
+
+    def likeliest(self, params: PyTree, reference: Variables | None, key: Key, obs: Obs, z: Array) -> Array:
+        """Chunk [..., H, A] of the likeliest noise, with the mean correction."""
+        w = self.start.likeliest(params, reference, key, obs, z)
+        return self._corrected(params, obs, z, self._base(reference, obs, w))
+
+    def _corrected(self, params: PyTree, obs: Obs, z: Array, base: Array) -> Array:
+        mean = self._moments(params, obs, z)[0]
+        return self._shaped(self._sum(base, mean, jnp.ones(z.shape)))
+
+    def sample(
+        self, params: PyTree, reference: Variables | None, key: Key, obs: Obs, z: Array
+    ) -> tuple[Array, Array]:
+        """(flat chunk [..., W], log density [...] of its correction), differentiable in that one's parameters."""
+        key_base, key_x, key_on = jax.random.split(key, 3)
+        base = self._base(reference, obs, self.start.draw(params, reference, key_base, obs, z)[0])
+        mean, log_std = self._moments(params, obs, z)
+        correction, log_prob = sac.sample(key_x, mean, log_std, self._box)
+        on = self._on(params, key_on, z.shape)[..., None] > 0
+        return jnp.where(on, base + (correction if self.options.scale else 0.0), base), log_prob
+
+    def chunk(self, reference: Variables | None, key: Key, obs: Obs, action: Array) -> Array:
+        """Chunk [..., H, A] of a flat one [..., W]; nothing is drawn."""
+        return self._shaped(action)
+
+    def _shaped(self, flat: Array) -> Array:
+        return flat.reshape(*flat.shape[:-1], *self.spec.chunk_shape)
+
+
+@register("actor", ResidualOptions)
+def build(
+    options: ResidualOptions, *, spec: PolicySpec, policy: Policy | None, num_modes: int
+) -> ResidualActor:
+    """An actor that corrects `policy`.
+
+    Raises:
+      ConfigError: there is no policy, or a head is wanted and it has no continuous noise to steer.
+    """
+    if policy is None:
+        raise options.error(
+            "name",
+            "an actor that needs no clone, such as gaussian: without bc or start_from nothing is corrected",
+        )
+    head = None
+    if options.steered and num_modes > 1:
+        check_steerable(options, False, spec, policy)
+        head = NoiseHead.of(options, spec, policy, num_modes)
+    network = options.network(spec, spec.chunk_len * spec.action_dim)
+    return ResidualActor(options, spec, policy, num_modes, network, StartNoise(policy, head))
