@@ -81,11 +81,6 @@ class ChainActor:
         own = self.transition.init(key_step)
         return self.tuned.init(key_field, reference) | ({"step": own} if own else {})
 
-    def _times(self) -> tuple[Array, Array]:
-        """([K] t_i, [K] t_{i+1}): one grid for drawing and for densities."""
-        times = jnp.linspace(0.0, 1.0, self.steps + 1)
-        return times[:-1], times[1:]
-
     def act(
         self, params: PyTree, reference: Variables | None, key: Key, obs: Obs, z: Array
     ) -> tuple[Array, PyTree]:
@@ -105,7 +100,7 @@ class ChainActor:
         x = x0_of(w)
         field, out = self.tuned.field(params, reference, obs, z)
         own, noise = params.get("step", {}), jax.random.normal(key_path, (self.steps, *x.shape))
-        inputs, split = (*self._times(), noise), self.steps - self.trained
+        inputs, split = (*_times(self.steps), noise), self.steps - self.trained
 
         def walk(field: Field, x: Array, part: slice) -> tuple[Array, tuple[Array, Array]]:
             def step(x: Array, item: tuple[Array, Array, Array]) -> tuple[Array, tuple[Array, Array]]:
@@ -150,7 +145,7 @@ class ChainActor:
     def _moments(self, params: PyTree, field: Field, obs: Obs, info: PyTree) -> tuple[Array, Array]:
         """(means [..., K_ft, H, A], standard deviations of the density) at the remembered points."""
         own = params.get("step", {})
-        t, s = (times[self.steps - self.trained :] for times in self._times())
+        t, s = (times[self.steps - self.trained :] for times in _times(self.steps))
 
         def moments(x: Array, t: Array, s: Array) -> tuple[Array, Array]:
             mean = self.transition.mean(field, x, t, s)
@@ -164,7 +159,7 @@ class ChainActor:
         """[...] nats of x_0, where a head draws it, and of the trained steps, given the points before them."""
         field = self.tuned.frozen(reference, obs)
         own, batch = params.get("step", {}), z.shape
-        t, s = (times[self.steps - self.trained :] for times in self._times())
+        t, s = (times[self.steps - self.trained :] for times in _times(self.steps))
 
         def entropy(t: Array, s: Array) -> Array:
             std = self.transition.std(own, field, obs, t, s)[1]
@@ -189,7 +184,7 @@ class ChainActor:
         self, params: PyTree, reference: Variables | None, obs: Obs, z: Array, x: Array, noise: Array
     ) -> Array:
         field, out = self.tuned.field(params, reference, obs, z)
-        inputs, split = (*self._times(), noise), self.steps - self.trained
+        inputs, split = (*_times(self.steps), noise), self.steps - self.trained
 
         def walk(field: Field, x: Array, part: slice) -> Array:
             def step(x: Array, item: tuple[Array, Array, Array]) -> tuple[Array, None]:
@@ -202,6 +197,12 @@ class ChainActor:
         if split:
             x = walk(self.tuned.frozen(reference, obs), x, slice(0, split))
         return out(walk(field, x, slice(split, None)))
+
+
+def _times(steps: int) -> tuple[Array, Array]:
+    """([K] t_i, [K] t_{i+1}): one grid for drawing and for densities."""
+    times = jnp.linspace(0.0, 1.0, steps + 1)
+    return times[:-1], times[1:]
 
 
 def _after(info: PyTree) -> Array:

@@ -1,6 +1,6 @@
 r"""A bounded correction of the reference's chunk (Policy Decorator): a = a_base + scale tanh(x).
 
-a_base = transport(s, w),   x ~ N(MLP(s, z), diag(sigma_z)^2)
+a_base = transport(s, w),   x ~ N(MLP(s, z), diag(sigma_z)^2), or with `sees_noise` N(MLP(s, z, x_0), ..), x_0 in w
 
 w comes from the base, or with `steered` and two modes or more from a steering head, which PPO trains and an
 off-policy learner leaves as it is. The reference is frozen and no gradient passes through it. At the start the
@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from mmbc_jax.actors._density import normal_log_prob, squashed_entropy
-from mmbc_jax.actors._noise_head import HeadOptions, NoiseHead, required
+from mmbc_jax.actors._noise_head import HeadOptions, NoiseHead, required, x0_of
 from mmbc_jax.actors._start_noise import StartNoise
 from mmbc_jax.actors._steerable import check_steerable
 from mmbc_jax.core.observations import Obs
@@ -45,7 +45,63 @@ class ResidualOptions(HeadOptions):
     scale: float = option(0.1, "largest correction of a number, in units of the normalised chunk", low=0.0)
     correction_std: float = option(0.3, "sigma at first, before tanh", low=0.0, open_low=True)
     ramp: int = option(0, "decisions of an environment until every one is corrected; 0 for at once", low=0)
+    sees_noise: bool = option(
+        False,
+        "the correction knows the reference's initial noise, so that it can correct every way by itself",
+    )
     steered: bool = option(True, "with two modes or more a steering head commands the noise, too")
+
+
+@dataclasses.dataclass(frozen=True)
+class Correction:
+    """The Gaussian over x, [..., W] with W = H A.
+
+    Attributes:
+      options: of the actor.
+      spec: sizes and observations.
+      num_modes: Z.
+      network: (observation, one-hot z and what it sees of the noise) to the mean.
+    """
+
+    options: ResidualOptions
+    spec: PolicySpec
+    num_modes: int
+    network: EncodedMLP
+
+    @property
+    def size(self) -> int:
+        """W."""
+        return self.spec.chunk_len * self.spec.action_dim
+
+    def init(self, key: Key) -> dict[str, PyTree]:
+        """Parameters at which the mean is 0."""
+        other = jnp.zeros((1, self.num_modes + self.options.sees_noise * self.size))
+        start = math.log(self.options.correction_std)
+        return {
+            "network": self.network.init(key, self.spec.obs.dummy(1), other),
+            "log_std": jnp.full((self.num_modes, self.size), start, jnp.float32),
+        }
+
+    def moments(self, params: PyTree, obs: Obs, z: Array, seen: PyTree) -> tuple[Array, Array]:
+        """(mean, log standard deviation) of x, each [..., W]; `seen` holds what `seen` returns."""
+        one_hot = jax.nn.one_hot(z, self.num_modes)
+        other = jnp.concatenate([one_hot, seen["x0"]], -1) if self.options.sees_noise else one_hot
+        mean = self.network.apply(params["network"], obs, other)
+        return mean, jnp.broadcast_to(rows(params["log_std"], z), mean.shape)
+
+    def seen(self, w: PyTree) -> dict[str, Array]:
+        """{"x0": [..., W] the initial noise inside w, no gradient}; nothing where the correction does not look."""
+        if not self.options.sees_noise:
+            return {}
+        x0 = x0_of(w)
+        return {"x0": jax.lax.stop_gradient(x0.reshape(*x0.shape[:-2], -1))}
+
+
+def _switched_on(params: PyTree, key: Key, shape: tuple[int, ...]) -> Array:
+    """[...] 1 where the decision is corrected."""
+    if "share" not in params:
+        return jnp.ones(shape)
+    return (jax.random.uniform(key, shape) < params["share"]).astype(jnp.float32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +113,7 @@ class ResidualActor:
       spec: sizes and observations.
       policy: the reference.
       num_modes: Z.
-      network: (observation, one-hot z) to the mean of x.
+      correction: the Gaussian over x.
       start: the noise of the reference.
     """
 
@@ -65,7 +121,7 @@ class ResidualActor:
     spec: PolicySpec
     policy: Policy
     num_modes: int
-    network: EncodedMLP
+    correction: Correction
     start: StartNoise
 
     @property
@@ -80,11 +136,8 @@ class ResidualActor:
 
     def init(self, key: Key, reference: Variables | None) -> PyTree:
         """Parameters at which the mean correction is 0."""
-        key_network, key_start = jax.random.split(key)
-        log_std = jnp.full((self.num_modes, self.action_size), math.log(self.options.correction_std))
-        one_hot = jnp.zeros((1, self.num_modes))
-        network = self.network.init(key_network, self.spec.obs.dummy(1), one_hot)
-        return {"network": network, "log_std": log_std, **self.start.init(key_start, reference)}
+        key_own, key_start = jax.random.split(key)
+        return {**self.correction.init(key_own), **self.start.init(key_start, reference)}
 
     def rates(self, tunes: Array) -> dict[str, Array | float]:
         """Factors of the learning rate: without `tunes` a head learns alone; see `core.acting.HasRates`."""
@@ -102,17 +155,6 @@ class ResidualActor:
         chunk = self.policy.transport(required(reference), obs, w)
         return jax.lax.stop_gradient(chunk.reshape(*chunk.shape[:-2], -1))
 
-    def _moments(self, params: PyTree, obs: Obs, z: Array) -> tuple[Array, Array]:
-        """(mean, log standard deviation) of x, each [..., W]."""
-        mean = self.network.apply(params["network"], obs, jax.nn.one_hot(z, self.num_modes))
-        return mean, jnp.broadcast_to(rows(params["log_std"], z), mean.shape)
-
-    def _on(self, params: PyTree, key: Key, shape: tuple[int, ...]) -> Array:
-        """[...] 1 where the decision is corrected."""
-        if "share" not in params:
-            return jnp.ones(shape)
-        return (jax.random.uniform(key, shape) < params["share"]).astype(jnp.float32)
-
     def _sum(self, base: Array, x: Array, on: Array) -> Array:
         corrected = base + self.options.scale * jnp.tanh(x)
         return jnp.where(on[..., None] > 0, corrected, base)
@@ -129,9 +171,10 @@ class ResidualActor:
         key_base, key_x, key_on = jax.random.split(key, 3)
         w, info = self.start.draw(params, reference, key_base, obs, z)
         base = self._base(reference, obs, w)
-        mean, log_std = self._moments(params, obs, z)
+        info |= self.correction.seen(w)
+        mean, log_std = self.correction.moments(params, obs, z, info)
         x = mean + jnp.exp(capped(log_std)) * jax.random.normal(key_x, mean.shape)
-        on = self._on(params, key_on, z.shape)
+        on = _switched_on(params, key_on, z.shape)
         info |= {"x": x, "log_prob": normal_log_prob(x, mean, log_std).sum(-1), "on": on}
         return self._shaped(self._sum(base, x, on)), info
 
@@ -139,7 +182,7 @@ class ResidualActor:
         self, params: PyTree, reference: Variables | None, obs: Obs, z: Array, info: PyTree
     ) -> Array:
         """[..., R] log ratios: of the noise where a head draws it, and of the correction, 0 where there was none."""
-        x_ratio = normal_log_prob(info["x"], *self._moments(params, obs, z)).sum(-1)
+        x_ratio = normal_log_prob(info["x"], *self.correction.moments(params, obs, z, info)).sum(-1)
         corrected = (info["on"] * (x_ratio - info["log_prob"]))[..., None]
         return jnp.concatenate([*self.start.log_ratios(params, obs, z, info), corrected], -1)
 
@@ -147,38 +190,54 @@ class ResidualActor:
         self, params: PyTree, reference: Variables | None, obs: Obs, z: Array, info: PyTree
     ) -> Array:
         """[...] |E x|^2 / (2 sigma^2), from a correction that is 0 on average, and of the noise KL(head || base)."""
-        mean, log_std = self._moments(params, obs, z)
+        mean, log_std = self.correction.moments(params, obs, z, info)
         apart = 0.5 * jnp.square(mean * jnp.exp(capped(-log_std))).sum(-1)
         return apart + self.start.divergence(params, obs, z)
 
     def entropy(self, params: PyTree, reference: Variables | None, obs: Obs, z: Array) -> Array:
-        """[...] nats of the correction, and of the noise where a head draws it."""
-        own = squashed_entropy(*self._moments(params, obs, z), self._box)
+        """[...] nats of the correction, beside the noise 0 where it sees that; and of the noise that a head draws."""
+        x0 = jnp.zeros((*z.shape, self.action_size))
+        own = squashed_entropy(*self.correction.moments(params, obs, z, {"x0": x0}), self._box)
         return own + self.start.entropy(params, obs, z)
 
     def play(self, params: PyTree, reference: Variables | None, key: Key, obs: Obs, z: Array) -> Array:
         """Chunk [..., H, A] of the reference, drawn, with the mean correction."""
         w = self.start.draw(params, reference, key, obs, z)[0]
-        return self._corrected(params, obs, z, self._base(reference, obs, w))
+        return self._corrected(params, reference, obs, z, w)[0]
 
     def likeliest(self, params: PyTree, reference: Variables | None, key: Key, obs: Obs, z: Array) -> Array:
         """Chunk [..., H, A] of the likeliest noise, with the mean correction."""
         w = self.start.likeliest(params, reference, key, obs, z)
-        return self._corrected(params, obs, z, self._base(reference, obs, w))
+        return self._corrected(params, reference, obs, z, w)[0]
 
-    def _corrected(self, params: PyTree, obs: Obs, z: Array, base: Array) -> Array:
-        mean = self._moments(params, obs, z)[0]
-        return self._shaped(self._sum(base, mean, jnp.ones(z.shape)))
+    def _corrected(
+        self, params: PyTree, reference: Variables | None, obs: Obs, z: Array, w: PyTree
+    ) -> tuple[Array, Array]:
+        """(chunk of w [..., H, A] with the mean correction, without it [..., W])."""
+        base, mean = (
+            self._base(reference, obs, w),
+            self.correction.moments(params, obs, z, self.correction.seen(w))[0],
+        )
+        return self._shaped(self._sum(base, mean, jnp.ones(z.shape))), base
+
+    def paired(
+        self, params: PyTree, reference: Variables | None, key: Key, obs: Obs, z: Array
+    ) -> tuple[Array, Array]:
+        """(flat chunk [..., W] with the mean correction, differentiable in it; that of the reference, of one w)."""
+        w = self.start.draw(params, reference, key, obs, z)[0]
+        chunk, base = self._corrected(params, reference, obs, z, w)
+        return chunk.reshape(base.shape), base
 
     def sample(
         self, params: PyTree, reference: Variables | None, key: Key, obs: Obs, z: Array
     ) -> tuple[Array, Array]:
         """(flat chunk [..., W], log density [...] of its correction), differentiable in that one's parameters."""
         key_base, key_x, key_on = jax.random.split(key, 3)
-        base = self._base(reference, obs, self.start.draw(params, reference, key_base, obs, z)[0])
-        mean, log_std = self._moments(params, obs, z)
+        w = self.start.draw(params, reference, key_base, obs, z)[0]
+        base = self._base(reference, obs, w)
+        mean, log_std = self.correction.moments(params, obs, z, self.correction.seen(w))
         correction, log_prob = sac.sample(key_x, mean, log_std, self._box)
-        on = self._on(params, key_on, z.shape)[..., None] > 0
+        on = _switched_on(params, key_on, z.shape)[..., None] > 0
         return jnp.where(on, base + (correction if self.options.scale else 0.0), base), log_prob
 
     def chunk(self, reference: Variables | None, key: Key, obs: Obs, action: Array) -> Array:
@@ -203,9 +262,11 @@ def build(
             "name",
             "an actor that needs no clone, such as gaussian: without bc or start_from nothing is corrected",
         )
-    head = None
-    if options.steered and num_modes > 1:
+    head, steered = None, options.steered and num_modes > 1
+    if steered or options.sees_noise:
         check_steerable(options, False, spec, policy)
+    if steered:
         head = NoiseHead.of(options, spec, policy, num_modes)
     network = options.network(spec, spec.chunk_len * spec.action_dim)
-    return ResidualActor(options, spec, policy, num_modes, network, StartNoise(policy, head))
+    correction = Correction(options, spec, num_modes, network)
+    return ResidualActor(options, spec, policy, num_modes, correction, StartNoise(policy, head))

@@ -113,23 +113,7 @@ class Update:
         """
         vectors, opt_state, stopped = carry
         params = {part: flats[part].restore(vector) for part, vector in vectors.items()}
-        reference, hp, valid = state.stats["reference"], state.hparams, batch["valid"]
-
-        def actor_loss(actor: PyTree) -> tuple[Array, Metrics]:
-            log_ratio = self.actor.log_ratio(actor, reference, batch["obs"], batch["z"], batch["info"])
-            how = surrogate_of(self.actor)
-            loss, clipped, kl = clipped_surrogate(
-                log_ratio, batch["advantage"], hp["learner.clip"], valid, how.weight, how.clip, how.asymmetric
-            )
-            entropy = weighted.mean(self.actor.entropy(actor, reference, batch["obs"], batch["z"]), valid)
-            metrics = {"ppo/clip_fraction": clipped, "ppo/approx_kl": kl, "ppo/entropy": entropy}
-            total = weighted.mean(loss, valid) - hp["learner.entropy_coef"] * entropy
-            if self.anchored:
-                inside: Any = self.actor
-                each = inside.divergence(actor, reference, batch["obs"], batch["z"], batch["info"])
-                metrics["ppo/reference_kl"] = apart = weighted.mean(each, valid)
-                total = total + hp["learner.reference_coef"] * apart
-            return total, metrics
+        hp, valid = state.hparams, batch["valid"]
 
         def critic_loss(critic: PyTree) -> tuple[Array, Metrics]:
             value = jnp.asarray(self.critic.apply(critic, batch["obs"], batch["z"], batch["time"]))
@@ -141,7 +125,7 @@ class Update:
             return weighted.mean(loss, valid), means(metrics, valid)
 
         losses: dict[str, Callable[[PyTree], tuple[Array, Metrics]]] = {
-            "actor": actor_loss,
+            "actor": lambda actor: self._actor_loss(actor, batch, state),
             "critic": critic_loss,
             "reward": reward_loss,
         }
@@ -164,3 +148,27 @@ class Update:
             metrics |= logged
         stopped = stopped | (metrics["ppo/approx_kl"] > hp["learner.target_kl"])
         return (new_vectors, new_opt_state, stopped), metrics
+
+    def _actor_loss(self, actor: PyTree, batch: PyTree, state: TrainState) -> tuple[Array, Metrics]:
+        """(clipped surrogate, less the entropy, and with what an anchor costs; metrics)."""
+        reference, hp, valid = state.stats["reference"], state.hparams, batch["valid"]
+        seen = (actor, reference, batch["obs"], batch["z"])
+        how = surrogate_of(self.actor)
+        loss, clipped, kl = clipped_surrogate(
+            self.actor.log_ratio(*seen, batch["info"]),
+            batch["advantage"],
+            hp["learner.clip"],
+            valid,
+            how.weight,
+            how.clip,
+            how.asymmetric,
+        )
+        entropy = weighted.mean(self.actor.entropy(*seen), valid)
+        metrics = {"ppo/clip_fraction": clipped, "ppo/approx_kl": kl, "ppo/entropy": entropy}
+        total = weighted.mean(loss, valid) - hp["learner.entropy_coef"] * entropy
+        if self.anchored:
+            inside: Any = self.actor
+            apart = weighted.mean(inside.divergence(*seen, batch["info"]), valid)
+            metrics["ppo/reference_kl"] = apart
+            total = total + hp["learner.reference_coef"] * apart
+        return total, metrics

@@ -10,7 +10,7 @@ import pytest
 from mmbc_jax.core.config import plugin
 from mmbc_jax.learners._collect import normalised
 from mmbc_jax.learners._ppo_update import Update
-from mmbc_jax.learners._sac_update import Trained
+from mmbc_jax.learners._replayed_update import Trained
 from tests.learners import _probed
 from tests.toys.fragile import LENGTH, Fragile, several
 

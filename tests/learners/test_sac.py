@@ -90,7 +90,7 @@ def visited(learned):
         key, loop, horizon = jax.random.key(3), state.env_state["loop"], jnp.asarray(LENGTH, jnp.int32)
         reference, scale = stats["reference"], stats["normalizer"]
         _, rows = LEARNER.collector.collect(loop, params["actor"], reference, scale, key, 8, horizon)
-        q = LEARNER.critic.apply(params["critic"], rows.obs, rows.info["action"], rows.z, rows.time)
+        q = LEARNER.update.critic.apply(params["critic"], rows.obs, rows.info["action"], rows.z, rows.time)
         return rows, q.min(0)
 
     return jax.jit(jax.vmap(play))(learned[1])
@@ -158,7 +158,7 @@ def test_without_a_clone_in_units_of_its_own():
     run = jax.tree.map(lambda leaf: leaf[1], state)
     obs = run.stats["normalizer"].normalize_obs(500.0 + 1000.0 * jnp.array([[1.0, 0.0, 0.0]]))
     zero = jnp.zeros(1, jnp.int32)
-    q = ALONE.critic.apply(run.params["critic"], obs, jnp.zeros((1, 1)), zero, jnp.zeros(1))
+    q = ALONE.update.critic.apply(run.params["critic"], obs, jnp.zeros((1, 1)), zero, jnp.zeros(1))
     np.testing.assert_allclose(q, 2.0, atol=0.15)
 
 

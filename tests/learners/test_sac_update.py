@@ -15,7 +15,7 @@ import pytest
 
 from mmbc_jax.core.config import plugin
 from mmbc_jax.learners._collect import normalised
-from mmbc_jax.learners._sac_update import Trained
+from mmbc_jax.learners._replayed_update import Trained
 from mmbc_jax.ops import ring
 from tests.learners import _probed
 from tests.toys.probes import LENGTH, probe

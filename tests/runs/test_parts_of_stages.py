@@ -54,7 +54,7 @@ def test_stages_of_two_learners_in_one_run(tmp_path):
         results = toy_run(tmp_path / "run", config)
     logged = {(row["stage"], name) for row in rows(tmp_path / "run") for name in row}
     assert ("finetune", "ppo/approx_kl") in logged
-    assert ("plain", "sac/buffer") in logged
+    assert ("plain", "replay/buffer") in logged
     assert results["plain"].facts["train_compilations"] == 1
 
 

@@ -1,7 +1,11 @@
-"""SAC's gradient steps on batches of replayed decisions: critic, actor, temperature and intrinsic reward."""
+"""Gradient steps on batches of replayed decisions: critic, actor and intrinsic reward.
+
+What is left to a method is what its critic sees of a decision, what comes next, and how the actor follows the critic.
+"""
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -10,25 +14,24 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mmbc_jax.core.acting import rates_of
-from mmbc_jax.core.learning import ReparameterisedActor, Reward, Transitions
+from mmbc_jax.core.learning import Reward, Transitions
 from mmbc_jax.core.sharding import spread
 from mmbc_jax.core.state import Hparams, TrainState
-from mmbc_jax.core.types import Array, Key, Metrics, PyTree
+from mmbc_jax.core.types import Array, Key, Metrics, PolicySpec, PyTree
 from mmbc_jax.learners._collect import means, normalised
 from mmbc_jax.learners._optim import learning, optimizer, skip_metrics_of
 from mmbc_jax.nn.critic import ActionCritic
 from mmbc_jax.ops import ring, weighted
 from mmbc_jax.ops import soft_policy as sac
-from mmbc_jax.ops.capped import capped
 
 RATES = {
     "actor": "learner.learning_rate",
     "critic": "learner.critic_learning_rate",
+    "noise_critic": "learner.critic_learning_rate",
     "reward": "learner.discriminator_learning_rate",
     "temperature": "learner.temperature_learning_rate",
 }
-"""The parts of the parameters, with their learning rates."""
+"""The parts that parameters may have, with their learning rates."""
 
 
 class Trained(NamedTuple):
@@ -46,8 +49,8 @@ class Trained(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class SoftUpdate:
-    """Gradient steps of soft actor-critic.
+class ReplayedUpdate(abc.ABC):
+    """Gradient steps of a method with a critic of actions.
 
     Attributes:
       updates: gradient steps, each on a batch of its own.
@@ -63,70 +66,87 @@ class SoftUpdate:
     batch_size: int
     reduce: str
     discount: float
-    actor: ReparameterisedActor
+    actor: Any
     critic: ActionCritic
     reward: Reward
+
+    def init(self, key: Key, spec: PolicySpec, hparams: Hparams) -> dict[str, PyTree]:
+        """Fresh parameters of the parts that are the update's own: "critic", and what a method adds."""
+        return {"critic": self.fresh_critic(key, spec, self.actor.action_size)}
+
+    def fresh_critic(self, key: Key, spec: PolicySpec, size: int) -> PyTree:
+        """Parameters of a critic of actions with `size` numbers."""
+        none = jnp.zeros((1,), jnp.int32)
+        return self.critic.init(key, spec.obs.dummy(1), jnp.zeros((1, size)), none, jnp.zeros((1,)))
+
+    @abc.abstractmethod
+    def played(self, batch: Transitions) -> Array:
+        """[B, W] what the critic sees of a decision."""
+
+    @abc.abstractmethod
+    def ahead(
+        self, trained: Trained, batch: Transitions, reference: Any, hp: Hparams, key: Key
+    ) -> tuple[Array, Array]:
+        """(values [N, B] of what the actor would do next, cost [B] of its chance there)."""
+
+    @abc.abstractmethod
+    def improve(self, step: Step, batch: Transitions, reference: Any, hp: Hparams, key: Key) -> Metrics:
+        """One step of the actor, and of what else a method trains, after that of the critic."""
 
     def run(self, state: TrainState, buffer: ring.Ring, ready: Array, key: Key) -> tuple[Trained, Metrics]:
         """All gradient steps of an iteration.
 
         Args:
           state: of one run, with the normaliser of now.
-          buffer: rows of transitions with observations in physical units and `info` {"action": w}.
+          buffer: rows of transitions with observations in physical units.
           ready: [] bool; False leaves everything as it is.
           key: for batches, actions and noise.
 
         Returns:
           (what was trained, metrics averaged over the steps).
         """
+        end, metrics = self.repeat(self.step, self.updates, state, buffer, ready, key)
+        return end, {**metrics, **skip_metrics_of(end.opt_state)}
+
+    def repeat(
+        self,
+        one: Callable[..., tuple[Trained, Metrics]],
+        times: int,
+        state: TrainState,
+        buffer: ring.Ring,
+        ready: Array,
+        key: Key,
+    ) -> tuple[Trained, Metrics]:
+        """`one`, with the arguments of `step`, so many times, each on a batch of its own."""
 
         def step(before: Trained, key: Key) -> tuple[Trained, Metrics]:
             key_rows, key_step = jax.random.split(key)
             rows = spread(ring.sample(buffer, key_rows, self.batch_size))
             batch = normalised(rows, state.stats["normalizer"])
-            after, metrics = self.step(before, batch, state.stats["reference"], state.hparams, key_step)
+            after, metrics = one(before, batch, state.stats["reference"], state.hparams, key_step)
             # a mask and not a branch: under vmap every run does the same work
             return jax.tree.map(lambda new, old: jnp.where(ready, new, old), after, before), metrics
 
         start = Trained(state.params, state.opt_state, state.ema["critic"])
-        end, metrics = jax.lax.scan(step, start, jax.random.split(key, self.updates))
-        return end, {**jax.tree.map(jnp.mean, metrics), **skip_metrics_of(end.opt_state)}
+        end, metrics = jax.lax.scan(step, start, jax.random.split(key, times))
+        return end, jax.tree.map(jnp.mean, metrics)
 
     def step(
         self, trained: Trained, batch: Transitions, reference: Any, hp: Hparams, key: Key
     ) -> tuple[Trained, Metrics]:
         """One gradient step of every part, the critic first, on a batch [B] with normalised observations."""
         key_pay, key_next, key_actor, key_reward = jax.random.split(key, 4)
-        step = _Step(dict(trained.params), dict(trained.opt_state), hp)
-        metrics: Metrics = {}
+        step = Step(dict(trained.params), dict(trained.opt_state), hp)
         valid = batch.valid
         target = self._target(trained, batch, reference, hp, key_pay, key_next)
 
         def critic_loss(critic: PyTree) -> tuple[Array, Metrics]:
-            q = self._q(critic, batch, batch.info["action"])
+            q = self.q(critic, batch, self.played(batch))
             loss = weighted.mean(sac.critic_loss(q, target), valid)
             return loss, {"sac/critic_loss": loss, "sac/q": weighted.mean(q.mean(0), valid)}
 
-        metrics |= step.descend("critic", critic_loss)
-        alpha = jnp.exp(capped(trained.params["temperature"]))
-
-        def actor_loss(actor: PyTree) -> tuple[Array, tuple[Metrics, Array]]:
-            action, log_prob = self.actor.sample(actor, reference, key_actor, batch.obs, batch.z)
-            q = self._q(step.params["critic"], batch, action)
-            loss = weighted.mean(sac.actor_loss(log_prob, q, alpha, self.reduce), valid)
-            entropy = -weighted.mean(log_prob, valid)
-            return loss, ({"sac/actor_loss": loss, "sac/entropy": entropy}, log_prob)
-
-        rates = rates_of(self.actor, trained.params["actor"], hp)
-        logged, log_prob = step.descend("actor", actor_loss, rates=rates)
-        metrics |= logged
-        wanted = hp["learner.target_entropy"] * self.actor.action_size
-
-        def temperature_loss(log_alpha: Array) -> tuple[Array, Metrics]:
-            loss = weighted.mean(sac.temperature_loss(log_alpha, log_prob, wanted), valid)
-            return loss, {"sac/temperature": alpha}
-
-        metrics |= step.descend("temperature", temperature_loss)
+        metrics: Metrics = step.descend("critic", critic_loss)
+        metrics |= self.improve(step, batch, reference, hp, key_actor)
 
         def reward_loss(reward: PyTree) -> tuple[Array, Metrics]:
             loss, metrics = self.reward.loss(reward, key_reward, batch.final_features, batch.z)
@@ -147,21 +167,19 @@ class SoftUpdate:
         key_next: Key,
     ) -> Array:
         """[B] what the critic is regressed on."""
-        params = trained.params
-        intrinsic, _ = self.reward.pay(params["reward"], key_pay, batch, self.discount)
+        intrinsic, _ = self.reward.pay(trained.params["reward"], key_pay, batch, self.discount)
         reward = hp["stage.env_coef"] * batch.reward + hp["stage.mi_coef"] * intrinsic
-        action, log_prob = self.actor.sample(params["actor"], reference, key_next, batch.final_obs, batch.z)
         later = batch.replace(obs=batch.final_obs, time=batch.final_time)
-        next_q = self._q(trained.target, later, action)
-        alpha = jnp.exp(capped(params["temperature"]))
-        return sac.soft_target(reward, batch.discount, batch.final, next_q, log_prob, alpha, self.reduce)
+        next_q, cost = self.ahead(trained, later, reference, hp, key_next)
+        return sac.soft_target(reward, batch.discount, batch.final, next_q, cost, 1.0, self.reduce)
 
-    def _q(self, params: PyTree, batch: Transitions, action: Array) -> Array:
+    def q(self, params: PyTree, batch: Transitions, action: Array) -> Array:
+        """[N, B] values of actions [B, W] at the decisions of a batch."""
         return jnp.asarray(self.critic.apply(params, batch.obs, action, batch.z, batch.time))
 
 
 @dataclasses.dataclass
-class _Step:
+class Step:
     """Parameters and optimisers by part, while one gradient step goes through the parts."""
 
     params: dict[str, PyTree]

@@ -1,0 +1,71 @@
+r"""Gradient steps that climb a critic of chunks while an anchor holds the actor to its reference.
+
+  actor:  minimise -Q(s, a) / c + beta m |a - a_ref|^2 / W,   (a, a_ref) of one noise,
+  critic: Q(s, a) -> r + gamma^k (1 - final) min_j Q_j,target(s', a')
+
+c is the mean |Q| of the batch, or 1; m is 1, or with `filtered` 0 where the critic prefers a to a_ref. So each noise
+moves towards the best chunk near its own: this contracts the distribution by design, and is the natural adversary of
+keeping several ways.
+
+Source: Park et al. 2025 (FQL, arXiv 2502.02538); Li et al. 2025 (Q-chunking, arXiv 2507.07969); DICE-RL (2603.10263).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from mmbc_jax.core.acting import rates_of
+from mmbc_jax.core.learning import Transitions
+from mmbc_jax.core.state import Hparams
+from mmbc_jax.core.types import Array, Key, Metrics, PyTree
+from mmbc_jax.learners._replayed_update import ReplayedUpdate, Step, Trained
+from mmbc_jax.ops import weighted
+from mmbc_jax.ops.soft_policy import reduce_heads
+
+_LEAST = 1e-3  # of c
+
+
+@dataclasses.dataclass(frozen=True)
+class AnchoredUpdate(ReplayedUpdate):
+    """See the module docstring.
+
+    Attributes:
+      filtered: m.
+      normalise: c is the mean |Q|.
+    """
+
+    filtered: bool
+    normalise: bool
+
+    def played(self, batch: Transitions) -> Array:
+        """[B, W] the chunk."""
+        return batch.info["action"]
+
+    def ahead(
+        self, trained: Trained, batch: Transitions, reference: Any, hp: Hparams, key: Key
+    ) -> tuple[Array, Array]:
+        """(target values [N, B] of a drawn chunk, 0 [B])."""
+        action = self.actor.paired(trained.params["actor"], reference, key, batch.obs, batch.z)[0]
+        return self.q(trained.target, batch, action), jnp.zeros(batch.z.shape)
+
+    def improve(self, step: Step, batch: Transitions, reference: Any, hp: Hparams, key: Key) -> Metrics:
+        """One step of the actor."""
+        critic, valid = step.params["critic"], batch.valid
+
+        def loss(actor: PyTree) -> tuple[Array, Metrics]:
+            action, anchor = self.actor.paired(actor, reference, key, batch.obs, batch.z)
+            q = reduce_heads(self.q(critic, batch, action), self.reduce)
+            scale = jnp.maximum(weighted.mean(jnp.abs(q), valid), _LEAST) if self.normalise else 1.0
+            apart = jnp.square(action - anchor).mean(-1)
+            held = jnp.ones_like(q)
+            if self.filtered:
+                held = (reduce_heads(self.q(critic, batch, anchor), self.reduce) >= q).astype(q.dtype)
+            each = -q / jax.lax.stop_gradient(scale) + hp["learner.anchor_coef"] * held * apart
+            logged = {"sac/apart": weighted.mean(apart, valid), "sac/held": weighted.mean(held, valid)}
+            return weighted.mean(each, valid), logged
+
+        return step.descend("actor", loss, rates=rates_of(self.actor, step.params["actor"], hp))

@@ -1,0 +1,64 @@
+"""A critic of chunks, climbed by an actor that is anchored to its reference: Q-chunking, FQL, DICE-RL.
+
+With the actor `residual`, `sees_noise` and a wide `scale` it is DICE-RL's contracting residual. A chunk is worth
+what its executed actions are paid, and gamma^k of what comes after k of them, without bias: it is executed open loop.
+Exploration is the noise of the reference. See `_anchored_update`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+
+from mmbc_jax.core.learning import Parts
+from mmbc_jax.core.observations import Obs
+from mmbc_jax.core.options import option
+from mmbc_jax.core.registry import register
+from mmbc_jax.core.types import Array, Key, PyTree, Variables
+from mmbc_jax.learners._anchored_update import AnchoredUpdate
+from mmbc_jax.learners._collect import Act
+from mmbc_jax.learners._replay import ReplayLearner, ReplayOptions, actor_of, collector_of, critic_of
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class QChunkOptions(ReplayOptions):
+    """A chunk's critic and an anchored actor."""
+
+    anchor_coef: float = option(
+        10.0, "beta, what a mean squared distance of 1 from the reference costs", low=0.0, traced=True
+    )
+    filtered: bool = option(True, "the anchor lets go where the critic prefers the actor's chunk")
+    normalise_q: bool = option(True, "values count in units of their mean magnitude")
+
+
+@register("learner", QChunkOptions)
+def build(options: QChunkOptions, parts: Parts) -> ReplayLearner:
+    """A learner that trains `parts.actor` in `parts.env` on its reward and `parts.reward`.
+
+    Raises:
+      ConfigError: a part is missing, or the actor corrects no reference.
+    """
+    actor = actor_of(parts, ("paired", "chunk", "action_size"), "residual: this learner corrects a reference")
+
+    def act(
+        params: PyTree, reference: Variables | None, key: Key, obs: Obs, z: Array
+    ) -> tuple[Array, PyTree]:
+        key_action, key_chunk = jax.random.split(key)
+        action = actor.paired(params, reference, key_action, obs, z)[0]
+        return actor.chunk(reference, key_chunk, obs, action), {"action": action}
+
+    acting: Act = act
+    collector = collector_of(options, parts, actor, acting)
+    update = AnchoredUpdate(
+        options.updates,
+        options.batch_size,
+        options.reduce,
+        options.gamma**parts.exec_len,
+        actor,
+        critic_of(options, parts, actor.num_modes),
+        collector.reward,
+        options.filtered,
+        options.normalise_q,
+    )
+    return ReplayLearner(options, parts.spec, actor, collector.reward, collector, update)
