@@ -18,11 +18,12 @@ from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.core.keys import seeded
 from mmbc_jax.core.learning import Parts, ReparameterisedActor, Reward, Subject, Transitions
 from mmbc_jax.core.observations import Obs
-from mmbc_jax.core.options import Options, option
+from mmbc_jax.core.options import option
 from mmbc_jax.core.state import Hparams, TrainState
 from mmbc_jax.core.types import Array, Key, Metrics, PolicySpec, PyTree, Variables
 from mmbc_jax.envs import wrappers
 from mmbc_jax.learners._collect import LOGS, Act, Collector, Loop, normalised, rollout_metrics
+from mmbc_jax.learners._dual import DualOptions, followed, started, weighed
 from mmbc_jax.learners._optim import SKIPPED, optimizer
 from mmbc_jax.learners._replayed_update import ReplayedUpdate
 from mmbc_jax.learners._require import require
@@ -35,7 +36,7 @@ from mmbc_jax.ops.unrolled import rolled, unrolled
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ReplayOptions(Options):
+class ReplayOptions(DualOptions):
     """Options of every learner that replays.
 
     Gradient steps per collected decision (the update-to-data ratio) are updates / (num_envs x decisions).
@@ -128,6 +129,7 @@ class ReplayLearner:
         stats = stats_from(parent, key_walk, self.collector, self.spec.obs, self.spec.chunk_shape)
         fresh = self._fresh(key_params, stats, hparams)
         params = kept_params(parent, fresh)
+        stats = started(stats, self.options, hparams)
         step, tx = jnp.zeros((), jnp.int32), optimizer(1.0, 0.0, 1.0)
         horizon = episode_horizon(step, hparams, self.collector.length)
         loop = self.collector.init(key_loop, stats["normalizer"], horizon)
@@ -165,7 +167,8 @@ class ReplayLearner:
 
     def train_step(self, state: TrainState, shared: PyTree) -> tuple[TrainState, Metrics]:
         """One iteration of one run; `shared` is unused, the experience is made here."""
-        options, stats = self.options, state.stats
+        options, stats, fixed = self.options, state.stats, state.hparams
+        state = state.replace(hparams=weighed(state))
         key, key_collect, key_reward, key_update = jax.random.split(unrolled(state.key), 4)
         loop, visited = self.collector.collect(
             state.env_state["loop"],
@@ -186,6 +189,7 @@ class ReplayLearner:
         trained, logged = self.update.run(state.replace(stats=stats), buffer, ready, key_update)
         metrics |= {**rollout, **logged}
         metrics["replay/buffer"] = buffer.filled.astype(jnp.float32)
+        stats, metrics = followed(stats, options, fixed, metrics)
         state = state.replace(
             step=state.step + 1,
             key=rolled(key),
@@ -194,6 +198,7 @@ class ReplayLearner:
             ema={"critic": trained.target},
             stats=stats,
             env_state={"loop": loop.replace(paid=paid), "buffer": buffer},
+            hparams=fixed,
         )
         return state, metrics
 

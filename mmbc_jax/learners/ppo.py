@@ -12,12 +12,13 @@ import jax.numpy as jnp
 from mmbc_jax.core.acting import exploring
 from mmbc_jax.core.learning import Actor, Parts, Reward, Subject, Transitions
 from mmbc_jax.core.observations import Obs
-from mmbc_jax.core.options import Options, option
+from mmbc_jax.core.options import option
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.state import Hparams, TrainState
 from mmbc_jax.core.types import Array, Key, Metrics, PolicySpec, PyTree
 from mmbc_jax.envs import wrappers
 from mmbc_jax.learners._collect import LOGS, Collector, Loop, normalised, rollout_metrics
+from mmbc_jax.learners._dual import DualOptions, followed, started, weighed
 from mmbc_jax.learners._optim import SKIPPED, optimizer
 from mmbc_jax.learners._ppo_update import Update
 from mmbc_jax.learners._require import require
@@ -31,7 +32,7 @@ from mmbc_jax.ops.unrolled import rolled, unrolled
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PPOOptions(Options):
+class PPOOptions(DualOptions):
     """PPO (Schulman et al. 2017), with the intrinsic reward's parameters trained beside the actor's."""
 
     num_envs: int = option(512, "environments, B", low=1)
@@ -121,6 +122,7 @@ class PPOLearner:
         stats = stats_from(parent, key_walk, self.collector, self.spec.obs, self.spec.chunk_shape)
         params = kept_params(parent, self._fresh(key_params, stats))
         stats = {"values": no_targets(), **stats} if self.options.normalise_values else stats
+        stats = started(stats, self.options, hparams)
         step, tx = jnp.zeros((), jnp.int32), optimizer(1.0, 0.0, 1.0)
         horizon = episode_horizon(step, hparams, self.collector.length)
         return TrainState(
@@ -145,7 +147,8 @@ class PPOLearner:
 
     def train_step(self, state: TrainState, shared: PyTree) -> tuple[TrainState, Metrics]:
         """One iteration of one run; `shared` is unused, the experience is made here."""
-        options, stats = self.options, state.stats
+        options, stats, fixed = self.options, state.stats, state.hparams
+        state = state.replace(hparams=weighed(state))
         key, key_collect, key_reward, key_update = jax.random.split(unrolled(state.key), 4)
         loop, visited = self.collector.collect(
             state.env_state,
@@ -164,15 +167,18 @@ class PPOLearner:
             options.epochs, options.minibatches, self.actor, self.critic, self.reward, options.anchored
         )
         params, opt_state, update_metrics = update.run(state, batch, key_update)
+        stats = follow(state.stats, visited.obs, self.spec.obs, self.collector.env.spec, visited.valid)
+        stats, metrics = followed(stats, options, fixed, {**metrics, **update_metrics})
         state = state.replace(
             step=state.step + 1,
             key=rolled(key),
             params=params,
             opt_state=opt_state,
-            stats=follow(state.stats, visited.obs, self.spec.obs, self.collector.env.spec, visited.valid),
+            stats=stats,
             env_state=loop,
+            hparams=fixed,
         )
-        return state, {**metrics, **update_metrics}
+        return state, metrics
 
     def _prepare(
         self, state: TrainState, loop: Loop, seen: Transitions, key: Key
