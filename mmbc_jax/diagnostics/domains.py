@@ -40,7 +40,7 @@ _POSITIVE = frozenset((
     "information/error_posterior", "information/error_prior", "information/error_zero",
     "information/mode_information", "information/mode_entropy", "information/active_units", "separation/modes",
     "separation/modes_max", "separation/spread", "separation/path_modes", "separation/path_delta",
-    "separation/path_set_delta", "separation/path_radius",
+    "separation/path_set_delta", "separation/path_radius", "env_steps_to_95",
 ))  # fmt: skip
 # information/rate, mutual and marginal_kl are estimates of non-negative numbers that may come out negative
 

@@ -25,6 +25,7 @@ from mmbc_jax.runs.grid import Grid, StageRuns, parent_index, run_keys
 from mmbc_jax.runs.logs import MetricLog
 from mmbc_jax.runs.loop import StageLoop, StopSignal
 from mmbc_jax.runs.measurement import measurement
+from mmbc_jax.runs.milestones import FIGURE, steps_to_success
 from mmbc_jax.runs.programs import Programs
 from mmbc_jax.runs.restored import OWN_SCALE, has_own_scale, likely_own_scale, template_of
 from mmbc_jax.runs.screen import Screen
@@ -188,6 +189,11 @@ def _measured(run: StageRun, state: TrainState, meta: dict[str, Any]) -> StageRe
     with run.screen.status(f"{stage.name}: evaluating"):
         what = (measurement(run.setup), stage, state, run.runs.index, run.keys)
         result = measure(*what, run.programs, run.data, facts)
+    per_step = stage.env_steps / max(facts["train_steps"], 1)
+    reached = steps_to_success(run.workdir / "metrics.jsonl", stage.name) if per_step else {}
+    for metrics, (point, seed) in zip(result.metrics, meta["runs"], strict=True):
+        if (point, seed) in reached:
+            metrics[FIGURE] = per_step * reached[point, seed]
     for one in map(int, stopped):
         result.metrics[one] = without_figures(result.metrics[one])
     for line in evaluated_lines(result):

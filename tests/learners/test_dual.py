@@ -61,7 +61,7 @@ def test_an_unknown_metric_is_named_with_those_there_are():
 
 
 def test_the_constraint_is_met_by_a_policy_that_answers_late():
-    """m' = m + .05 (lambda / (lambda + .2) - m), the reward's pull against a decay: at t = .7 lambda is .2 .7 / .3."""
+    """m' = m + .05 (lambda / (lambda + .2) - m), the reward's pull against a decay: at t = .7 lambda ends at .47."""
     hparams = {**HPARAMS, "learner.keep_at": jnp.asarray(0.7)}
     stats, m = started({}, OPTIONS, hparams), 0.0
     for _ in range(800):
