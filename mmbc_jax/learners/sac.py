@@ -24,6 +24,7 @@ from mmbc_jax.core.learning import Parts, ReparameterisedActor, Reward, Subject,
 from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.options import Options, option
 from mmbc_jax.core.registry import register
+from mmbc_jax.core.seeing import compares
 from mmbc_jax.core.state import Hparams, TrainState
 from mmbc_jax.core.types import Array, Key, Metrics, PolicySpec, PyTree, Variables
 from mmbc_jax.envs import wrappers
@@ -256,6 +257,13 @@ def build(options: SACOptions, parts: Parts) -> SACLearner:
     env = require(parts.env, "env.name", "an environment: sac plays episodes")
     actor: Any = require(parts.actor, "actor.name", "an actor to train")
     reward = require(parts.reward, "reward.name", "an intrinsic reward, or none")
+    if compares(reward):
+        stated: Any = reward
+        raise stated.options.error(
+            "name",
+            "a reward that pays each decision by itself, such as mi or metra: this one compares the paths of a "
+            "rollout, and sac replays decisions of many",
+        )
     if not all(hasattr(actor, name) for name in ("sample", "chunk", "action_size")):
         name = getattr(getattr(actor, "options", None), "name", "")
         raise ConfigError(
