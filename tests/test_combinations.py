@@ -34,7 +34,7 @@ AXES = {
     "actor.name": registry.available("actor"),
     "learner.name": ("ppo", "sac"),
     "reward.name": registry.available("reward"),
-    "discriminator.input": ("state", "window", "history"),
+    "discriminator.input": ("state", "window", "history", "action", "final"),
     "finetune.num_modes": (1, 4),
     "sweep.mode": ("vmap", "map"),
     "precision": ("fp32", "bf16"),

@@ -125,7 +125,10 @@ class ReparameterisedActor(Actor, Protocol):
 
 
 class Discriminator(Protocol):
-    """q(z | what it sees of the path so far)."""
+    """q(z | what it sees of the path so far).
+
+    What it may do besides is in `core.seeing`.
+    """
 
     num_modes: int
 
@@ -157,7 +160,10 @@ class Discriminator(Protocol):
 
 
 class Reward(Protocol):
-    """An intrinsic reward, with parameters and a memory of the path of its own."""
+    """An intrinsic reward, with parameters and a memory of the path of its own.
+
+    What it may do besides is in `core.seeing`.
+    """
 
     num_modes: int
     discriminator: Discriminator | None  # q, where the reward has one: evaluation reports it

@@ -7,6 +7,9 @@ What it sees is a choice:
 - `window`: the last `window` observations.
 - `history`: the observations at all decisions so far in fixed slots, the slots to come filled with the
   present one, and the fraction of the horizon that has passed.
+- `action`: the observation at the last decision and what was executed there, q(z | s, a).
+- `final`: the observation that an episode ended with. Of a path that goes on q is uniform: nothing is paid
+  before the end, and nothing learned (Variational Intrinsic Control, Gregor et al. 2016).
 
 The noise e is drawn once for each observation remembered: copies of one observation are blurred alike.
 
@@ -14,13 +17,12 @@ The input noise sets the scale below which two paths count as the same: without 
 tell z apart is to shift a path by millimetres instead of taking another one.
 
 Source: q(z|s) and its input noise, Behavioral Mode Discovery (arXiv 2605.11387); state-only
-discriminator, DIAYN (Eysenbach et al. 2019).
+discriminator, DIAYN (Eysenbach et al. 2019); final state, VIC (Gregor et al. 2016).
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -28,13 +30,13 @@ import jax.numpy as jnp
 from mmbc_jax.core.observations import Obs, ObsSpec
 from mmbc_jax.core.options import Options, option
 from mmbc_jax.core.registry import register
+from mmbc_jax.core.seeing import Played
 from mmbc_jax.core.types import Array, Key, Metrics, PyTree
+from mmbc_jax.discriminators._seen import INPUTS, Seen, blur
 from mmbc_jax.nn.encoded_mlp import EncodedMLP
 from mmbc_jax.nn.mlp import ACTIVATIONS, MLP
 from mmbc_jax.nn.obs_encoder import ObsEncoder
 from mmbc_jax.ops.picked import picked
-
-INPUTS = ("state", "window", "history")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,92 +53,80 @@ class CategoricalDiscriminatorOptions(Options):
 
 @dataclasses.dataclass(frozen=True)
 class CategoricalDiscriminator:
-    """The discriminator.
-
-    Its memory is {"slots": observations [..., M], "count": [...] int32 decisions so far}. Its features are [..., F],
-    the vectors of all slots and for a history the time passed; where the observation holds images
-    {"vectors": [..., F], "images": {name: [..., M, height, width, channels] uint8}}.
+    """The discriminator; its memory and features are those of `Seen`.
 
     Attributes:
       options: its options.
       spec: what an observation looks like.
       num_modes: Z.
-      horizon: decisions in a full episode.
-      slots: M, observations remembered.
-      network: encoded slots and the time to logits.
+      seen: of a path.
+      network: encoded slots and what else is seen to logits.
     """
 
     options: CategoricalDiscriminatorOptions
     spec: ObsSpec
     num_modes: int
-    horizon: int
-    slots: int
+    seen: Seen
     network: EncodedMLP
 
     @property
-    def _has_time(self) -> bool:
-        return self.options.input == "history"
+    def slots(self) -> int:
+        """M, observations that it sees at once."""
+        return self.seen.slots
+
+    @property
+    def at_ends(self) -> bool:
+        """Whether it speaks of whole episodes only."""
+        return self.options.input == "final"
+
+    @property
+    def point_size(self) -> int:
+        """E, numbers of a path as a point; 0 where it is none."""
+        return self.seen.point_size
+
+    def points(self, features: PyTree) -> Array:
+        """[..., E] paths as points; see `core.seeing.HasPoints`."""
+        return self.seen.points(features)
 
     def init(self, key: Key) -> PyTree:
         """Network parameters; the untrained q is uniform."""
-        features = self.features(self.init_memory(self.spec.dummy(1)))
-        vectors, images = self._parts(features)
-        return self.network.init(key, *self._inputs(vectors, images))
+        vectors, images, _ = self.seen.parts(self.features(self.init_memory(self.spec.dummy(1))))
+        return self.network.init(key, *self.seen.inputs(vectors, images))
 
     def init_memory(self, obs: Obs) -> PyTree:
         """Memory at the first observation, normalised."""
-        batch = self.spec.batch_shape(obs)
-
-        def repeat(entry: Array) -> Array:
-            shape = entry.shape[len(batch) :]
-            return jnp.broadcast_to(jnp.expand_dims(entry, len(batch)), (*batch, self.slots, *shape))
-
-        return {"slots": jax.tree.map(repeat, obs), "count": jnp.zeros(batch, jnp.int32)}
+        return self.seen.init_memory(obs)
 
     def remember(self, memory: PyTree, obs: Obs) -> PyTree:
-        """Memory after the decision that led to `obs`."""
-        count = memory["count"] + 1
-        axis = count.ndim
-        update: Callable[[Array, Array], Array]
-        if self._has_time:
-            slot = (count * self.slots) // (self.horizon + 1)
-            later = jnp.arange(self.slots) >= slot[..., None]
+        """Memory after the decision that led to `obs`; of no use for `action` and `final`."""
+        return self.seen.remember(memory, obs, None)
 
-            def update(slots: Array, now: Array) -> Array:
-                shaped = later.reshape(*later.shape, *(1,) * (slots.ndim - later.ndim))
-                return jnp.where(shaped, jnp.expand_dims(now, axis), slots)
-        else:
-
-            def update(slots: Array, now: Array) -> Array:
-                kept = jax.lax.slice_in_dim(slots, 1, None, axis=axis)
-                return jnp.concatenate([kept, jnp.expand_dims(now, axis)], axis)
-
-        return {"slots": jax.tree.map(update, memory["slots"], obs), "count": count}
+    def remember_played(self, memory: PyTree, obs: Obs, played: Played) -> PyTree:
+        """Memory after the decision `played`, which led to `obs`."""
+        return self.seen.remember(memory, obs, played)
 
     def features(self, memory: PyTree) -> PyTree:
-        """What the network sees: see the class; the time passed is in [0, 1]."""
-        slots, count = memory["slots"], memory["count"]
-        vectors = jnp.zeros((*count.shape, 0))
-        if self.spec.size:
-            vectors = self.spec.flat(slots).reshape(*count.shape, -1)
-        if self._has_time:
-            time = count.astype(jnp.float32) / self.horizon
-            vectors = jnp.concatenate([vectors, time[..., None]], -1)
-        if not self.spec.images:
-            return vectors
-        return {"vectors": vectors, "images": {name: slots[name] for name in self.spec.images}}
+        """What the network sees."""
+        return self.seen.features(memory)
 
     def log_prob(self, params: PyTree, key: Key, features: PyTree) -> Array:
         """[..., Z] log q(.|features + noise): the blur is part of what q sees, in the reward too.
 
-        Images get no noise: their units have nothing to do with those of vectors.
+        Images get no noise: their units have nothing to do with those of vectors. Where there is nothing to say yet
+        (`action` before the first decision, `final` before the end) it is -log Z.
         """
-        vectors, images = self._parts(features)
-        noisy = vectors + self.options.noise * self._blur(key, vectors)
-        return jax.nn.log_softmax(self.network.apply(params, *self._inputs(noisy, images)))
+        vectors, images, told = self.seen.parts(features)
+        noisy = vectors + self.options.noise * blur(self.seen, key, vectors)
+        log_q = jax.nn.log_softmax(self.network.apply(params, *self.seen.inputs(noisy, images)))
+        if told is None:
+            return log_q
+        return jnp.where(told[..., None] > 0, log_q, -jnp.log(float(self.num_modes)))
 
     def loss(self, params: PyTree, key: Key, features: PyTree, z: Array) -> tuple[Array, Metrics]:
         """Cross-entropy under input noise.
+
+        Examples of which there is nothing to say have loss 0, and the others are scaled so that the mean over all is
+        the mean over them; the accuracy likewise. A batch without any has 0.
 
         Args:
           params: of the network.
@@ -150,49 +140,32 @@ class CategoricalDiscriminator:
         log_q = self.log_prob(params, key, features)
         loss = -picked(log_q, z)
         accuracy = (log_q.argmax(-1) == z).astype(jnp.float32)
+        told = self.seen.parts(features)[2]
+        if told is not None:
+            share = told * (told.size / jnp.maximum(told.sum(), 1.0))
+            loss, accuracy = loss * share, accuracy * share
         return loss, {"mode/q_accuracy": accuracy}
-
-    def _blur(self, key: Key, vectors: Array) -> Array:
-        """[..., F] standard normal, one draw for each remembered observation.
-
-        Slots that hold the same observation share its draw: those to come in a history, those before the first in a
-        window. With draws of their own a network averages them, and sees finer than the noise says.
-        """
-        end = self.slots * self.spec.size
-        noise = jax.random.normal(key, vectors.shape)
-        if self.slots == 1 or end == 0:
-            return noise
-        shape = (*vectors.shape[:-1], self.slots, self.spec.size)
-        seen, drawn = vectors[..., :end].reshape(shape), noise[..., :end].reshape(shape)
-        kept = -1 if self._has_time else 0  # the slot that others are copies of
-        copies = (seen == seen[..., [kept], :]).all(-1, keepdims=True).astype(jnp.int32)
-        # only those next to it: an episode may come back to where it was
-        run = jax.lax.cumprod(copies, axis=copies.ndim - 2, reverse=self._has_time) > 0
-        drawn = jnp.where(run, drawn[..., [kept], :], drawn)
-        return jnp.concatenate([drawn.reshape(*vectors.shape[:-1], end), noise[..., end:]], -1)
-
-    def _parts(self, features: PyTree) -> tuple[Array, dict[str, Array]]:
-        return (features["vectors"], features["images"]) if self.spec.images else (features, {})
-
-    def _inputs(self, vectors: Array, images: dict[str, Array]) -> tuple[Obs, Array]:
-        """(observations [..., M] of the slots, [..., 1] time or [..., 0]) from the features."""
-        end = self.slots * self.spec.size
-        slots = vectors[..., :end].reshape(*vectors.shape[:-1], self.slots, self.spec.size)
-        named, at = dict(images), 0
-        for name, entry in self.spec.entries:
-            if entry.kind == "vector":
-                named[name] = slots[..., at : at + entry.shape[0]]
-                at += entry.shape[0]
-        return self.spec.joined(named), vectors[..., end:]
 
 
 @register("discriminator", CategoricalDiscriminatorOptions)
 def build(
-    options: CategoricalDiscriminatorOptions, spec: ObsSpec, num_modes: int, horizon: int
+    options: CategoricalDiscriminatorOptions,
+    spec: ObsSpec,
+    num_modes: int,
+    horizon: int,
+    chunk: tuple[int, int] = (0, 0),
 ) -> CategoricalDiscriminator:
-    """A discriminator of `num_modes` modes over episodes of `horizon` decisions that sees observations `spec`."""
+    """A discriminator of `num_modes` modes over episodes of `horizon` decisions that sees observations `spec`.
+
+    `chunk` is (h, A) of what a decision executes.
+
+    Raises:
+      ConfigError: it is to see an action and there is none.
+    """
+    if options.input == "action" and not chunk[0] * chunk[1]:
+        raise options.error("input", "another one: no action is known here")
     history = min(options.slots, horizon + 1)
-    slots = {"state": 1, "window": options.window, "history": history}[options.input]
+    slots = {"window": options.window, "history": history}.get(options.input, 1)
     mlp = MLP(options.hidden, num_modes, activation=options.activation, zero_last=True)
-    network = EncodedMLP(ObsEncoder(spec), mlp)
-    return CategoricalDiscriminator(options, spec, num_modes, horizon, slots, network)
+    seen = Seen(options.input, spec, slots, horizon, chunk)
+    return CategoricalDiscriminator(options, spec, num_modes, seen, EncodedMLP(ObsEncoder(spec), mlp))

@@ -13,6 +13,7 @@ from mmbc_jax.core.learning import Actor, Parts, Reward, Subject
 from mmbc_jax.core.most_likely import most_likely
 from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.protocols import Policy
+from mmbc_jax.core.seeing import Played, remembered
 from mmbc_jax.core.sharding import spread
 from mmbc_jax.core.types import Array, EnvSpec, Key, PyTree, Rollouts
 from mmbc_jax.diagnostics.outcomes import DIVERGED, SWITCHES
@@ -134,11 +135,11 @@ class Evaluator:
             chunk, plans = self.playing.executed(
                 self.act(subject, key_act, obs, z), plans, xs[1], self.exec_len
             )
-            chunk = subject.normalizer.to_box(chunk)
-            next_state = self.env.step(state, chunk)
+            next_state = self.env.step(state, subject.normalizer.to_box(chunk))
             if self.reward and self.reward.discriminator:
                 final = subject.normalizer.normalize_obs(next_state.obs)
-                memory = self.reward.remember(memory, final)
+                played = Played(chunk[:, : self.exec_len], next_state.done)
+                memory = remembered(self.reward, memory, final, played)
                 features = self.reward.features(memory)
                 all_z = self.reward.discriminator.log_prob(subject.reward, key_q, features)
                 now = picked(all_z, z)

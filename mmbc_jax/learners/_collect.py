@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from mmbc_jax.core.learning import Reward, Transitions
 from mmbc_jax.core.observations import Obs
+from mmbc_jax.core.seeing import Played, remembered
 from mmbc_jax.core.types import Array, Key, Metrics, PyTree, State, Variables
 from mmbc_jax.envs import wrappers
 from mmbc_jax.ops import weighted
@@ -120,7 +121,8 @@ class Collector:
         chunk, info = self.act(params, reference, key_act, obs, loop.z)
         env = self.env.step(loop.env, normalizer.to_box(chunk), key=key_env, horizon=horizon)
         done = env.done
-        memory = self.reward.remember(loop.memory, normalizer.normalize_obs(env.info["final_obs"]))
+        led_to = normalizer.normalize_obs(env.info["final_obs"])
+        memory = remembered(self.reward, loop.memory, led_to, Played(chunk[:, : self.exec_len], done))
         terminated = done * (1.0 - env.info["truncation"])
         full = (env.info["final_steps"] >= self.length).astype(jnp.float32)
         transitions = Transitions(

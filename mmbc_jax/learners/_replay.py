@@ -19,6 +19,7 @@ from mmbc_jax.core.keys import seeded
 from mmbc_jax.core.learning import Parts, ReparameterisedActor, Reward, Subject, Transitions
 from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.options import option
+from mmbc_jax.core.seeing import compares
 from mmbc_jax.core.state import Hparams, TrainState
 from mmbc_jax.core.types import Array, Key, Metrics, PolicySpec, PyTree, Variables
 from mmbc_jax.envs import wrappers
@@ -244,13 +245,20 @@ def collector_of(options: ReplayOptions, parts: Parts, actor: Any, act: Act) -> 
     """Environments and actor.
 
     Raises:
-      ConfigError: there is no environment, or no intrinsic reward.
+      ConfigError: there is no environment, or no intrinsic reward that can be paid anew.
     """
     env = require(parts.env, "env.name", "an environment: this learner plays episodes")
+    reward: Any = require(parts.reward, "reward.name", "an intrinsic reward, or none")
+    if compares(reward):
+        raise reward.options.error(
+            "name",
+            "a reward that pays each decision by itself, such as mi or metra: this one compares the paths of a "
+            "rollout, and decisions are replayed here",
+        )
     return Collector(
         env=wrappers.make(env, parts.exec_len, options.gamma, "full", observe=parts.observe),
         act=act,
-        reward=require(parts.reward, "reward.name", "an intrinsic reward, or none"),
+        reward=reward,
         num_modes=actor.num_modes,
         num_envs=options.num_envs,
         exec_len=parts.exec_len,

@@ -6,21 +6,18 @@ The payments and their bounds are in `ops.mi_reward`; q is a discriminator, whos
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import ClassVar
+from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 
 from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.core.learning import Discriminator, Transitions
-from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.options import Options, option
 from mmbc_jax.core.registry import register
+from mmbc_jax.core.seeing import at_ends
 from mmbc_jax.core.types import Array, Key, Metrics, PyTree
-from mmbc_jax.ops import weighted
-from mmbc_jax.ops.mi_reward import PAYMENTS, information
-from mmbc_jax.ops.picked import picked
+from mmbc_jax.ops.mi_reward import PAYMENTS
+from mmbc_jax.rewards._of_discriminator import OfDiscriminator, logged, required
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,7 +36,7 @@ class MIOptions(Options):
 
 
 @dataclasses.dataclass(frozen=True)
-class MIReward:
+class MIReward(OfDiscriminator):
     """See the module docstring. With one mode it pays nothing and trains nothing.
 
     Attributes:
@@ -49,38 +46,9 @@ class MIReward:
       forfeit: see `MIOptions`.
     """
 
-    discriminator: Discriminator
     horizon: int
     payment: Callable[..., Array]
     forfeit: bool
-
-    logs: ClassVar[Mapping[str, str]] = {"mode/mi": "known"}
-
-    @property
-    def num_modes(self) -> int:
-        """Z."""
-        return self.discriminator.num_modes
-
-    @property
-    def trains(self) -> bool:
-        """Whether there is more than one mode to tell."""
-        return self.num_modes > 1
-
-    def init(self, key: Key) -> PyTree:
-        """Parameters of q."""
-        return self.discriminator.init(key)
-
-    def init_memory(self, obs: Obs) -> PyTree:
-        """q's memory at the first observation."""
-        return self.discriminator.init_memory(obs)
-
-    def remember(self, memory: PyTree, obs: Obs) -> PyTree:
-        """q's memory after the decision that led to `obs`."""
-        return self.discriminator.remember(memory, obs)
-
-    def features(self, memory: PyTree) -> PyTree:
-        """What q sees of the path."""
-        return self.discriminator.features(memory)
 
     def pay(
         self, params: PyTree, key: Key, transitions: Transitions, discount: float
@@ -100,26 +68,12 @@ class MIReward:
         """
         key_before, key_after = jax.random.split(key)
         failed = transitions.terminated * (1.0 - transitions.success) * float(self.forfeit)
-        after = self._phi(params, key_after, transitions.final_features, transitions.z)
-        before = self._phi(params, key_before, transitions.features, transitions.z)
+        after = self.phi(params, key_after, transitions.final_features, transitions.z)
+        before = self.phi(params, key_before, transitions.features, transitions.z)
         reward = self.payment(
             before, after, transitions.terminated, failed, transitions.remaining, self.horizon, discount
         )
-        valid = transitions.valid
-        ended = transitions.done * valid
-        at_ends = (after * ended).sum() / ended.sum()  # 0 / 0 where no episode ended
-        return reward, {"mode/mi": at_ends, "mode/mi_prefix": weighted.mean(after, valid)}
-
-    def loss(self, params: PyTree, key: Key, features: PyTree, z: Array) -> tuple[Array, Metrics]:
-        """[...] q's cross-entropy, as "mode/q_loss", too."""
-        loss, metrics = self.discriminator.loss(params, key, features, z)
-        return loss, {"mode/q_loss": loss, **metrics}
-
-    def _phi(self, params: PyTree, key: Key, features: PyTree, z: Array) -> Array:
-        if not self.trains:
-            return jnp.zeros(z.shape)
-        log_q = self.discriminator.log_prob(params, key, features)
-        return information(picked(log_q, z), self.num_modes)
+        return reward, logged(after, transitions)
 
 
 @register("reward", MIOptions)
@@ -127,8 +81,14 @@ def build(options: MIOptions, *, discriminator: Discriminator | None, horizon: i
     """The reward of what `discriminator` can tell, over episodes of `horizon` decisions.
 
     Raises:
-      ConfigError: there is no discriminator.
+      ConfigError: there is no discriminator, or one that speaks of whole episodes is to be paid along the way.
     """
-    if discriminator is None:
-        raise ConfigError("discriminator.name", "", "a discriminator: the mi reward is what it can tell")
-    return MIReward(discriminator, horizon, PAYMENTS[options.payment], options.forfeit)
+    q = required(discriminator, "mi")
+    if options.payment == "absorbing" and at_ends(q):
+        raise ConfigError(
+            "discriminator.input",
+            "final",
+            "one that speaks along the way, or reward.payment=potential, or reward.name=diayn: "
+            "the absorbing payment is a mean over the horizon",
+        )
+    return MIReward(q, horizon, PAYMENTS[options.payment], options.forfeit)

@@ -125,7 +125,9 @@ class Setup:
         """The intrinsic reward of a stage that is trained by reinforcement."""
         spec, path = self.policy_spec, self.part(stage, "reward")
         with networks_in(self.config.precision):
-            q = registry.build("discriminator", self.config.discriminator, spec.obs, num_modes, self.horizon)
+            executed = (self.config.chunk.execute, spec.action_dim)
+            sizes = (spec.obs, num_modes, self.horizon)
+            q = registry.build("discriminator", self.config.discriminator, *sizes, chunk=executed)
             cfg = at(self.config, path)
             return registry.build("reward", cfg, section=path, discriminator=q, horizon=self.horizon)
 

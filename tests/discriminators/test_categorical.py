@@ -16,6 +16,7 @@ from mmbc_jax.core import registry
 from mmbc_jax.core.config import plugin
 from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.core.observations import ObsEntry, ObsSpec
+from mmbc_jax.discriminators._seen import blur
 
 
 def make(horizon=6, obs_dim=1, modes=4, **fields):
@@ -97,7 +98,7 @@ def test_batched_memory_equals_single(kind):
 def test_one_draw_of_noise_for_each_remembered_observation(kind, values, draws):
     q = make(input=kind, horizon=4, window=3)
     features = q.features(remember(q, values))
-    noise = np.asarray(q._blur(jax.random.key(3), features))
+    noise = np.asarray(blur(q.seen, jax.random.key(3), features))
     assert len(np.unique(noise)) == len(set(draws)) + (kind == "history")  # and one for the time
     same = noise[: len(draws), None] == noise[None, : len(draws)]
     np.testing.assert_array_equal(same, np.equal.outer(draws, draws))
@@ -113,7 +114,7 @@ def test_a_shift_of_an_episode_that_ended_early_is_blurred_at_the_stated_scale()
     side = jnp.arange(4096) % 2
     memory = q.remember(q.init_memory(jnp.zeros((4096, 1))), 0.3 * side[:, None].astype(jnp.float32))
     features = q.features(memory)
-    seen = features + 0.3 * q._blur(jax.random.key(5), features)
+    seen = features + 0.3 * blur(q.seen, jax.random.key(5), features)
     guess = seen[:, 1:32].mean(-1) > 0.15
     assert float((guess == side).mean()) == pytest.approx(stats.norm.cdf(0.5), abs=0.036)
 

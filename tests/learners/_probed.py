@@ -22,20 +22,28 @@ SPEC = PolicySpec(3, 1, 1)
 IDENTITY = Normalizer(-jnp.ones(3), jnp.ones(3), -jnp.ones(1), jnp.ones(1))
 
 
-def parts(actor: ConfigDict, q: ConfigDict, env: Any = None, chunk: int = 1, modes: int = MODES) -> Parts:
-    """Parts with the MI reward; chunks of `chunk` actions, all of them executed."""
+def parts(
+    actor: ConfigDict,
+    q: ConfigDict,
+    env: Any = None,
+    chunk: int = 1,
+    modes: int = MODES,
+    reward: ConfigDict | None = None,
+) -> Parts:
+    """Parts with the MI reward or another; chunks of `chunk` actions, all of them executed."""
     env = env or Probe()
     spec = PolicySpec(env.spec.obs_dim, 1, chunk, env.spec.obs)
     policy = IdentityPolicy(spec)
     horizon = -(-LENGTH // chunk)
-    discriminator = registry.build("discriminator", q, spec.obs, modes, horizon)
+    discriminator = registry.build("discriminator", q, spec.obs, modes, horizon, chunk=(chunk, 1))
+    reward = reward or plugin("reward", "mi")
     return Parts(
         spec,
         chunk,
         policy=policy,
         env=env,
         actor=registry.build("actor", actor, spec=spec, policy=policy, num_modes=modes),
-        reward=registry.build("reward", plugin("reward", "mi"), discriminator=discriminator, horizon=horizon),
+        reward=registry.build("reward", reward, discriminator=discriminator, horizon=horizon),
     )
 
 

@@ -124,6 +124,55 @@ def test_the_mi_reward_in_numpy(payment, forfeit):
     assert metrics["mode/mi"] == pytest.approx(after[np.asarray(seen.done) > 0].mean(), rel=1e-4)
 
 
+def test_diayn_pays_every_decision_the_same_whatever_ends():
+    """log q(z | s') + log Z; what the potential of the mi reward pays lacks what was told before the decision."""
+    reward, other = build("diayn"), build("mi", payment="potential", forfeit=False)
+    params, seen = params_of(reward), transitions(reward)
+    found, metrics = jax.jit(lambda key: reward.pay(params, key, seen, 0.9))(jax.random.key(11))
+    log_q = reward.discriminator.log_prob(params, jax.random.key(12), seen.final_features)
+    expected = np.take_along_axis(np.asarray(log_q), np.asarray(seen.z)[..., None], -1)[..., 0] + math.log(
+        MODES
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert metrics["mode/mi_prefix"] == pytest.approx(expected.mean(), rel=1e-4)
+    before = reward.phi(params, jax.random.key(13), seen.features, seen.z)
+    potential = other.pay(params, jax.random.key(14), seen, 0.9)[0]
+    np.testing.assert_allclose(potential, found - before, rtol=1e-4, atol=1e-5)
+
+
+def final_q():
+    cfg = plugin("discriminator", "categorical", input="final", hidden=(8,), noise=0.0)
+    return registry.build("discriminator", cfg, OBS, MODES, HORIZON)
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"), [("diayn", {}), ("mi", {"payment": "potential", "forfeit": False})]
+)
+def test_with_a_q_of_final_states_an_episode_is_paid_once(name, fields):
+    """Variational intrinsic control: nothing on the way, log q - log p at the end, by either payment."""
+    reward = registry.build(
+        "reward", plugin("reward", name, **fields), discriminator=final_q(), horizon=HORIZON
+    )
+    params, seen = params_of(reward), transitions(reward)
+    states = jnp.asarray(np.random.default_rng(2).normal(size=(T, B, D)), jnp.float32)
+    seen = seen.replace(
+        features=jnp.concatenate([states, jnp.zeros((T, B, 1))], -1),
+        final_features=jnp.concatenate([states, seen.done[..., None]], -1),
+    )
+    found = np.asarray(reward.pay(params, jax.random.key(15), seen, 0.9)[0])
+    log_q = reward.discriminator.log_prob(params, jax.random.key(16), seen.final_features)
+    at_end = np.take_along_axis(np.asarray(log_q), np.asarray(seen.z)[..., None], -1)[..., 0] + math.log(
+        MODES
+    )
+    np.testing.assert_allclose(found, np.where(np.asarray(seen.done) > 0, at_end, 0.0), atol=1e-5)
+
+
+def test_a_mean_over_the_horizon_needs_a_q_that_speaks_along_the_way():
+    with pytest.raises(ConfigError) as info:
+        registry.build("reward", plugin("reward", "mi"), discriminator=final_q(), horizon=HORIZON)
+    assert info.value.field == "discriminator.input"
+
+
 def test_without_an_end_there_is_no_information_of_a_whole_path():
     reward = build("mi")
     seen = transitions(reward)
