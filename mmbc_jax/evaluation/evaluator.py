@@ -19,6 +19,7 @@ from mmbc_jax.core.types import Array, EnvSpec, Key, PyTree, Rollouts
 from mmbc_jax.diagnostics.outcomes import DIVERGED, SWITCHES
 from mmbc_jax.envs import wrappers
 from mmbc_jax.evaluation.playing import AS_TRAINED, Playing
+from mmbc_jax.ops import codes
 from mmbc_jax.ops.picked import picked
 
 _NOT_OUTCOME = ("success", "reward")  # these have fields of their own
@@ -89,7 +90,7 @@ class Evaluator:
         """
         key_reset, key_decide = jax.random.split(subject.key)
         state = spread(self.env.reset(self.playing.reset_keys(key_reset, self.episodes), env_params))
-        z = jnp.arange(self.episodes, dtype=jnp.int32) % self.num_modes
+        z = self._commands(subject)
         if self.playing.command is not None:
             z = jnp.full_like(z, self.playing.command)
         obs = subject.normalizer.normalize_obs(state.obs)
@@ -121,6 +122,12 @@ class Evaluator:
             outcome=outcome | {DIVERGED: final.info["diverged"], SWITCHES: switches},
         )
 
+    def _commands(self, subject: Subject) -> Array:
+        """[B] z of each episode: those there are, in turn."""
+        if (alive := subject.reward.get("alive")) is not None:
+            return codes.evenly(alive, self.episodes)
+        return jnp.arange(self.episodes, dtype=jnp.int32) % self.num_modes
+
     def _decider(
         self, subject: Subject, z: Array, key_hold: Key
     ) -> Callable[[tuple, tuple[Key, Array]], Any]:
@@ -142,6 +149,8 @@ class Evaluator:
                 memory = remembered(self.reward, memory, final, played)
                 features = self.reward.features(memory)
                 all_z = self.reward.discriminator.log_prob(subject.reward, key_q, features)
+                if (there := subject.reward.get("alive")) is not None:
+                    all_z = codes.among(all_z, there)
                 now = picked(all_z, z)
                 log_q = jnp.where(alive > 0, now, log_q)  # the last decision sees the whole path
             path = next_state.info["path"][: self.paths]

@@ -15,7 +15,7 @@ from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.seeing import Played, remembered
 from mmbc_jax.core.types import Array, Key, Metrics, PyTree, State, Variables
 from mmbc_jax.envs import wrappers
-from mmbc_jax.ops import weighted
+from mmbc_jax.ops import codes, weighted
 from mmbc_jax.ops.mi_reward import remaining_decisions
 from mmbc_jax.ops.normalisation import Normalizer
 
@@ -84,6 +84,7 @@ class Collector:
         key: Key,
         decisions: int,
         horizon: Array,
+        alive: Array | None = None,
     ) -> tuple[Loop, Transitions]:
         """Takes T = `decisions` decisions.
 
@@ -97,13 +98,14 @@ class Collector:
           key: for actions, resets and modes.
           decisions: T, static.
           horizon: [] int32 control steps after which episodes that start from now on are truncated.
+          alive: [Z] 1 for the modes that are commanded; None for all.
 
         Returns:
           (the loop afterwards, [T, B] transitions whose observations are in physical units: see `normalised`).
         """
 
         def decide(loop: Loop, key: Key) -> tuple[Loop, Transitions]:
-            return self._decide(loop, params, reference, normalizer, key, horizon)
+            return self._decide(loop, params, reference, normalizer, key, horizon, alive)
 
         return jax.lax.scan(decide, loop, jax.random.split(key, decisions))
 
@@ -115,6 +117,7 @@ class Collector:
         normalizer: Normalizer,
         key: Key,
         horizon: Array,
+        alive: Array | None,
     ) -> tuple[Loop, Transitions]:
         key_act, key_env, key_z = jax.random.split(key, 3)
         obs = normalizer.normalize_obs(loop.env.obs)
@@ -144,7 +147,10 @@ class Collector:
             diverged=env.info["diverged"],
             valid=(1.0 - loop.env.info["began"]["over"]) * (1.0 - env.info["diverged"]),
         )
-        new_z = jax.random.randint(key_z, loop.z.shape, 0, self.num_modes)
+        if alive is None:
+            new_z = jax.random.randint(key_z, loop.z.shape, 0, self.num_modes)
+        else:
+            new_z = codes.draw(key_z, alive, loop.z.shape)
         fresh = self.reward.init_memory(normalizer.normalize_obs(env.obs))
         ended = done > 0
         memory = wrappers.where(ended, fresh, memory)

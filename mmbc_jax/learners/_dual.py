@@ -42,7 +42,7 @@ class DualOptions(Options):
     )
 
 
-def started(stats: dict[str, Any], options: DualOptions, hparams: Hparams) -> dict[str, Any]:
+def weighable(stats: dict[str, Any], options: DualOptions, hparams: Hparams) -> dict[str, Any]:
     """Stats of a stage's first iteration: lambda starts at `finetune.mi_coef`, whatever a stage before ended with."""
     if not options.keeps:
         return stats

@@ -23,8 +23,9 @@ from mmbc_jax.core.seeing import compares
 from mmbc_jax.core.state import Hparams, TrainState
 from mmbc_jax.core.types import Array, Key, Metrics, PolicySpec, PyTree, Variables
 from mmbc_jax.envs import wrappers
+from mmbc_jax.learners._codes import CodesOptions, alive_of, judged, unseen, with_codes
 from mmbc_jax.learners._collect import LOGS, Act, Collector, Loop, normalised, rollout_metrics
-from mmbc_jax.learners._dual import DualOptions, followed, started, weighed
+from mmbc_jax.learners._dual import DualOptions, followed, weighable, weighed
 from mmbc_jax.learners._optim import SKIPPED, optimizer
 from mmbc_jax.learners._replayed_update import ReplayedUpdate
 from mmbc_jax.learners._require import require
@@ -37,7 +38,7 @@ from mmbc_jax.ops.unrolled import rolled, unrolled
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ReplayOptions(DualOptions):
+class ReplayOptions(DualOptions, CodesOptions):
     """Options of every learner that replays.
 
     Gradient steps per collected decision (the update-to-data ratio) are updates / (num_envs x decisions).
@@ -130,7 +131,7 @@ class ReplayLearner:
         stats = stats_from(parent, key_walk, self.collector, self.spec.obs, self.spec.chunk_shape)
         fresh = self._fresh(key_params, stats, hparams)
         params = kept_params(parent, fresh)
-        stats = started(stats, self.options, hparams)
+        stats = unseen(weighable(stats, self.options, hparams), self.options, self.reward)
         step, tx = jnp.zeros((), jnp.int32), optimizer(1.0, 0.0, 1.0)
         horizon = episode_horizon(step, hparams, self.collector.length)
         loop = self.collector.init(key_loop, stats["normalizer"], horizon)
@@ -150,7 +151,7 @@ class ReplayLearner:
         key_actor, key_critic, key_q = jax.random.split(key, 3)
         return {
             "actor": self.actor.init(key_actor, stats["reference"]),
-            "reward": self.reward.init(key_q),
+            "reward": with_codes(self.reward.init(key_q), self.options, self.reward),
             **self.update.init(key_critic, self.spec, hparams),
         }
 
@@ -179,6 +180,7 @@ class ReplayLearner:
             key_collect,
             options.decisions,
             episode_horizon(state.step, state.hparams, self.collector.length),
+            alive_of(state.params["reward"]),
         )
         seen = normalised(visited, stats["normalizer"])
         intrinsic, metrics = self.reward.pay(state.params["reward"], key_reward, seen, self.update.discount)
@@ -190,11 +192,13 @@ class ReplayLearner:
         trained, logged = self.update.run(state.replace(stats=stats), buffer, ready, key_update)
         metrics |= {**rollout, **logged}
         metrics["replay/buffer"] = buffer.filled.astype(jnp.float32)
-        stats, metrics = followed(stats, options, fixed, metrics)
+        key_judge = jax.random.fold_in(key_reward, 1) if options.merge else key_reward
+        stats, params, counted = judged(stats, trained.params, options, self.reward, state, seen, key_judge)
+        stats, metrics = followed(stats, options, fixed, {**metrics, **counted})
         state = state.replace(
             step=state.step + 1,
             key=rolled(key),
-            params=trained.params,
+            params=params,
             opt_state=trained.opt_state,
             ema={"critic": trained.target},
             stats=stats,

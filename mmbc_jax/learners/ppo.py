@@ -10,29 +10,27 @@ import jax
 import jax.numpy as jnp
 
 from mmbc_jax.core.acting import exploring
-from mmbc_jax.core.learning import Actor, Parts, Reward, Subject, Transitions
-from mmbc_jax.core.observations import Obs
+from mmbc_jax.core.learning import Actor, Parts, Reward, Subject
 from mmbc_jax.core.options import option
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.state import Hparams, TrainState
-from mmbc_jax.core.types import Array, Key, Metrics, PolicySpec, PyTree
+from mmbc_jax.core.types import Key, Metrics, PolicySpec, PyTree
 from mmbc_jax.envs import wrappers
-from mmbc_jax.learners._collect import LOGS, Collector, Loop, normalised, rollout_metrics
-from mmbc_jax.learners._dual import DualOptions, followed, started, weighed
+from mmbc_jax.learners._codes import CodesOptions, alive_of, judged, unseen, with_codes
+from mmbc_jax.learners._collect import LOGS, Collector, normalised
+from mmbc_jax.learners._dual import DualOptions, followed, weighable, weighed
 from mmbc_jax.learners._optim import SKIPPED, optimizer
+from mmbc_jax.learners._ppo_batch import prepare
 from mmbc_jax.learners._ppo_update import Update
 from mmbc_jax.learners._require import require
 from mmbc_jax.learners._start import episode_horizon, follow, kept_params, stats_from, tuned_subject
-from mmbc_jax.learners._values import no_targets, values_of, with_targets
+from mmbc_jax.learners._values import no_targets, with_targets
 from mmbc_jax.nn.critic import Critic
-from mmbc_jax.ops.gae import gae
-from mmbc_jax.ops.leading_axes import merge_leading
-from mmbc_jax.ops.policy_gradient import explained_variance, normalise_advantage
 from mmbc_jax.ops.unrolled import rolled, unrolled
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PPOOptions(DualOptions):
+class PPOOptions(DualOptions, CodesOptions):
     """PPO (Schulman et al. 2017), with the intrinsic reward's parameters trained beside the actor's."""
 
     num_envs: int = option(512, "environments, B", low=1)
@@ -122,7 +120,7 @@ class PPOLearner:
         stats = stats_from(parent, key_walk, self.collector, self.spec.obs, self.spec.chunk_shape)
         params = kept_params(parent, self._fresh(key_params, stats))
         stats = {"values": no_targets(), **stats} if self.options.normalise_values else stats
-        stats = started(stats, self.options, hparams)
+        stats = unseen(weighable(stats, self.options, hparams), self.options, self.reward)
         step, tx = jnp.zeros((), jnp.int32), optimizer(1.0, 0.0, 1.0)
         horizon = episode_horizon(step, hparams, self.collector.length)
         return TrainState(
@@ -142,7 +140,7 @@ class PPOLearner:
         return {
             "actor": self.actor.init(key_actor, stats["reference"]),
             "critic": self.critic.init(key_critic, *example),
-            "reward": self.reward.init(key_q),
+            "reward": with_codes(self.reward.init(key_q), self.options, self.reward),
         }
 
     def train_step(self, state: TrainState, shared: PyTree) -> tuple[TrainState, Metrics]:
@@ -150,6 +148,7 @@ class PPOLearner:
         options, stats, fixed = self.options, state.stats, state.hparams
         state = state.replace(hparams=weighed(state))
         key, key_collect, key_reward, key_update = jax.random.split(unrolled(state.key), 4)
+        key_judge = jax.random.fold_in(key_reward, 1) if options.merge else key_reward
         loop, visited = self.collector.collect(
             state.env_state,
             exploring(self.actor, state.params["actor"], state.step * options.decisions),
@@ -158,17 +157,19 @@ class PPOLearner:
             key_collect,
             options.decisions,
             episode_horizon(state.step, state.hparams, self.collector.length),
+            alive_of(state.params["reward"]),
         )
-        batch, loop, metrics = self._prepare(
-            state, loop, normalised(visited, stats["normalizer"]), key_reward
-        )
+        seen = normalised(visited, stats["normalizer"])
+        per_decision = options.gamma**self.collector.exec_len
+        batch, loop, metrics = prepare(self.reward, self.critic, per_decision, state, loop, seen, key_reward)
         state, batch = with_targets(state, batch)
         update = Update(
             options.epochs, options.minibatches, self.actor, self.critic, self.reward, options.anchored
         )
         params, opt_state, update_metrics = update.run(state, batch, key_update)
         stats = follow(state.stats, visited.obs, self.spec.obs, self.collector.env.spec, visited.valid)
-        stats, metrics = followed(stats, options, fixed, {**metrics, **update_metrics})
+        stats, params, counted = judged(stats, params, options, self.reward, state, seen, key_judge)
+        stats, metrics = followed(stats, options, fixed, {**metrics, **update_metrics, **counted})
         state = state.replace(
             step=state.step + 1,
             key=rolled(key),
@@ -179,45 +180,6 @@ class PPOLearner:
             hparams=fixed,
         )
         return state, metrics
-
-    def _prepare(
-        self, state: TrainState, loop: Loop, seen: Transitions, key: Key
-    ) -> tuple[PyTree, Loop, Metrics]:
-        """Rewards, advantages and targets, [T, B] flattened to [T B]; and the loop with what was paid."""
-        params, hp = state.params, state.hparams
-        per_decision = self.options.gamma**self.collector.exec_len
-        intrinsic, metrics = self.reward.pay(params["reward"], key, seen, per_decision)
-        intrinsic = intrinsic * seen.valid
-        reward = hp["stage.env_coef"] * seen.reward + hp["stage.mi_coef"] * intrinsic
-        value = self._value(state, seen.obs, seen.z, seen.time)
-        next_value = self._value(state, seen.final_obs, seen.z, seen.final_time)
-        advantage, target = gae(
-            reward,
-            value,
-            next_value,
-            seen.final,
-            seen.done,
-            seen.discount,
-            hp["learner.gae_lambda"],
-            seen.valid,
-        )
-        batch = {
-            "obs": seen.obs,
-            "z": seen.z,
-            "time": seen.time,
-            "info": seen.info,
-            "features": seen.final_features,
-            "advantage": normalise_advantage(advantage, seen.valid),
-            "target": target,
-            "valid": seen.valid,
-        }
-        rollout, paid = rollout_metrics(seen, intrinsic, loop.paid)
-        metrics |= rollout
-        metrics["ppo/explained_variance"] = explained_variance(value, target, seen.valid)
-        return merge_leading(batch), loop.replace(paid=paid), metrics
-
-    def _value(self, state: TrainState, obs: Obs, z: Array, time: Array) -> Array:
-        return values_of(jnp.asarray(self.critic.apply(state.params["critic"], obs, z, time)), state.stats)
 
     def subject(self, state: TrainState, key: Key) -> Subject:
         """The actor on its reference, with the intrinsic reward's parameters."""

@@ -14,6 +14,7 @@ from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.seeing import Played, remembered
 from mmbc_jax.core.types import Array, Key, Metrics, PyTree
 from mmbc_jax.ops import weighted
+from mmbc_jax.ops.codes import among
 from mmbc_jax.ops.mi_reward import information
 from mmbc_jax.ops.picked import picked
 
@@ -69,8 +70,13 @@ class OfDiscriminator:
         """[...] log q(z | what q sees) - log p(z) in nats; `key` is of q's input noise."""
         if not self.trains:
             return jnp.zeros(z.shape)
-        log_q = self.discriminator.log_prob(params, key, features)
-        return information(picked(log_q, z), self.num_modes)
+        log_q, alive = self.discriminator.log_prob(params, key, features), params.get("alive")
+        if alive is None:
+            return information(picked(log_q, z), self.num_modes)
+        # of the commands there are; a decision of one that is no more says nothing
+        log_q = among(log_q, alive)
+        there = picked(jnp.broadcast_to(alive, log_q.shape), z) > 0
+        return jnp.where(there, picked(log_q, z) + jnp.log(alive.sum()), 0.0)
 
 
 def logged(after: Array, transitions: Transitions) -> Metrics:

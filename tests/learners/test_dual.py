@@ -11,7 +11,7 @@ import pytest
 
 from mmbc_jax.core.config import plugin
 from mmbc_jax.core.errors import ConfigError
-from mmbc_jax.learners._dual import DualOptions, followed, shortfall, started, weighed
+from mmbc_jax.learners._dual import DualOptions, followed, shortfall, weighable, weighed
 from tests.learners import _probed
 
 OPTIONS = DualOptions(section="learner", keeps="mode/mi")
@@ -25,7 +25,7 @@ HPARAMS = {
 
 
 def after(measured, hparams=HPARAMS):
-    stats = started({}, OPTIONS, HPARAMS)
+    stats = weighable({}, OPTIONS, HPARAMS)
     stats, metrics = followed(stats, OPTIONS, hparams, {"mode/mi": jnp.asarray(measured)})
     assert float(metrics["mode/lambda"]) == 0.5
     return float(stats["multiplier"]), float(stats["lambda"])
@@ -55,7 +55,7 @@ def test_a_shortfall_is_relative_and_bounded():
 
 
 def test_an_unknown_metric_is_named_with_those_there_are():
-    stats = started({}, OPTIONS, HPARAMS)
+    stats = weighable({}, OPTIONS, HPARAMS)
     with pytest.raises(ConfigError, match="learner.keeps.*mode/mi.*ppo/entropy"):
         followed(stats, OPTIONS, HPARAMS, {"ppo/entropy": jnp.zeros(())})
 
@@ -63,7 +63,7 @@ def test_an_unknown_metric_is_named_with_those_there_are():
 def test_the_constraint_is_met_by_a_policy_that_answers_late():
     """m' = m + .05 (lambda / (lambda + .2) - m), the reward's pull against a decay: at t = .7 lambda ends at .47."""
     hparams = {**HPARAMS, "learner.keep_at": jnp.asarray(0.7)}
-    stats, m = started({}, OPTIONS, hparams), 0.0
+    stats, m = weighable({}, OPTIONS, hparams), 0.0
     for _ in range(800):
         stats, _ = followed(stats, OPTIONS, hparams, {"mode/mi": jnp.asarray(m)})
         weight = float(stats["lambda"])
