@@ -1,0 +1,88 @@
+"""Commands that merge while a learner discovers."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmbc_jax.core import registry
+from mmbc_jax.core.config import plugin
+from mmbc_jax.core.errors import ConfigError
+from tests.learners import _probed
+from tests.toys.probes import probe
+
+MODES, ITERATIONS = 4, 6
+Q = plugin("discriminator", "categorical", input="state", hidden=(8,), noise=0.2)
+STEER = plugin("actor", "steer", hidden=(8,), fourier_octaves=0)
+SIZES = {
+    "ppo": {"num_envs": 32, "decisions": 4, "epochs": 1, "minibatches": 2},
+    "sac": {"num_envs": 32, "decisions": 4, "updates": 2, "capacity": 512, "warmup": 0, "batch_size": 32},
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _without_key_checks():
+    with jax.debug_key_reuse(False):
+        yield
+
+
+@functools.cache
+def trained(name, env_coef=0.0, merge=True):
+    """(alive [Z] and commands [B] after each iteration, metrics) with a q that learns nothing: it confuses all."""
+    fields = {**SIZES[name], "critic_hidden": (4,), "critic_octaves": 0, "merge": merge, "merge_paths": 4.0}
+    learner = _probed.build(plugin("learner", name, **fields), STEER, Q, modes=MODES)
+    stage = {"train_reward": 0.0, "env_coef": env_coef, "iterations": float(ITERATIONS), "mi_coef": 1.0}
+    hp = jax.tree.map(lambda x: x[0], _probed.hparams(name, 1, stage))
+
+    def step(state, _):
+        state, metrics = learner.train_step(state, ())
+        loop = state.env_state["loop"] if name == "sac" else state.env_state
+        return state, (state.params["reward"].get("alive", jnp.ones(MODES)), loop.z, metrics)
+
+    @jax.jit
+    def run(key):
+        state = _probed.start(learner, hp, probe(steps=1.0), key, _probed.cloned())
+        return jax.lax.scan(step, state, None, ITERATIONS)
+
+    return run(jax.random.key(0))
+
+
+@pytest.mark.parametrize("name", ["ppo", "sac"])
+def test_commands_that_q_confuses_become_one_in_the_second_half_of_discovery(name):
+    """An untrained q gives each command the same share, whatever the path: all become the first."""
+    _, (alive, z, metrics) = trained(name)
+    counts = np.asarray(alive).sum(1)
+    np.testing.assert_array_equal(counts[:3], MODES)
+    assert counts[-1] == 1
+    np.testing.assert_array_equal(metrics["mode/codes"], counts)
+    assert (np.asarray(z)[-1] == 0).all()  # episodes of one step: all drawn anew since
+
+
+def test_nothing_merges_where_the_environment_pays():
+    _, (alive, _, _) = trained("ppo", env_coef=1.0)
+    np.testing.assert_array_equal(alive, 1.0)
+
+
+def test_one_command_alone_says_nothing():
+    """log q - log p is 0 of one command that is left; before, of a uniform q, it is 0 as well."""
+    _, (_, _, metrics) = trained("ppo")
+    np.testing.assert_allclose(metrics["mode/mi"], 0.0, atol=1e-6)
+
+
+def test_without_merging_there_is_no_such_figure():
+    state, (_, _, metrics) = trained("ppo", merge=False)
+    assert "mode/codes" not in metrics
+    assert "alive" not in state.params["reward"]
+
+
+def test_nothing_can_merge_without_a_discriminator_of_several():
+    parts = _probed.parts(STEER, Q, modes=1)
+    fields = {**SIZES["ppo"], "merge": True}
+    learner = registry.build("learner", plugin("learner", "ppo", **fields), parts)
+    hp = jax.tree.map(lambda x: x[0], _probed.hparams("ppo", 1, {}))
+    with pytest.raises(ConfigError, match="merge"):
+        jax.eval_shape(lambda: learner.init(jax.random.key(0), hp, _probed.cloned(), ()))
