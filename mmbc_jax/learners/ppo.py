@@ -69,9 +69,7 @@ class PPOOptions(Options):
 
 @dataclasses.dataclass(frozen=True)
 class PPOLearner:
-    """Collects T decisions in B environments, then updates on them.
-
-    Parameters have the parts "actor", "critic" and "reward"; `stats` see `_start.stats_from`.
+    """T decisions in B environments, then updates; parameters "actor", "critic", "reward"; `_start.stats_from`.
 
     Attributes:
       options: of its section.
@@ -212,6 +210,10 @@ class PPOLearner:
 
     def _value(self, state: TrainState, obs: Obs, z: Array, time: Array) -> Array:
         return values_of(jnp.asarray(self.critic.apply(state.params["critic"], obs, z, time)), state.stats)
+
+    def command_value(self, state: TrainState, key: Key, obs: Obs, z: Array) -> Array:
+        """[...] V(s, z, 0), of the rewards that it was trained on, the intrinsic one among them; nothing is drawn."""
+        return self._value(state, obs, z, jnp.zeros(z.shape))
 
     def subject(self, state: TrainState, key: Key) -> Subject:
         """The actor on its reference, with the intrinsic reward's parameters."""
