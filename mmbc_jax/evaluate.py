@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -20,11 +21,18 @@ from mmbc_jax.core import config as config_lib
 from mmbc_jax.core.errors import UserError
 from mmbc_jax.core.files import check_folder, local_path, plain, write_json
 
+if TYPE_CHECKING:  # imported where it is used, so that a mistyped argument is refused at once
+    from mmbc_jax.evaluation.results import StageResult
+    from mmbc_jax.runs.restored import Restored
+
 SWITCHES = {
     "deterministic": "play the likeliest actions instead of drawn ones",
     "hold": "draw the same noise at all decisions of an episode",
 }
 CHANGEABLE = ("env", "evaluation", "precision", "sampler")
+RULES = ("value", "trial", "both")
+COMMANDED = ("discover", "finetune")  # stages of which one has commands to choose from
+_MOST = 1000  # attempts, and trials of a command
 
 
 def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, str]]]:
@@ -49,6 +57,13 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, str]
     parser.add_argument("--z", type=int, default=None, help="command this mode in every episode")
     for name, text in SWITCHES.items():
         parser.add_argument(f"--{name}", action="store_true", help=text)
+    parser.add_argument("--like", help="command the z whose paths are most like this one, .npz or .csv")
+    parser.add_argument("--headless", action="store_true", help="play the actor without its steering head")
+    parser.add_argument(
+        "--recommand", choices=RULES, help="another z after a failure: by value, by trial, or both"
+    )
+    parser.add_argument("--attempts", type=int, default=4, help="of --recommand, at least 1; default: 4")
+    parser.add_argument("--trials", type=int, default=5, help="of each z, at least 1; default: 5")
     parser.add_argument("--ensemble", type=float, default=None, help="m of temporal ensembling, at least 0")
     parser.add_argument("--sampler_steps", type=int, default=None, help="default: as in training")
     parser.add_argument("--out", type=_out, help="write summary.json and figures to this folder")
@@ -62,6 +77,14 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, str]
             )
     if args.episodes is not None and args.episodes < 1:
         raise UserError(f"--episodes {args.episodes} must be at least 1")
+    for name in ("attempts", "trials"):
+        if not 1 <= getattr(args, name) <= _MOST:
+            raise UserError(f"--{name} {getattr(args, name)} must be at least 1 and at most {_MOST}")
+    asked = [
+        name for name in ("z", "like", "headless", "recommand") if getattr(args, name) not in (None, False)
+    ]
+    if len(asked) > 1:
+        raise UserError(f"--{asked[0]} and --{asked[1]} do not go together")
     if args.seed is not None and not 0 <= args.seed < 2**32:
         raise UserError(f"--seed {args.seed} must be at least 0 and below 2^32")
     return args, overrides
@@ -75,6 +98,29 @@ def _out(text: str) -> Path:
     return path
 
 
+def evaluated(
+    restored: Restored, args: argparse.Namespace, overrides: list[tuple[str, str]]
+) -> tuple[dict[str, StageResult], dict[str, Any]]:
+    """The results of what was asked for, and what the summary says of it besides: `like`, `headless`, `recommand`."""
+    from mmbc_jax.evaluation.example import read_example
+    from mmbc_jax.runs.likeness import most_like
+    from mmbc_jax.runs.recommanded import Recommand
+    from mmbc_jax.runs.restored import restore
+
+    if args.recommand:
+        asked = Recommand(args.recommand, args.attempts, args.trials, args.seed)
+        asked.check(restored)
+        alone = None
+        if (restored.workdir / "checkpoints" / "plain").is_dir():
+            alone = restore(restored.workdir, "plain", overrides)
+        return restored.evaluate(args.seed), {"recommand": asked.play(restored, alone)}
+    if args.like is not None:
+        like = most_like(restored, read_example(args.like), args.seed)
+        return restored.evaluate(args.seed, like.z), {"like": like.facts(restored)}
+    more = {"headless": True} if args.headless else {}
+    return restored.evaluate(args.seed, args.z, args.headless), more
+
+
 def main(argv: Sequence[str]) -> int:
     """Runs the command line; returns the exit code."""
     cli.quiet()
@@ -84,6 +130,7 @@ def main(argv: Sequence[str]) -> int:
     from mmbc_jax.report.finished import Finished
     from mmbc_jax.runs.resources import check_sizes
     from mmbc_jax.runs.restored import restore
+    from mmbc_jax.runs.run_options import STAGES
 
     if args.episodes is not None:
         overrides.append(("evaluation.episodes", str(args.episodes)))
@@ -93,13 +140,14 @@ def main(argv: Sequence[str]) -> int:
     if args.sampler_steps is not None:
         overrides.append(("sampler.steps", str(args.sampler_steps)))
     overrides.append(("diagnostics", args.diagnostics))
-    restored = restore(local_path(args.checkpoint, "--checkpoint"), args.stage, overrides)
+    among = COMMANDED if args.recommand or args.like is not None or args.headless else STAGES
+    restored = restore(local_path(args.checkpoint, "--checkpoint"), args.stage, overrides, among)
     restored.check(args.z)
     check_sizes(restored.setup, [restored.stage], restored.grid)
-    results = restored.evaluate(args.seed, args.z)
+    results, more = evaluated(restored, args, overrides)
     for note in restored.notes:
         print(note, file=sys.stderr)
-    found = run_report.evaluation_summary(restored, results, argv)
+    found = run_report.evaluation_summary(restored, results, argv, more)
     if args.out is not None:
         args.out.mkdir(parents=True, exist_ok=True)
         write_json(args.out / "summary.json", found)

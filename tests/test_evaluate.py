@@ -73,6 +73,52 @@ def test_out_holds_the_summary_and_figures(capsys, tmp_path):
     assert "6" in json.dumps(table)
 
 
+def test_an_example_is_commanded(capsys, tmp_path):
+    (tmp_path / "way.csv").write_text("x,y\n0,0\n0.3,0.3\n0.6,0.6\n")
+    found = main(capsys, finished_run(), "--like", tmp_path / "way.csv")
+    like, stage = found["run"]["like"], found["stages"]["finetune"]
+    assert (like["rule"], like["seeds"]) == ("posterior", [3, 4])
+    for z, scores, table in zip(
+        like["z"], like["probability"], stage["z_mode_table"]["per_seed"], strict=True
+    ):
+        assert scores[z] == max(scores)
+        assert [sum(row) for row in table] == [8 * (own == z) for own in range(2)]
+
+
+def test_steering_without_its_head_is_the_reference(capsys):
+    """On the same starts: as the clone itself, but for the draws."""
+    same = ("--config.evaluation.paired=True", "--deterministic", "--seed", 1)
+    found = main(capsys, finished_run(), "--stage", "finetune", "--headless", *same)
+    assert found["run"]["headless"]
+    clone = main(capsys, finished_run(), "--stage", "bc", *same)["stages"]["bc"]
+    assert found["stages"]["finetune"]["mean_reward"]["per_seed"] == clone["mean_reward"]["per_seed"]
+
+
+def test_recommanding_is_summarised_and_drawn(capsys, tmp_path):
+    shifts = "--config.evaluation.shifts=blocked: block_radius=0.1"
+    argv = (finished_run(), "--recommand", "both", "--attempts", 2, "--trials", 3, "--out", tmp_path, shifts)
+    found = main(capsys, *argv)["run"]["recommand"]
+    assert (found["rule"], found["attempts"], found["trials"]) == ("both", 2, 3)
+    assert list(found["settings"]) == ["as trained", "blocked"]
+    for rules in found["settings"].values():
+        assert list(rules) == ["random", "value", "trial"]  # this run has no stage plain
+        for entry in rules.values():
+            first, second = (each["per_seed"] for each in entry["within"])
+            assert all(0 <= a <= b <= 1 for a, b in zip(first, second, strict=True))
+            assert entry["within"][0]["n"] == 8
+        assert rules["trial"]["trial_episodes"] == 6
+        for z, wins in zip(rules["trial"]["z"], rules["trial"]["wins"], strict=True):
+            assert z == wins.index(max(wins))
+    assert (tmp_path / "figures" / "attempts.png").stat().st_size > 1000
+
+
+def test_a_setting_of_the_environment_may_have_parameters_of_its_own(capsys):
+    """The state of a training knows nothing of them."""
+    same = ("--stage", "finetune", "--config.env.block_x=0", "--config.env.block_y=0")
+    found = main(capsys, finished_run(), *same, "--config.env.block_radius=2")["stages"]["finetune"]
+    assert (found["success_rate"]["mean"], found["mean_steps"]["mean"]) == (0.0, 1.0)
+
+
 def test_a_runs_own_directory_is_not_overwritten():
     before = (finished_run() / "summary.json").read_bytes()
     with pytest.raises(UserError, match="whose summary it would overwrite"):
@@ -87,6 +133,15 @@ def test_a_runs_own_directory_is_not_overwritten():
         (("--stage", "plain"), "holds no checkpoint of a stage (plain)"),
         (("--episodes", "1"), "config.evaluation.episodes = 1"),
         (("--out", __file__), "cannot be a folder"),
+        (("--like", "none.csv"), "none.csv is no file"),
+        (("--like", "none.csv", "--z", "1"), "--z and --like do not go together"),
+        (("--stage", "bc", "--like", __file__), ".npz and .csv"),
+        (("--stage", "bc", "--headless"), "stage bc trains no actor"),
+        (("--stage", "bc", "--recommand", "value"), "stage bc has one z"),
+        (("--recommand", "guess"), "--recommand"),
+        (("--recommand", "trial", "--trials", "0"), "--trials 0 must be at least 1"),
+        (("--recommand", "trial", "--attempts", "0"), "--attempts 0 must be at least 1"),
+        (("--config.evaluation.shifts=late: action_delay=0.5",), "action_delay=0.5"),
     ],
 )
 def test_what_cannot_work_is_one_line(monkeypatch, capsys, argv, found):

@@ -20,9 +20,9 @@ import optax
 
 from mmbc_jax.core.types import Array, Key, PyTree, Variables
 from mmbc_jax.nn.mlp import MLP
+from mmbc_jax.ops.ancestral import ancestral_coefficients
 from mmbc_jax.ops.gae import gae
 from mmbc_jax.policies.diffusion import DiffusionPolicy
-from mmbc_jax.ops.ancestral import ancestral_coefficients
 
 GAMMA, LAMBDA, DENOISING_DISCOUNT, CLIP, LEAST_STD, VALUE_WEIGHT = 0.99, 0.95, 0.95, 0.1, 0.1, 0.5
 ACTOR_RATE, CRITIC_RATE = 1e-5, 1e-3

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from mmbc_jax.actors._density import normal_log_prob
 from mmbc_jax.actors._noise_head import x0_of
-from mmbc_jax.actors._tuned_field import TunedField
+from mmbc_jax.actors._tuned_field import OnTunedField
 from mmbc_jax.core.acting import Surrogate
 from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.protocols import Field
@@ -50,7 +50,7 @@ class Transition(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class ChainActor:
+class ChainActor(OnTunedField):
     """See the module docstring.
 
     Attributes:
@@ -64,16 +64,11 @@ class ChainActor:
     """
 
     num_modes: int
-    tuned: TunedField
     transition: Transition
     steps: int
     trained: int
     factors: Callable[[Array], Array]
     surrogate: Surrogate
-
-    def rates(self, tunes: Array) -> dict[str, Array | float]:
-        """Factors of the learning rate; see `core.acting.HasRates`."""
-        return self.tuned.rates(tunes)
 
     def init(self, key: Key, reference: Variables | None) -> PyTree:
         """Parameters at which the chain is the reference's."""

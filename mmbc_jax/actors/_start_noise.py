@@ -29,6 +29,10 @@ class StartNoise:
     policy: Policy
     head: NoiseHead | None
 
+    def headless(self) -> StartNoise:
+        """The noise of the base."""
+        return dataclasses.replace(self, head=None)
+
     def init(self, key: Key, reference: Variables | None) -> dict[str, PyTree]:
         """Parameters at which w over all z is distributed as the base."""
         if self.head is None:

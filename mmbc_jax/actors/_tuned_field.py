@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -57,6 +57,10 @@ class TunedField:
         """Factors of the learning rate; see `core.acting.HasRates`."""
         return {"policy": self.rate * tunes}
 
+    def headless(self) -> TunedField:
+        """The same field with noise of the reference's base; z still moves the field where it did."""
+        return dataclasses.replace(self, start=self.start.headless())
+
     def init(self, key: Key, reference: Variables | None) -> dict[str, PyTree]:
         """Parameters at which the field is the reference's, and the noise over all z its base."""
         key_start, key_shift = jax.random.split(key)
@@ -75,6 +79,26 @@ class TunedField:
         tuned = Variables(params["policy"], required(reference).stats)
         field, out = native(self.policy.field(tuned, obs))
         return (field if self.shift is None else self.shift.moved(params["shift"], field, obs, z)), out
+
+
+@dataclasses.dataclass(frozen=True)
+class OnTunedField:
+    """What actors on a `tuned` field have in common; see `core.commanding.HasHead` and `core.acting.HasRates`."""
+
+    tuned: TunedField
+
+    @property
+    def has_head(self) -> bool:
+        """Whether a steering head draws the noise."""
+        return self.tuned.start.head is not None
+
+    def headless(self) -> Self:
+        """The trained field with noise of the reference's base."""
+        return dataclasses.replace(self, tuned=self.tuned.headless())
+
+    def rates(self, tunes: Array) -> dict[str, Array | float]:
+        """Factors of the learning rate."""
+        return self.tuned.rates(tunes)
 
 
 def tuned_field(

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from mmbc_jax.actors._noise_head import x0_of
-from mmbc_jax.actors._tuned_field import TunedField, TunedFieldOptions, tuned_field
+from mmbc_jax.actors._tuned_field import OnTunedField, TunedFieldOptions, tuned_field
 from mmbc_jax.core.acting import Surrogate
 from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.options import option
@@ -46,7 +46,7 @@ class CFMRatioOptions(TunedFieldOptions):
 
 
 @dataclasses.dataclass(frozen=True)
-class CFMRatioActor:
+class CFMRatioActor(OnTunedField):
     """See the module docstring.
 
     Attributes:
@@ -58,12 +58,7 @@ class CFMRatioActor:
 
     options: CFMRatioOptions
     num_modes: int
-    tuned: TunedField
     surrogate: Surrogate
-
-    def rates(self, tunes: Array) -> dict[str, Array | float]:
-        """Factors of the learning rate; see `core.acting.HasRates`."""
-        return self.tuned.rates(tunes)
 
     def init(self, key: Key, reference: Variables | None) -> PyTree:
         """Parameters at which the field is the reference's."""
@@ -164,4 +159,5 @@ def build(
       ConfigError: there is no policy, or it integrates no field.
     """
     tuned = tuned_field(options, spec, policy, num_modes)
-    return CFMRatioActor(options, num_modes, tuned, Surrogate(asymmetric=options.semantics == "fpo_pp"))
+    surrogate = Surrogate(asymmetric=options.semantics == "fpo_pp")
+    return CFMRatioActor(options=options, num_modes=num_modes, tuned=tuned, surrogate=surrogate)

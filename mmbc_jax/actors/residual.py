@@ -134,6 +134,15 @@ class ResidualActor:
         """Half-width of the box of corrections; where there are none, that of a density which nothing depends on."""
         return self.options.scale or 1.0
 
+    @property
+    def has_head(self) -> bool:
+        """Whether a steering head draws the noise."""
+        return self.start.head is not None
+
+    def headless(self) -> ResidualActor:
+        """The correction, which z commands still, of a chunk whose noise the base draws."""
+        return dataclasses.replace(self, start=self.start.headless())
+
     def init(self, key: Key, reference: Variables | None) -> PyTree:
         """Parameters at which the mean correction is 0."""
         key_own, key_start = jax.random.split(key)

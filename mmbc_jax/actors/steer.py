@@ -74,6 +74,14 @@ class SteerActor:
         """W."""
         return self.head.size
 
+    @property
+    def has_head(self) -> bool:
+        """True: it is nothing else."""
+        return True
+
+    def headless(self) -> None:
+        """Nothing is left but the reference; see `core.commanding.HasHead`."""
+
     def init(self, key: Key, reference: Variables | None) -> PyTree:
         """Parameters at which the mixture over z behaves as the reference."""
         key_base, key_mix, key_net, key_freq = jax.random.split(key, 4)

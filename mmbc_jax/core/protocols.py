@@ -206,6 +206,15 @@ class HasPlotted(Protocol):
         ...
 
 
+@runtime_checkable
+class HasPerturbed(Protocol):
+    """An environment with further parameters, which cost nothing where nothing sets them."""
+
+    def perturbed(self) -> Env:
+        """The same task, with these among its `default_params`, at values that change nothing."""
+        ...
+
+
 class HasPosterior(Protocol):
     """Capability `posterior`: a policy with a latent z; its `base_distribution` is the prior of z."""
 

@@ -19,6 +19,7 @@ from reset on, so a state can be carried through `lax.scan`. Keys of `State.info
   final_steps    [] int32   Episode    steps of the episode after this step, before any reset
   path           [h, 2]     Chunk      (on demand) plotted position after each executed control step, the last one
                                        repeated; physical units
+  perturbed      dict       Perturbed  (where used) its key, step, late actions, and the observation without noise
   first          dict       AutoReset  ("cached" only) data, obs, and mode and began in info, of the first reset
 
 After an automatic reset `obs`, `data`, `info["mode"]`, `info["steps"]` and `info["began"]` belong to the new episode;
@@ -49,9 +50,11 @@ from mmbc_jax.core.types import Array, Key, PyTree, State
 from mmbc_jax.envs._base_wrapper import Wrapper, plotted, where
 from mmbc_jax.envs._episode import Episode
 from mmbc_jax.envs._obs_history import History
+from mmbc_jax.envs._perturbed import Perturbed, PerturbedOptions
 from mmbc_jax.ops.unrolled import rolled
 
 __all__ = ["AUTORESET", "AutoReset", "Chunk", "Episode", "History", "Vectorised", "Wrapper"]
+__all__ += ["Perturbed", "PerturbedOptions"]
 __all__ += ["make", "plotted", "where"]
 
 AUTORESET = ("full", "cached")

@@ -9,13 +9,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from mmbc_jax.core.commanding import HasHead
 from mmbc_jax.core.learning import Actor, Parts, Reward, Subject
 from mmbc_jax.core.most_likely import most_likely
 from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.protocols import Policy
 from mmbc_jax.core.seeing import Played, remembered
 from mmbc_jax.core.sharding import spread
-from mmbc_jax.core.types import Array, EnvSpec, Key, PyTree, Rollouts
+from mmbc_jax.core.types import Array, EnvSpec, Key, PyTree, Rollouts, State
 from mmbc_jax.diagnostics.outcomes import DIVERGED, SWITCHES
 from mmbc_jax.envs import wrappers
 from mmbc_jax.evaluation.playing import AS_TRAINED, Playing
@@ -78,21 +79,30 @@ class Evaluator:
     length: int
     playing: Playing = AS_TRAINED
 
-    def run(self, subject: Subject, env_params: PyTree) -> Rollouts:
+    def start(self, subject: Subject, env_params: PyTree) -> State:
+        """The first states [B] of the episodes that `run` plays."""
+        return self._started(jax.random.split(subject.key)[0], env_params)
+
+    def _started(self, key: Key, env_params: PyTree) -> State:
+        return spread(self.env.reset(self.playing.reset_keys(key, self.episodes), env_params))
+
+    def run(self, subject: Subject, env_params: PyTree, commands: Array | None = None) -> Rollouts:
         """Evaluates one run.
 
         Args:
           subject: the run.
           env_params: environment parameters, or None for the defaults.
+          commands: [B] int32 z of each episode; None for those of `playing`, or spread evenly.
 
         Returns:
           B episodes; jit- and vmap-safe.
         """
         key_reset, key_decide = jax.random.split(subject.key)
-        state = spread(self.env.reset(self.playing.reset_keys(key_reset, self.episodes), env_params))
+        state = self._started(key_reset, env_params)
         z = self._commands(subject)
         if self.playing.command is not None:
             z = jnp.full_like(z, self.playing.command)
+        z = z if commands is None else commands
         obs = subject.normalizer.normalize_obs(state.obs)
         memory = self.reward.init_memory(obs) if self.reward else {}
         zeros = jnp.zeros(self.episodes)
@@ -181,6 +191,7 @@ def make_evaluator(
     paths: int,
     num_modes: int = 1,
     playing: Playing = AS_TRAINED,
+    headless: bool = False,
 ) -> Evaluator:
     """The evaluator of what was made of `parts`: of its actor where there is one, else of its policy.
 
@@ -191,10 +202,14 @@ def make_evaluator(
       paths: whose positions are returned, at most B.
       num_modes: Z.
       playing: how.
+      headless: the actor without its steering head; see `core.commanding.HasHead`.
     """
     assert parts.env is not None
-    if parts.actor is not None:
-        act = act_with_actor(parts.actor, playing.deterministic)
+    actor = parts.actor
+    if headless and isinstance(actor, HasHead):
+        actor = actor.headless()
+    if actor is not None:
+        act = act_with_actor(actor, playing.deterministic)
     else:
         assert parts.policy is not None
         act = act_with_policy(parts.policy, playing.deterministic)

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 
 from mmbc_jax.core.acting import rates_of
 from mmbc_jax.core.learning import Transitions
+from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.state import Hparams
 from mmbc_jax.core.types import Array, Key, Metrics, PyTree
 from mmbc_jax.learners._replayed_update import ReplayedUpdate, Step, Trained
@@ -45,11 +46,15 @@ class AnchoredUpdate(ReplayedUpdate):
         """[B, W] the chunk."""
         return batch.info["action"]
 
+    def drawn(self, actor: PyTree, reference: Any, key: Key, obs: Obs, z: Array) -> Array:
+        """[..., W] a chunk."""
+        return self.actor.paired(actor, reference, key, obs, z)[0]
+
     def ahead(
         self, trained: Trained, batch: Transitions, reference: Any, hp: Hparams, key: Key
     ) -> tuple[Array, Array]:
         """(target values [N, B] of a drawn chunk, 0 [B])."""
-        action = self.actor.paired(trained.params["actor"], reference, key, batch.obs, batch.z)[0]
+        action = self.drawn(trained.params["actor"], reference, key, batch.obs, batch.z)
         return self.q(trained.target, batch, action), jnp.zeros(batch.z.shape)
 
     def improve(self, step: Step, batch: Transitions, reference: Any, hp: Hparams, key: Key) -> Metrics:

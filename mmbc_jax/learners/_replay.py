@@ -33,7 +33,7 @@ from mmbc_jax.learners._start import alike, episode_horizon, follow, kept_params
 from mmbc_jax.nn.critic import ActionCritic
 from mmbc_jax.ops import ring
 from mmbc_jax.ops.leading_axes import merge_leading
-from mmbc_jax.ops.soft_policy import REDUCTIONS
+from mmbc_jax.ops.soft_policy import REDUCTIONS, reduce_heads
 from mmbc_jax.ops.unrolled import rolled, unrolled
 
 
@@ -206,6 +206,13 @@ class ReplayLearner:
             hparams=fixed,
         )
         return state, metrics
+
+    def command_value(self, state: TrainState, key: Key, obs: Obs, z: Array) -> Array:
+        """[...] Q(s, a, z, 0) at a drawn action a, of the rewards that it is trained on."""
+        params, reference = state.params, state.stats["reference"]
+        action = self.update.drawn(params["actor"], reference, key, obs, z)
+        q = self.update.critic.apply(params[self.update.climbs], obs, action, z, jnp.zeros(z.shape))
+        return reduce_heads(jnp.asarray(q), self.options.reduce)
 
     def subject(self, state: TrainState, key: Key) -> Subject:
         """The actor on its reference, with the intrinsic reward's parameters."""

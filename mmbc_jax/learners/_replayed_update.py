@@ -8,13 +8,14 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from mmbc_jax.core.learning import Reward, Transitions
+from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.sharding import spread
 from mmbc_jax.core.state import Hparams, TrainState
 from mmbc_jax.core.types import Array, Key, Metrics, PolicySpec, PyTree
@@ -70,6 +71,8 @@ class ReplayedUpdate(abc.ABC):
     critic: ActionCritic
     reward: Reward
 
+    climbs: ClassVar[str] = "critic"  # the part that values the actor's own actions
+
     def init(self, key: Key, spec: PolicySpec, hparams: Hparams) -> dict[str, PyTree]:
         """Fresh parameters of the parts that are the update's own: "critic", and what a method adds."""
         return {"critic": self.fresh_critic(key, spec, self.actor.action_size)}
@@ -82,6 +85,10 @@ class ReplayedUpdate(abc.ABC):
     @abc.abstractmethod
     def played(self, batch: Transitions) -> Array:
         """[B, W] what the critic sees of a decision."""
+
+    @abc.abstractmethod
+    def drawn(self, actor: PyTree, reference: Any, key: Key, obs: Obs, z: Array) -> Array:
+        """[..., W] an action of the actor, as the critic `climbs` sees it."""
 
     @abc.abstractmethod
     def ahead(

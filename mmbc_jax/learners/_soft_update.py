@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from mmbc_jax.core.acting import rates_of
 from mmbc_jax.core.learning import Transitions
+from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.options import option
 from mmbc_jax.core.state import Hparams
 from mmbc_jax.core.types import Array, Key, Metrics, PolicySpec, PyTree
@@ -46,6 +47,10 @@ class SoftUpdate(ReplayedUpdate):
         """[B, W] the action."""
         return batch.info["action"]
 
+    def drawn(self, actor: PyTree, reference: Any, key: Key, obs: Obs, z: Array) -> Array:
+        """[..., W] an action."""
+        return self.actor.sample(actor, reference, key, obs, z)[0]
+
     def ahead(
         self, trained: Trained, batch: Transitions, reference: Any, hp: Hparams, key: Key
     ) -> tuple[Array, Array]:
@@ -60,7 +65,7 @@ class SoftUpdate(ReplayedUpdate):
 
     def valued(self, step: Step, batch: Transitions, action: Array) -> Array:
         """[N, B] values that the actor climbs."""
-        return self.q(step.params["critic"], batch, action)
+        return self.q(step.params[self.climbs], batch, action)
 
     def improve(self, step: Step, batch: Transitions, reference: Any, hp: Hparams, key: Key) -> Metrics:
         """One step of the actor and of the temperature."""

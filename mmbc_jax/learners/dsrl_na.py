@@ -15,7 +15,7 @@ Source: Wagenmaker et al. 2025 (DSRL, arXiv 2506.15799).
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -56,6 +56,8 @@ class AliasedUpdate(SoftUpdate):
     distil_from: str
     box: float
 
+    climbs: ClassVar[str] = "noise_critic"
+
     def init(self, key: Key, spec: PolicySpec, hparams: Hparams) -> dict[str, PyTree]:
         """Fresh parameters of both critics and of the temperature."""
         key_chunk, key_noise = jax.random.split(key)
@@ -75,10 +77,6 @@ class AliasedUpdate(SoftUpdate):
         noise, log_prob = self.actor.sample(params["actor"], reference, key_noise, batch.obs, batch.z)
         chunk = self._chunk(reference, key_path, batch, noise)
         return self.q(trained.target, batch, chunk), self.alpha(params) * log_prob
-
-    def valued(self, step: Step, batch: Transitions, action: Array) -> Array:
-        """[N, B] values of noise."""
-        return self.q(step.params["noise_critic"], batch, action)
 
     def run(self, state: TrainState, buffer: ring.Ring, ready: Array, key: Key) -> tuple[Trained, Metrics]:
         """All gradient steps of an iteration; see `ReplayedUpdate.run`."""

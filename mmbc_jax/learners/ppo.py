@@ -11,10 +11,11 @@ import jax.numpy as jnp
 
 from mmbc_jax.core.acting import exploring
 from mmbc_jax.core.learning import Actor, Parts, Reward, Subject
+from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.options import option
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.state import Hparams, TrainState
-from mmbc_jax.core.types import Key, Metrics, PolicySpec, PyTree
+from mmbc_jax.core.types import Array, Key, Metrics, PolicySpec, PyTree
 from mmbc_jax.envs import wrappers
 from mmbc_jax.learners._codes import CodesOptions, alive_of, judged, unseen, with_codes
 from mmbc_jax.learners._collect import LOGS, Collector, normalised
@@ -24,7 +25,7 @@ from mmbc_jax.learners._ppo_batch import prepare
 from mmbc_jax.learners._ppo_update import Update
 from mmbc_jax.learners._require import require
 from mmbc_jax.learners._start import episode_horizon, follow, kept_params, stats_from, tuned_subject
-from mmbc_jax.learners._values import no_targets, with_targets
+from mmbc_jax.learners._values import no_targets, values_of, with_targets
 from mmbc_jax.nn.critic import Critic
 from mmbc_jax.ops.unrolled import rolled, unrolled
 
@@ -180,6 +181,11 @@ class PPOLearner:
             hparams=fixed,
         )
         return state, metrics
+
+    def command_value(self, state: TrainState, key: Key, obs: Obs, z: Array) -> Array:
+        """[...] V(s, z, 0), of the rewards that it was trained on, the intrinsic one among them; nothing is drawn."""
+        said = jnp.asarray(self.critic.apply(state.params["critic"], obs, z, jnp.zeros(z.shape)))
+        return values_of(said, state.stats)
 
     def subject(self, state: TrainState, key: Key) -> Subject:
         """The actor on its reference, with the intrinsic reward's parameters."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from mmbc_jax.core.files import write_json
 from mmbc_jax.core.registry import chosen_names
 from mmbc_jax.evaluation.results import StageResult
 from mmbc_jax.nn.precision import described
-from mmbc_jax.report import differences, offline_table, style, summary, table
+from mmbc_jax.report import commands, differences, offline_table, style, summary, table
 from mmbc_jax.report.finished import Finished
 from mmbc_jax.runs.grid import Grid
 from mmbc_jax.runs.logs import read_rows
@@ -55,10 +55,13 @@ def write(pipeline: Pipeline, results: Results, argv: Sequence[str], seconds: fl
     return found
 
 
-def evaluation_summary(restored: Restored, results: Results, argv: Sequence[str]) -> dict[str, Any]:
-    """The summary of an evaluation: that of training, for one stage."""
+def evaluation_summary(
+    restored: Restored, results: Results, argv: Sequence[str], more: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The summary of an evaluation: that of training, for one stage; `more` facts of what was asked for."""
     run = {
         **_run_facts(restored.setup, restored.grid, results),
+        **(more or {}),
         "command": summary.command("mmbc_jax.evaluate", argv),
     }
     return summary.build_summary(_points(restored.grid, results), run)
@@ -77,7 +80,14 @@ def show_stages(console: Console, found: dict[str, Any]) -> None:
     """Prints the table of episodes, the verdicts and what diverged, as far as there is any."""
     if found["run"]["env"]:
         console.print(table.table(found))
-    for line in (*verdicts(found), *differences.lines(found["run"].get("paired", [])), *stopped(found)):
+    if "recommand" in found["run"]:
+        console.print(commands.table(found["run"]["recommand"]))
+    for line in (
+        *commands.lines(found),
+        *verdicts(found),
+        *differences.lines(found["run"].get("paired", [])),
+        *stopped(found),
+    ):
         console.print(line, highlight=False)
 
 

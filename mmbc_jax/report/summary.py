@@ -12,6 +12,10 @@ from typing import Any
 
 from mmbc_jax.diagnostics.domains import SHIFTS
 from mmbc_jax.diagnostics.modes import aggregate, stability
+from mmbc_jax.diagnostics.strengths import success_by_strength
+
+STRENGTHS = "strengths"
+"""Key of what a stage does under a perturbation of growing strength."""
 
 FORMAT = 1
 PACKAGES = (
@@ -71,13 +75,16 @@ def summarise_stage(per_seed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
     Returns:
       `diagnostics.modes.aggregate` of them, `stability` between the seeds (None with one seed), and under `shifts`
-      the same aggregate of every other setting of the environment that was played.
+      the same aggregate of every other setting of the environment that was played; under `strengths` what
+      `diagnostics.strengths.success_by_strength` makes of those that are sweeps.
     """
     own = [{name: value for name, value in seed.items() if name != SHIFTS} for seed in per_seed]
     stage: dict[str, Any] = aggregate(own)
     names = per_seed[0].get(SHIFTS) or {} if per_seed else {}
     if names:
         stage[SHIFTS] = {name: aggregate([seed[SHIFTS][name] for seed in per_seed]) for name in names}
+        if swept := success_by_strength(own, [seed[SHIFTS] for seed in per_seed]):
+            stage[STRENGTHS] = swept
     assignments = [seed["dominant_mode"] for seed in per_seed if seed.get("dominant_mode") is not None]
     stage["stability"] = stability(assignments)
     return stage

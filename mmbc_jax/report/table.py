@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mmbc_jax.diagnostics.domains import SHIFTS
+from mmbc_jax.diagnostics.strengths import OF
 
 WIDTH = 118
 
@@ -109,6 +110,8 @@ def _stage_rows(name: str, stage: Mapping[str, Any], timing: Mapping[str, Any]) 
     cost = [_amount(timing.get("env_steps"), ""), _amount(timing.get("wall_s"), "s")]
     found = [Row([name, *_cells(stage), *cost])]
     for shift, entries in (stage.get(SHIFTS) or {}).items():
+        if OF in shift:  # one of a sweep over strengths, which has a figure
+            continue
         found.append(Row([f"  under {shift}", *_cells(entries), "", ""]))
     seeds = len((stage.get("success_rate") or {}).get("per_seed") or ())
     if seeds < 2:

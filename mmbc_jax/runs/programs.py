@@ -10,6 +10,8 @@ from functools import cached_property
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from mmbc_jax.core.state import Hparams, TrainState
 from mmbc_jax.core.types import Key, Metrics, PyTree, Rollouts
@@ -31,6 +33,7 @@ class Programs:
       setup: of the run.
       mesh: on which the programs run.
       command: z of every evaluated episode; None to spread them evenly.
+      headless: episodes are evaluated without a steering head.
       compiled: (stage, "train" or "evaluate", seconds) of every compilation, in order.
       modes: the choices of `sweep.mode=auto`.
     """
@@ -38,6 +41,7 @@ class Programs:
     setup: Setup
     mesh: Mesh
     command: int | None = None
+    headless: bool = False
     compiled: list[tuple[str, str, float]] = dataclasses.field(default_factory=list)
     modes: Modes = dataclasses.field(default_factory=Modes)
     _cache: dict[tuple[str, int], Program] = dataclasses.field(default_factory=dict)
@@ -52,8 +56,7 @@ class Programs:
         """The first state of a stage, on the mesh.
 
         Args:
-          stage: which.
-          keys: [R].
+          stage, keys: which, and [R].
           hp: traced scalars [R].
           parent: final state of the parent stage [R], or None.
           shared: what all runs read, as from `Mesh.share`.
@@ -68,8 +71,7 @@ class Programs:
         """The epoch of a stage for states like `state`, whose buffers it takes over; its metrics are [R, rows].
 
         Args:
-          stage: which.
-          state: with leading axis R; on a mesh as from `start`, with its additional rows.
+          stage, state: which, and one with leading axis R; on a mesh as from `start`, with its additional rows.
           shared: what all runs read, as from `Mesh.share`.
           runs: R; None for all rows.
         """
@@ -98,15 +100,20 @@ class Programs:
         return program
 
     def evaluate(
-        self, stage: BaseStage, state: TrainState, keys: Key, params: PyTree = None
+        self,
+        stage: BaseStage,
+        state: TrainState,
+        keys: Key,
+        params: PyTree = None,
+        commands: np.ndarray | None = None,
     ) -> tuple[Rollouts | None, list[dict[str, Any]]]:
         """Plays the episodes of `evaluation` with each run of a stage.
 
         Args:
-          stage: which.
-          state: leading axis R, or on the mesh with its additional rows.
+          stage, state: leading axis R, or on the mesh with its additional rows.
           keys: [R].
-          params: of the environment; None for its own. All values share a program.
+          params: of the environment; None for its own. All values share a program, as do those of
+          commands: [R, B] z of each episode; None as of `command`.
 
         Returns:
           (episodes on the host with leading axis R, metrics of each run); without an environment None and no metrics.
@@ -116,14 +123,11 @@ class Programs:
             return None, [{} for _ in range(runs)]
         subject = self.mesh.place(stage.subject(state, keys))
         params = self._given(params)
-        played = self._evaluation(stage, subject, params, runs)(subject, params)
+        given = subject if commands is None else (subject, self.mesh.place(jnp.asarray(commands, jnp.int32)))
+        played = self._evaluation(stage, given, params, runs)(given, params)
         rollouts = jax.tree.map(lambda leaf: leaf[:runs], jax.device_get(played))
-        num_modes = self.setup.env_spec.num_modes
-        metrics = [
-            mode_metrics(one, num_modes, stage.num_modes) | outcome_metrics(one, num_modes)
-            for one in (jax.tree.map(lambda x, i=i: x[i], rollouts) for i in range(runs))
-        ]
-        return rollouts, metrics
+        one = [jax.tree.map(lambda x, i=i: x[i], rollouts) for i in range(runs)]
+        return rollouts, [_metrics(each, self.setup.env_spec.num_modes, stage.num_modes) for each in one]
 
     def prepare(self, stage: BaseStage, state: PyTree, keys: Key) -> None:
         """Compiles the epoch and evaluation of a stage from the shapes of its state and keys [R]; not on a mesh."""
@@ -135,17 +139,19 @@ class Programs:
 
     def _given(self, params: PyTree) -> PyTree:
         """Parameters of the environment: given where there are shifts, so that all settings find the same program."""
-        return self.setup.bare_env.default_params() if params is None and self.shifts else params
+        return self.setup.played_env.default_params() if params is None and self.shifts else params
 
-    def _evaluation(self, stage: BaseStage, subject: PyTree, params: PyTree, runs: int) -> Program:
-        key = (f"evaluate {stage.program}", runs)
-        if self._missing(key, subject):
-            evaluator = stage.evaluator(self.command)
-            lifted = over_runs(evaluator.run, self.mesh)
+    def _evaluation(self, stage: BaseStage, given: PyTree, params: PyTree, runs: int) -> Program:
+        commanded = isinstance(given, tuple)
+        key = (f"evaluate{' commanded' * commanded} {stage.program}", runs)
+        if self._missing(key, given):
+            run = stage.evaluator(self.command, self.headless).run
+            under = (lambda given, params: run(given[0], params, given[1])) if commanded else run
+            lifted = over_runs(under, self.mesh)
             at: dict[str, Any] = {}
             if self.mesh.devices is not None:
                 at = {"out_shardings": self.mesh.everywhere()}
-            self._cache[key] = compile_program(lifted, subject, params, **at)
+            self._cache[key] = compile_program(lifted, given, params, **at)
             self.compiled.append((stage.name, "evaluate", self._cache[key].compile_seconds))
         return self._cache[key]
 
@@ -170,6 +176,10 @@ class Programs:
             "temp_bytes": program.temp_bytes if program else -1,
             "mode": self.modes.known(_label(stage.program, runs)) or {"mode": _alone(self.mesh.mode)},
         }
+
+
+def _metrics(rollouts: Rollouts, num_modes: int, num_z: int) -> dict[str, Any]:
+    return mode_metrics(rollouts, num_modes, num_z) | outcome_metrics(rollouts, num_modes)
 
 
 def _label(program: str, runs: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from mmbc_jax.runs.checkpoint import (
     checkpoint_steps,
     find_stage,
 )
+from mmbc_jax.runs.commanded import Commanded, check_head
 from mmbc_jax.runs.demonstrations import StageData
 from mmbc_jax.runs.described import stage_meta
 from mmbc_jax.runs.grid import Grid, config_grid, parse_grid, run_keys
@@ -151,6 +153,18 @@ class Restored:
     data: str = ""
     notes: tuple[str, ...] = ()
 
+    def keys(self, label: str, seed: int | None = None) -> Key:
+        """[R] keys for a purpose: those of training, or where `seed` is given and episodes are evaluated, others."""
+        made = run_keys(label, [run_seed for _, run_seed in self.runs])
+        if seed is None or not label.startswith("evaluate/"):
+            return made
+        return jax.vmap(lambda key: jax.random.fold_in(key, seed))(made)
+
+    def programs(self, command: int | None = None, headless: bool = False) -> Programs:
+        """Compiled programs to evaluate with, on one device."""
+        mode = "map" if self.setup.config.sweep.mode == "map" else "vmap"
+        return Programs(self.setup, make_mesh(mode, 1), command, headless)
+
     def check(self, command: int | None = None) -> None:
         """Checks that `evaluate` can do what is asked for, without doing it.
 
@@ -169,36 +183,35 @@ class Restored:
         if not diagnosed:
             self.setup.env_spec  # noqa: B018  (raises where there is no environment)
 
-    def evaluate(self, seed: int | None = None, command: int | None = None) -> dict[str, StageResult]:
+    def evaluate(
+        self, seed: int | None = None, command: int | np.ndarray | None = None, headless: bool = False
+    ) -> dict[str, StageResult]:
         """Plays episodes as training's last evaluation does, and applies the instruments of `config.diagnostics`.
 
         Args:
           seed: of the evaluation; None for the keys that training used, which gives its figures again.
-          command: z for every episode; None to spread all z evenly.
+          command: z for every episode, or [R] that of each run; None to spread all z evenly.
+          headless: without the actor's steering head.
 
         Returns:
           {stage name: result}.
 
         Raises:
-          UserError: as `check`; or the demonstrations that instruments need have changed.
+          UserError: as `check`; the actor has no head; or the demonstrations that instruments need have changed.
         """
-        self.check(command)
-        stage = self.stage
-
-        def keys(label: str) -> Key:
-            made = run_keys(label, [run_seed for _, run_seed in self.runs])
-            if seed is None or not label.startswith("evaluate/"):
-                return made
-            return jax.vmap(lambda key: jax.random.fold_in(key, seed))(made)
-
-        mode = "map" if self.setup.config.sweep.mode == "map" else "vmap"
+        own = command if isinstance(command, int) else None
+        self.check(own)
+        stage, programs = self.stage, self.programs(own, headless)
+        if headless:
+            check_head(stage)
+        player = Commanded(programs, command) if isinstance(command, np.ndarray) else programs
         result = measure(
             measurement(self.setup, offline=False),
             stage,
             self.state,
             stage.runs(self.grid).index,
-            keys,
-            Programs(self.setup, make_mesh(mode, 1), command),
+            functools.partial(self.keys, seed=seed),
+            player,
             self._demonstrations,
             {"train_seconds": 0.0, "env_steps": 0, "train_steps": int(np.asarray(self.state.step).flat[0])},
         )
@@ -210,12 +223,14 @@ class Restored:
         return data
 
 
-def restore(path: Path, stage: str, overrides: list[tuple[str, str]]) -> Restored:
+def restore(
+    path: Path, stage: str, overrides: list[tuple[str, str]], among: tuple[str, ...] = STAGES
+) -> Restored:
     """Reads a checkpoint back with its own configuration.
 
     Args:
       path: a work directory or one stage's checkpoints.
-      stage: which stage; "" for the last there is.
+      stage: which stage; "" for the last there is of `among`.
       overrides: of `env` and `evaluation` (a shifted environment, more episodes), of `diagnostics`, and of
         `precision`, which is else that of the training.
 
@@ -225,7 +240,7 @@ def restore(path: Path, stage: str, overrides: list[tuple[str, str]]) -> Restore
     """
     if stage and stage not in STAGES:
         raise CheckpointError(f"--stage {stage}: known are {', '.join(STAGES)}")
-    directory, name = find_stage(path, (stage,) if stage else tuple(reversed(STAGES)))
+    directory, name = find_stage(path, (stage,) if stage else tuple(reversed(among)))
     notes: list[str] = []
     steps = checkpoint_steps(directory)
     for step in reversed(steps):
@@ -238,7 +253,7 @@ def restore(path: Path, stage: str, overrides: list[tuple[str, str]]) -> Restore
         else:
             break
     planned = restored.setup.config.stages
-    missing = [one for one in planned if STAGES.index(one) > STAGES.index(name)]
+    missing = [one for one in planned if STAGES.index(one) > STAGES.index(name) and one in among]
     if missing and not stage and path.name != name:
         notes.append(f"there is no checkpoint of {', '.join(missing)} in {path}: this is stage {name}")
     return dataclasses.replace(restored, notes=(*notes, f"checkpoint {directory / str(step)}"))
@@ -255,7 +270,10 @@ def _restore_step(directory: Path, name: str, step: int, overrides: list[tuple[s
             f"checkpoint {directory} was trained on env.name = {meta['config']['env']['name']!r}, with an "
             f"observation and an action of size {sizes}; {config.env.name!r} has {ours}"
         )
-    state, runs = restore_stage(setup, name, directory, step)
+    trained_in, other = setup, [each for each in overrides if not each[0].startswith("env.")]
+    if len(other) < len(overrides):  # what these add to the environment's parameters is not in the checkpoint
+        trained_in = setup_lib.build(apply_overrides(completed(from_plain(meta["config"])), other), trained)
+    state, runs = restore_stage(trained_in, name, directory, step)
     seeds = [seed for _, seed in runs]
     grid = dataclasses.replace(
         config_grid(config), seeds=tuple(range(min(seeds), min(seeds) + len(set(seeds))))

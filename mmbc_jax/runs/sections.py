@@ -116,7 +116,7 @@ class EvaluationOptions(Options):
     shifts: str = option(
         "",
         "other settings of the environment under which the final states are played too, "
-        '"calm: start_noise=0, action_noise=0; push: action_noise=0.3"',
+        '"calm: start_noise=0, action_noise=0; late: action_delay=0 1 2 4", of which the last is a sweep',
     )
 
 

@@ -23,7 +23,7 @@ from mmbc_jax.core.types import EnvSpec, PolicySpec
 from mmbc_jax.data import load
 from mmbc_jax.data.collect import record
 from mmbc_jax.data.episodes import Episodes
-from mmbc_jax.evaluation.shifts import shifted_params
+from mmbc_jax.evaluation.shifts import played_env, shifted_params
 from mmbc_jax.nn.precision import exact_elsewhere, networks_in
 from mmbc_jax.policies.wrappers.coordinates import in_coordinates
 from mmbc_jax.runs.env_contract import check_env, reported
@@ -68,6 +68,11 @@ class Setup:
         if self.env is None:
             raise ConfigError("env.name", "", "an environment: this stage plays episodes")
         return self.env
+
+    @cached_property
+    def played_env(self) -> Any:
+        """That in which episodes are evaluated, with every parameter that `evaluation.shifts` names."""
+        return played_env(self.config.evaluation.shifts, self.env)
 
     @property
     def policy_spec(self) -> PolicySpec:

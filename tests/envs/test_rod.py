@@ -11,7 +11,7 @@ import pytest
 from mujoco import mjx
 
 from mmbc_jax.envs.mjx import avoiding
-from mmbc_jax.envs.mjx._rod import GAIN_NEW, GAIN_OLD, LAG, TrackedRod
+from mmbc_jax.envs.mjx._rod import GAIN_NEW, GAIN_OLD, LAG, Dynamics, TrackedRod
 
 SCENE = Path(avoiding.__file__).with_name("avoiding.xml").read_text()
 SLIDE = 'type="slide" axis="1 0 0"'
@@ -67,3 +67,42 @@ def test_free_motion_is_that_of_mjx(change, tmp_path):
     np.testing.assert_allclose(position, expected, atol=1e-6)
     np.testing.assert_allclose(velocity, speed, atol=1e-5)
     assert np.ptp(position[:, 0]) > 0.01
+
+
+def under(mass, damping, friction, commands, kilograms=1.0):
+    """The formulas of the module in float64."""
+    dt, position, velocity, path = 0.035, np.array(commands[0], np.float64), np.zeros(2), []
+    for old, new in zip(commands[:-1], commands[1:], strict=True):
+        step = velocity * dt
+        wanted = LAG * step + GAIN_NEW * (new - position) + GAIN_OLD * (old - position)
+        force, own = kilograms * (wanted - step) / dt**2, mass * kilograms
+        damped = (velocity + dt * force / own) / (1 + dt * damping / own)
+        velocity = np.sign(damped) * np.maximum(np.abs(damped) - dt * friction / own, 0)
+        position = position + dt * velocity
+        path.append(position)
+    return np.array(path)
+
+
+@pytest.mark.parametrize("solve", [False, True])
+def test_other_dynamics_are_their_formulas(solve):
+    """Also where MJX integrates: it gets the force that leads there. 0.2 N hold the rod where commands are small."""
+    rod = TrackedRod(Path(avoiding.__file__).with_name("avoiding.xml"), solve=solve)
+    rng = np.random.default_rng(1)
+    moves = np.concatenate([rng.uniform(-2e-4, 2e-4, (10, 2)), rng.uniform(-0.01, 0.01, (30, 2))]).cumsum(0)
+    commands = np.array([0.6, -0.25]) + np.concatenate([np.zeros((1, 2)), moves])
+    pairs = (jnp.asarray(commands[:-1], jnp.float32), jnp.asarray(commands[1:], jnp.float32))
+
+    @jax.jit
+    def path(dynamics):
+        def step(state, pair):
+            state = rod.step(state, *pair, dynamics)
+            return state, state.position
+
+        return jax.lax.scan(step, rod.at_rest(pairs[0][0]), pairs)[1]
+
+    shifts = np.array([(1, 0, 0), (2.5, 0, 0), (1, 6, 0), (1, 0, 0.2), (2, 3, 0.1)])
+    found = np.asarray(jax.vmap(lambda s: path(Dynamics(*s)))(jnp.asarray(shifts, jnp.float32)))
+    for each, shift in zip(found, shifts, strict=True):
+        np.testing.assert_allclose(each, under(*shift, commands), atol=2e-6)
+    assert (found[3][:5] == found[3][0]).all()  # held
+    assert np.abs(found[1:] - found[0]).max((1, 2)).min() > 1e-3

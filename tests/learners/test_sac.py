@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from mmbc_jax.core import registry
+from mmbc_jax.core.commanding import HasCommandValues
 from mmbc_jax.core.config import plugin
 from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.core.types import Variables
@@ -291,3 +292,17 @@ def test_needs_an_actor_that_can_be_differentiated():
     with pytest.raises(ConfigError) as info:
         registry.build("learner", CFG, type(parts)(**{**vars(parts), "actor": Scored()}))
     assert info.value.field == "actor.name"
+
+
+def test_values_of_commands_are_the_smaller_head_at_a_drawn_action():
+    """Those of fresh parameters, at the beginning of an episode."""
+    state = _probed.start(
+        LEARNER, run_of(make_hparams(), "modes"), PROBES["modes"], jax.random.key(0), _probed.cloned()
+    )
+    obs, z, key = jnp.linspace(-1, 1, 6)[:, None] * jnp.ones((1, LEARNER.spec.obs_dim)), jnp.arange(6) % 2, 8
+    found = LEARNER.command_value(state, jax.random.key(key), obs, z)
+    reference = state.stats["reference"]
+    action, _ = LEARNER.actor.sample(state.params["actor"], reference, jax.random.key(key), obs, z)
+    heads = LEARNER.critic.apply(state.params["critic"], obs, action, z, jnp.zeros(6))
+    np.testing.assert_allclose(found, np.asarray(heads).min(0), rtol=1e-6)
+    assert isinstance(LEARNER, HasCommandValues)

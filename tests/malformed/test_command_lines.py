@@ -154,18 +154,19 @@ def test_damaged_files_of_a_run(tmp_path, name, content):
     assert contents(run / "checkpoints") | {name: (run / name).read_bytes()} == before
 
 
+EVALUATED = ("--episodes", "--seed", "--attempts", "--trials")
 NUMBERS = ("x", "1.5", "-1", "", "nan", "1e3", "9" * 5000, "0x10", "None")
 
 
 def test_numbers(folder):
     cases = {
         f"{flag} {text[:9]}": ([*needed(name, folder), f"{flag}={text}"], flag)
-        for name, flags in {"evaluate": ("--episodes", "--seed"), "study": ("--jobs",)}.items()
+        for name, flags in {"evaluate": EVALUATED, "study": ("--jobs",)}.items()
         for flag in flags
         for text in NUMBERS
     }
     for name in ("evaluate", "study"):
-        flags = ("--jobs",) if name == "study" else ("--episodes", "--seed")
+        flags = ("--jobs",) if name == "study" else EVALUATED
         own = {kind: case for kind, case in cases.items() if kind.startswith(flags)}
         assert not failures(MAINS[name], own, folder)
 

@@ -14,6 +14,13 @@ no contact force ever acts on a living episode; `solve=False` then leaves out th
 same result, and moves the rod in closed form: its mass matrix never changes. Gaps are MJX's all the same. With
 `solve=True` the contacts found at the end of a step are carried into the next one, where the constraint solver turns
 them into forces.
+
+Other dynamics (`Dynamics`) are a rod of mass m M under the same force f, with a damper d and dry friction F besides:
+
+  u = v + dt f / (m M),   w = u / (1 + dt d / (m M)),   v' = sign(w) max(|w| - dt F / (m M), 0)
+
+Both are implicit in the new velocity, so that neither turns the motion round. What the controller computes its force
+from stays as it was. Where contacts are solved, MJX gets the force that leads to v' without any.
 """
 
 from __future__ import annotations
@@ -21,6 +28,7 @@ from __future__ import annotations
 import contextlib
 import io
 from pathlib import Path
+from typing import NamedTuple
 
 import flax.struct
 import jax
@@ -56,12 +64,27 @@ class Rod:
     contact: PyTree
 
 
+class Dynamics(NamedTuple):
+    """Other dynamics of the rod than those that it was fitted with; see the module docstring.
+
+    Attributes:
+      mass: [] m > 0, as a share of the scene's.
+      damping: [] d in N s/m.
+      friction: [] F in N, per axis.
+    """
+
+    mass: Array
+    damping: Array
+    friction: Array
+
+
 class TrackedRod:
     """MJX model of the rod and its obstacles.
 
     Two compiled functions do the work:
       at_rest(position [2]) -> Rod: standing still there.
-      step(rod, command [2], new_command [2]) -> Rod: one control step while the command (m) moves.
+      step(rod, command [2], new_command [2], dynamics=None) -> Rod: one control step while the command (m) moves,
+        under other `Dynamics` where they are given.
 
     Args:
       xml_path: an MJCF with a body `rod` on slide joints `rod_x`, `rod_y`, and obstacles in the world body.
@@ -76,6 +99,7 @@ class TrackedRod:
         self.solve = solve
         self.dt = float(self.model.opt.timestep)
         self.mass = float(self.model.body("rod").mass[0])
+        self.radius = float(self.model.geom_size[self.model.geom_bodyid == self.model.body("rod").id].max())
         self._mx = mjx.put_model(self.model)
         # A body on slide joints never turns: inertia and Jacobians are the same everywhere and computed once.
         reference = mujoco.MjData(self.model)
@@ -97,11 +121,13 @@ class TrackedRod:
     def _at_rest(self, position: Array) -> Rod:
         return self._collide(self._template.replace(qpos=position, qvel=jnp.zeros(2)))
 
-    def _step(self, rod: Rod, command: Array, new_command: Array) -> Rod:
+    def _step(self, rod: Rod, command: Array, new_command: Array, dynamics: Dynamics | None = None) -> Rod:
         old = rod.velocity * self.dt
         gain_new, gain_old = new_command - rod.position, command - rod.position
         new = LAG * old + GAIN_NEW * gain_new + GAIN_OLD * gain_old
         force = self.mass * (new - old) / self.dt**2
+        if dynamics is not None:
+            force = self._under(dynamics, rod.velocity, force)
         if not self.solve:
             velocity = rod.velocity + self.dt * (self._mobility * (force + self._bias)).sum(-1)
             position = rod.position + self.dt * velocity
@@ -118,6 +144,14 @@ class TrackedRod:
         data = mjx.make_constraint(self._mx, data)
         data = mjx.solve(self._mx, mjx.fwd_acceleration(self._mx, data))
         return self._collide(mjx.euler(self._mx, data))
+
+    def _under(self, dynamics: Dynamics, velocity: Array, force: Array) -> Array:
+        """[2] the force that moves the scene's own rod as `force` [2] moves one of other dynamics."""
+        change = self.dt * (self._mobility * (force + self._bias)).sum(-1)
+        unit = self.dt * np.diag(self._mobility) / dynamics.mass  # velocity per N
+        damped = (velocity + change / dynamics.mass) / (1.0 + unit * dynamics.damping)
+        wanted = jnp.sign(damped) * jnp.maximum(jnp.abs(damped) - unit * dynamics.friction, 0.0)
+        return force + (np.linalg.inv(self._mobility) * (wanted - velocity - change)).sum(-1) / self.dt
 
     def _collide(self, data: mjx.Data) -> Rod:
         data = mjx.collision(self._mx, mjx.kinematics(self._mx, data))

@@ -17,10 +17,15 @@ rules = "dppo": 100 steps without an early end. Reward per step: -0.1 from the f
   is outside [0.2, 0.8], `success_reward` while y > 0.4 (Ren et al. 2024). Success: y > 0.35 was reached and
   nothing touched, so far. What counts is the episode's end: a later contact takes success and label away.
   100 steps leave the expert little to spare on the longest ways: execution noise above 0.1 makes it late.
+
+`FURTHER` parameters are those of the rod's dynamics (`_rod.Dynamics`) and of a block: one more obstacle, at
+(block_x, block_y). To touch it is a contact like any other, but it does not push: under "dppo" the rod goes on
+through it, its success and label gone. They exist where an option sets one of them, or of `perturbed()`.
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -33,7 +38,8 @@ from mmbc_jax.core.observations import ObsSpec
 from mmbc_jax.core.options import Options, option
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, EnvSpec, Key, PyTree, State
-from mmbc_jax.envs.mjx._rod import TrackedRod
+from mmbc_jax.envs._block import BLOCK, check_block, draw_block, gap
+from mmbc_jax.envs.mjx._rod import Dynamics, TrackedRod
 from mmbc_jax.ops.unrolled import unrolled
 
 MAX_STEP = 0.01
@@ -47,6 +53,7 @@ CHANGES = ((-0.3, -0.15), (-0.08, 0.05), (0.1, 0.23))
 SPEED = {"d3il": 0.008, "dppo": 0.0098}
 PULL = 100.0
 STOP_Y = 0.43
+FURTHER = (*Dynamics._fields, *BLOCK)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,7 +65,24 @@ class AvoidingOptions(Options):
     start_noise: float = option(0.0, "standard deviation of the start [m]", low=0.0)
     action_noise: float = option(0.0, "standard deviation of the action, 1 is 1 cm", low=0.0)
     obs_noise: float = option(0.0, "standard deviation of the measured position [m]", low=0.0)
+    mass: float = option(1.0, "of the rod, as a share of the scene's", low=0.0, open_low=True)
+    damping: float = option(0.0, "of the rod's motion [N s/m]", low=0.0)
+    friction: float = option(0.0, "dry, of the rod's motion along each axis [N]", low=0.0)
+    block_x: float = option(
+        0.5, "centre of one more obstacle [m]; by default in the middle of the second row"
+    )
+    block_y: float = option(0.08, "likewise")
+    block_radius: float = option(0.0, "of that obstacle [m]; 0 for none", low=0.0)
     xml_path: str = option("", "MJCF of the scene; empty for the packaged one")
+
+    def check(self) -> None:
+        """Raises ConfigError where a block is placed that is none."""
+        check_block(self, AvoidingOptions())
+
+    @property
+    def further(self) -> bool:
+        """Whether one of `FURTHER` is set."""
+        return any(getattr(self, name) != getattr(AvoidingOptions(), name) for name in FURTHER)
 
 
 class Avoiding:
@@ -69,7 +93,7 @@ class Avoiding:
     """
 
     def __init__(self, options: AvoidingOptions):
-        self.options = options
+        self.options, self.further = options, options.further
         packaged = Path(__file__).with_name("avoiding.xml")
         self.rod = TrackedRod(options.xml_path or packaged, solve=options.rules == "dppo")
         names = [f"{a}-{b}-{c}" for a in "LR" for b in range(1, 4) for c in range(1, 5)]
@@ -89,9 +113,15 @@ class Avoiding:
         )
 
     def default_params(self) -> PyTree:
-        """All [] float: success_reward; start_noise [m]; action_noise [1 = 1 cm]; obs_noise [m]."""
-        fields = ("success_reward", "start_noise", "action_noise", "obs_noise")
+        """All [] float: success_reward; start_noise [m]; action_noise [1 = 1 cm]; obs_noise [m]; `FURTHER`."""
+        fields = ("success_reward", "start_noise", "action_noise", "obs_noise", *(FURTHER * self.further))
         return {field: jnp.asarray(getattr(self.options, field)) for field in fields}
+
+    def perturbed(self) -> Avoiding:
+        """The same task, with `FURTHER` among its parameters."""
+        other = copy.copy(self)
+        other.further = True
+        return other
 
     def reset(self, key: Key, params: PyTree | None = None) -> State:
         """At rest at the start, moved by N(0, start_noise^2)."""
@@ -131,10 +161,13 @@ class Avoiding:
         noise = jax.random.normal(key, (4,))
         action = jnp.clip(action + params["action_noise"] * noise[:2], -1.0, 1.0)
         command = data["command"] + MAX_STEP * action
-        rod = self.rod.step(data["rod"], data["command"], command)
+        dynamics = Dynamics(*map(params.get, Dynamics._fields)) if self.further else None
+        rod = self.rod.step(data["rod"], data["command"], command, dynamics)
         x, y = rod.position
         rows = jnp.where(data["rows"] < 0, _crossings(x, y), data["rows"])
         hit = data["hit"] | (rod.distance.min() < 0.0)
+        if self.further:
+            hit |= gap(params, data["rod"].position, rod.position) < self.rod.radius
         finished = data["finished"] | (y > FINISH_Y)
         success = finished & ~hit
         if self.options.rules == "d3il":
@@ -143,16 +176,9 @@ class Avoiding:
             outside = (x < 0.2) | (x > 0.8)
             reward = params["success_reward"] * (y > REWARD_Y) - 0.1 * hit - 0.1 * outside
             done = jnp.zeros((), bool)
+        moved = {"command": command, "rod": rod, "rows": rows, "hit": hit, "finished": finished}
         return state.replace(
-            data=data
-            | {
-                "command": command,
-                "rod": rod,
-                "rows": rows,
-                "hit": hit,
-                "finished": finished,
-                "step": data["step"] + 1,
-            },
+            data={**data, **moved, "step": data["step"] + 1},
             obs=jnp.concatenate([command, rod.position + params["obs_noise"] * noise[2:]]),
             reward=jnp.asarray(reward, jnp.float32),
             done=done.astype(jnp.float32),
@@ -202,6 +228,7 @@ class Avoiding:
 
         for x, y, radius in self.rod.obstacles:
             ax.add_patch(Circle((x, y), radius, color="0.35", zorder=1))
+        draw_block(ax, self.options)
         ax.axhline(FINISH_Y, color="tab:green", lw=1.5, zorder=0)
         ax.plot(*START, marker="s", ms=5, color="k", zorder=1)
         ax.set(xlim=(0.18, 0.82), ylim=(-0.31, 0.42), aspect="equal", xlabel="x [m]", ylabel="y [m]")

@@ -150,13 +150,13 @@ class BaseStage(abc.ABC):
         """What is evaluated of a state; also with a leading axis R on both."""
         return self.learner.subject(state, key)
 
-    def evaluator(self, command: int | None = None) -> Evaluator:
-        """What plays its episodes; `command` is z of every episode, None to spread them evenly."""
-        setup, parts = self.setup, self.parts
+    def evaluator(self, command: int | None = None, headless: bool = False) -> Evaluator:
+        """What plays its episodes: under z = `command`, None to spread them evenly; or without a steering head."""
+        setup, parts = self.setup, dataclasses.replace(self.parts, env=self.setup.played_env)
         settings = setup.config.evaluation
         playing = Playing.of(settings, command, setup.config.data.seed)
         return make_evaluator(
-            parts, setup.env_spec, settings.episodes, settings.paths, self.num_modes, playing
+            parts, setup.env_spec, settings.episodes, settings.paths, self.num_modes, playing, headless
         )
 
     def runs(self, grid: Grid) -> StageRuns:
