@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import integrate, stats
 
 from mmbc_jax.core import registry
 from mmbc_jax.core.config import plugin
@@ -280,3 +280,45 @@ def test_refuses_to_steer_nothing():
     with pytest.raises(ConfigError, match="nothing to steer") as info:
         registry.build("actor", plugin("actor", "steer"), spec=SPEC, policy=None, num_modes=2)
     assert info.value.field == "actor.name"
+
+
+def test_divergence_is_that_of_gaussians_by_quadrature():
+    """KL(pi_W || base) number by number: the integral of p (log p - log base), against the closed form."""
+    actor, reference, params = make()
+    params = moved(params)
+    obs, z = observations(5)
+    found = jax.jit(actor.divergence)(params, reference, obs, z, {})
+    mean, std = expected_moments(params, obs, np.asarray(z))
+    base = [np.asarray(params[name], np.float64) for name in ("base_mean", "base_std")]
+
+    def kl(m, s, m0, s0):
+        def inside(x):
+            return stats.norm.pdf(x, m, s) * (stats.norm.logpdf(x, m, s) - stats.norm.logpdf(x, m0, s0))
+
+        return integrate.quad(inside, m - 12 * s, m + 12 * s)[0]
+
+    expected = [sum(kl(*entry) for entry in zip(mean[i], std[i], *base, strict=True)) for i in range(5)]
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    assert np.min(expected) > 0.5
+
+
+def test_the_frozen_ddim_chunk_is_a_function_of_the_noise():
+    """The same w gives the same chunk whatever the key, another w another chunk; no gradient is needed for that."""
+    sampler = registry.build("sampler", plugin("sampler", "ddim", steps=3))
+
+    def prior(shape):
+        return registry.build("prior", plugin("prior", "normal"), shape, spec=SPEC)
+
+    cfg = plugin("policy", "diffusion", hidden=(8,))
+    policy = registry.build("policy", cfg, SPEC, prior=prior, sampler=sampler)
+    actor = build(policy=policy)
+    batch = Batch(jnp.zeros((2, 2)), jnp.zeros((2, 2, 2)), jnp.ones((2, 2)))
+    reference = jax.jit(policy.init)(jax.random.key(0), batch)
+    obs, _ = observations(20)
+    w = jnp.asarray(np.random.default_rng(5).standard_normal((20, SIZE)), jnp.float32)
+    chunk = jax.jit(actor.chunk)
+    first = chunk(reference, jax.random.key(1), obs, w)
+    np.testing.assert_array_equal(first, chunk(reference, jax.random.key(2), obs, w))
+    np.testing.assert_array_equal(first[::-1], chunk(reference, jax.random.key(3), obs[::-1], w[::-1]))
+    assert np.abs(first - chunk(reference, jax.random.key(4), obs, w + 0.5)).max() > 0.05
+    np.testing.assert_allclose(first, policy.transport(reference, obs, w.reshape(20, 2, 2)), atol=1e-6)

@@ -15,7 +15,7 @@ from mmbc_jax.core.learning import Parts
 from mmbc_jax.core.state import Hparams, TrainState
 from mmbc_jax.core.types import Key, PolicySpec, PyTree
 from mmbc_jax.ops.normalisation import Normalizer
-from tests.toys.probes import LENGTH, IdentityPolicy, Probe
+from tests.toys.probes import LENGTH, Commanded, IdentityPolicy, Probe
 
 GAMMA, MODES = 0.5, 2
 SPEC = PolicySpec(3, 1, 1)
@@ -24,30 +24,34 @@ IDENTITY = Normalizer(-jnp.ones(3), jnp.ones(3), -jnp.ones(1), jnp.ones(1))
 
 def parts(
     actor: ConfigDict,
-    q: ConfigDict,
+    q: ConfigDict | None,
     env: Any = None,
     chunk: int = 1,
     modes: int = MODES,
     reward: ConfigDict | None = None,
+    policy: Any = IdentityPolicy,
 ) -> Parts:
-    """Parts with the MI reward or another; chunks of `chunk` actions, all of them executed."""
+    """Parts with the MI reward or another, without q with `Commanded`; all actions of a chunk are executed."""
     env = env or Probe()
     spec = PolicySpec(env.spec.obs_dim, 1, chunk, env.spec.obs)
-    policy = IdentityPolicy(spec)
+    policy = policy(spec)
     horizon = -(-LENGTH // chunk)
-    discriminator = registry.build("discriminator", q, spec.obs, modes, horizon, chunk=(chunk, 1))
-    reward = reward or plugin("reward", "mi")
+    paid: Any = Commanded(modes)
+    if q is not None:
+        discriminator = registry.build("discriminator", q, spec.obs, modes, horizon, chunk=(chunk, 1))
+        reward = reward or plugin("reward", "mi")
+        paid = registry.build("reward", reward, discriminator=discriminator, horizon=horizon)
     return Parts(
         spec,
         chunk,
         policy=policy,
         env=env,
         actor=registry.build("actor", actor, spec=spec, policy=policy, num_modes=modes),
-        reward=registry.build("reward", reward, discriminator=discriminator, horizon=horizon),
+        reward=paid,
     )
 
 
-def build(learner: ConfigDict, actor: ConfigDict, q: ConfigDict, **changes: Any) -> Any:
+def build(learner: ConfigDict, actor: ConfigDict, q: ConfigDict | None, **changes: Any) -> Any:
     """A learner of `parts`."""
     return registry.build("learner", learner, parts(actor, q, **changes))
 
@@ -62,11 +66,11 @@ def hparams(name: str, runs: int, stage: dict[str, Any], **changes: Any) -> Hpar
     return {key: jnp.broadcast_to(jnp.asarray(np.asarray(x, np.float32)), (runs,)) for key, x in own.items()}
 
 
-def cloned() -> TrainState:
-    """The final state of a stage that cloned the identity, which has no parameters."""
+def cloned(params: PyTree = None) -> TrainState:
+    """The final state of a stage that cloned a policy without statistics; the identity has no parameters either."""
     zero = jnp.zeros((), jnp.int32)
-    stats = {"policy": {}, "normalizer": IDENTITY}
-    return TrainState(zero, jax.random.key(0), {}, {}, {}, stats, {}, {})
+    stats, params = {"policy": {}, "normalizer": IDENTITY}, {} if params is None else params
+    return TrainState(zero, jax.random.key(0), params, {}, params, stats, {}, {})
 
 
 def start(learner: Any, hp: Hparams, probe: PyTree, key: Key, parent: TrainState | None) -> TrainState:

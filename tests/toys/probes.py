@@ -5,6 +5,7 @@ once. An observation is (x, previous action, phase): x = -1 or +1 for the whole 
 `steps` passed. A control step with action a pays
 
   constant + observed x + delayed [last step] - aimed (a - target - slope x)^2
+  - recalled [last step] (a before - target - slope x)^2
 
 and the episode terminates after `steps` steps; with more than `LENGTH` of them it is truncated instead.
 """
@@ -12,7 +13,7 @@ and the episode terminates after `steps` steps; with more than `LENGTH` of them 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import distrax
 import jax
@@ -28,6 +29,7 @@ DEFAULTS = {
     "observed": 0.0,
     "delayed": 0.0,
     "aimed": 0.0,
+    "recalled": 0.0,
     "target": 0.0,
     "slope": 0.0,
     "steps": 1.0,
@@ -64,8 +66,10 @@ class Probe:
         p, x = state.info["params"], state.obs[0]
         step = state.data["step"] + 1
         last = (step >= p["steps"]).astype(jnp.float32)
-        miss = action[0] - p["target"] - p["slope"] * x
-        reward = p["constant"] + p["observed"] * x + p["delayed"] * last - p["aimed"] * miss**2
+        wanted = p["target"] + p["slope"] * x
+        reward = p["constant"] + p["observed"] * x + p["delayed"] * last
+        reward = reward - p["aimed"] * (action[0] - wanted) ** 2
+        reward = reward - p["recalled"] * last * (state.obs[1] - wanted) ** 2
         return state.replace(
             data={"step": step},
             obs=jnp.stack([x, action[0], jnp.minimum(step / p["steps"], 1.0)]),
@@ -73,6 +77,42 @@ class Probe:
             done=last,
             metrics={"success": last},
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class Commanded:
+    """An intrinsic reward that depends on the command: price z - aimed (a - target (2 z - 1))^2 of the last action a.
+
+    It has nothing to train: its parameters are those three numbers, so that each run can have its own.
+    """
+
+    num_modes: int
+
+    discriminator = None
+    trains = False
+    logs: ClassVar[dict[str, str]] = {}
+
+    def init(self, key: Key) -> PyTree:
+        return {name: jnp.zeros(()) for name in ("aimed", "target", "price")}
+
+    def init_memory(self, obs: Array) -> PyTree:
+        return {}
+
+    def remember(self, memory: PyTree, obs: Array) -> PyTree:
+        return memory
+
+    def features(self, memory: PyTree) -> PyTree:
+        return {}
+
+    def pay(
+        self, params: PyTree, key: Key, transitions: Any, discount: float
+    ) -> tuple[Array, dict[str, Array]]:
+        action, z = transitions.final_obs[..., 1], transitions.z.astype(jnp.float32)
+        miss = action - params["target"] * (2.0 * z - 1.0)
+        return params["price"] * z - params["aimed"] * miss**2, {}
+
+    def loss(self, params: PyTree, key: Key, features: PyTree, z: Array) -> tuple[Array, dict[str, Array]]:
+        return jnp.zeros(z.shape), {}
 
 
 class Remote(Probe):
