@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Float64, Int64
+from scipy.spatial.distance import cdist
 
 from mmbc_jax.ops.intervals import bootstrap
 
 if TYPE_CHECKING:  # no checker can tell at run time what numpy takes for an array
     from numpy.typing import ArrayLike
 
+_DOUBT = 0.02
 _JITTER = 1e-10  # of the spread of a coordinate: samples that coincide have no distances to speak of
 
 
@@ -95,6 +97,45 @@ def contrastive_information(
 
     value = values(np.full((len(found), 1), 1.0 / len(found)))[0]
     return Estimate(float(value), *_interval(values(_weights(len(found), resamples, seed)), level))
+
+
+def kernel_scores(
+    points: ArrayLike, label: ArrayLike, asked: ArrayLike, num_labels: int
+) -> Float64[np.ndarray, "m Z"]:
+    r"""log q(z|x) at other points, of a kernel vote of labelled ones: a critic that doubts where labels overlap.
+
+    `q(z|x) = (1 - d) sum_j 1[z_j = z] K_j / sum_j K_j + d share_z`, `K_j = exp(-|x - x_j|^2 / 2 h^2)` (Nadaraya 1964,
+    Watson 1964), with d = .02, so that one confident mistake does not decide a mean. h is the one of 16, from the
+    median distance to a nearest neighbour up to the root mean square distance of two points, under which the labels
+    of the labelled points are likeliest when no point has a vote on its own.
+
+    Args:
+      points: [n, E] finite.
+      label: [n] in [0, Z).
+      asked: [m, E] finite.
+      num_labels: Z.
+
+    Returns:
+      [m, Z], at least log(d share_z).
+
+    Raises:
+      ValueError: shapes that do not fit, or numbers that are not finite.
+    """
+    found, other = _checked(points), _checked(asked)
+    z = np.eye(num_labels)[_labels(label, len(found))]
+    share = np.maximum(z.mean(0), 1.0 / len(found) ** 2)
+    within, across = (cdist(one, found, "sqeuclidean") for one in (found, other))
+    np.fill_diagonal(within, np.inf)
+    widest = math.sqrt(max(2.0 * float(found.var(0).sum()), 1e-300))
+    least = min(max(math.sqrt(float(np.median(within.min(1)))), 1e-6 * widest), widest)
+
+    def scores(squares: np.ndarray, h: float) -> np.ndarray:
+        votes = np.exp((squares.min(1, keepdims=True) - squares) / (2.0 * h * h))
+        return np.asarray(np.log((1.0 - _DOUBT) * votes @ z / votes.sum(1, keepdims=True) + _DOUBT * share))
+
+    widths = np.geomspace(least, widest, 16)
+    likely = [float((scores(within, h) * z).sum()) for h in widths]
+    return scores(across, float(widths[int(np.argmax(likely))]))
 
 
 def neighbour_information(

@@ -58,7 +58,7 @@ def test_policies_of_one_two_and_four_modes(count):
 
 
 def test_commands_that_are_obeyed_tell_the_path_and_others_nothing():
-    """log 4 of four commands with a path each, less the classifier's doubt of 2 %; 0 of commands drawn besides."""
+    """log 4 of four commands with a path each, less the critic's doubt of 2 %; 0 of commands drawn besides."""
     obeyed = measure(*fan(4))
     assert obeyed["paths/z_contrastive"] == pytest.approx(math.log(4), abs=0.05)
     assert obeyed["paths/z_neighbours"] == pytest.approx(math.log(4), abs=0.05)
@@ -78,7 +78,7 @@ def test_pairs_of_commands_that_share_a_path_tell_half():
 
 
 def test_a_trait_of_a_millimetre_tells_the_command_and_is_no_mode():
-    """Two commands .002 apart on one path: log 2 by neighbours and a classifier, 0 at a resolution of .3."""
+    """Two commands .002 apart on one path: log 2 by neighbours and a critic, 0 at a resolution of .3."""
     rng = np.random.default_rng(1)
     modes = _toy.fan(rng, count=2)
     env, z = _toy.environment(modes)[0], np.arange(128) % 2

@@ -12,6 +12,7 @@ from sklearn.feature_selection import mutual_info_classif
 
 from mmbc_jax.ops.path_information import (
     contrastive_information,
+    kernel_scores,
     neighbour_information,
     principal,
     resolved_information,
@@ -74,6 +75,31 @@ def test_contrastive_information_is_a_lower_bound_for_a_wrong_critic():
     # what the critic says of z in general costs the variational bound alone
     tilted = scores + np.array([2.0, 0.0, -1.0])
     assert contrastive_information(tilted, z).value == pytest.approx(contrastive_information(scores, z).value)
+
+
+@pytest.mark.parametrize("centres", MIXTURES)
+def test_contrastive_information_of_a_fitted_critic(centres):
+    """500 samples with a vote, 500 asked, one coordinate in four that matters: below I + 5 errors, and not by far."""
+    x, z = drawn(centres, seed=6, n=1000, extra=3)
+    scores = kernel_scores(x[:500], z[:500], x[500:], len(centres))
+    np.testing.assert_allclose(np.exp(scores).sum(1), 1.0, rtol=1e-9)
+    found = contrastive_information(scores, z[500:]).value
+    exact = about_the_label(centres)
+    assert exact - 0.15 < found < exact + 5 * 0.75 / 500**0.5
+
+
+def test_a_kernel_vote_by_hand():
+    """Two points of either label at 0 and 1: their nearest neighbours coincide, so h is tiny, and the vote is theirs.
+
+    Of labels that do not depend on the place the widest kernel is likeliest: every answer is nearly their share.
+    """
+    x, z = np.array([[0.0], [0.0], [1.0], [1.0]]), np.array([0, 0, 1, 1])
+    found = np.exp(kernel_scores(x, z, [[0.1], [0.9]], 2))
+    np.testing.assert_allclose(found, [[0.99, 0.01], [0.01, 0.99]], atol=1e-9)
+    rng = np.random.default_rng(7)
+    x, z = rng.normal(size=(400, 2)), np.arange(400) % 4
+    found = np.exp(kernel_scores(x, z, rng.normal(size=(50, 2)), 4))
+    np.testing.assert_allclose(found, 0.25, atol=0.06)
 
 
 def test_contrastive_information_by_hand():

@@ -9,8 +9,8 @@ plane. Episodes in which the environment diverged are left out.
                         equally frequent, narrower than sigma and farther apart. The proxy of Behavioral Mode
                         Discovery for a policy (0, .58 and 1.06 for 1, 2 and 4 modes) is what trained commands
                         extract at the discriminator's input noise; this is what there is to extract at that scale
-  paths/z_contrastive   InfoNCE of command and path, from below: the critic is a small classifier of z, fitted on half
-                        of the episodes and measured on the others, so it is at most log(n / 2), too
+  paths/z_contrastive   InfoNCE of command and path, from below: the critic is a kernel vote among half of the
+                        episodes, asked about the others, so it is at most log(n / 2), too
   paths/z_neighbours    the same information by nearest neighbours (Ross 2014) in the first `components` principal
                         coordinates, without a fit; what these leave out it cannot see
 
@@ -33,7 +33,6 @@ import numpy as np
 from mmbc_jax.core.options import Options, option
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import EnvSpec, Key, Rollouts
-from mmbc_jax.diagnostics._classifier import held_out_log_probs
 from mmbc_jax.diagnostics.case import Case
 from mmbc_jax.diagnostics.outcomes import DIVERGED
 from mmbc_jax.ops import path_information as information
@@ -76,8 +75,7 @@ class PathsInstrument:
         path, kept = path_points(rollouts, case.normalizer, case.env.spec, o.points)
         if len(path) < _LEAST:
             return {}
-        key_seed, key_fit = jax.random.split(key)
-        seed = int(jax.random.randint(key_seed, (), 0, 2**31 - 1))
+        seed = int(jax.random.randint(key, (), 0, 2**31 - 1))
         drawn = {"resamples": o.resamples, "seed": seed}
         found = {"information": information.resolved_information(path, o.resolution, **drawn)}
         z = np.asarray(rollouts.z)[: len(kept)][kept]
@@ -85,8 +83,10 @@ class PathsInstrument:
         if len(names) > 1:
             near = information.principal(path, o.components)
             found["z_neighbours"] = information.neighbour_information(near, label, o.neighbours, **drawn)
-            scores, held = held_out_log_probs(key_fit, path[None], label, len(names))
-            found["z_contrastive"] = information.contrastive_information(scores, held, **drawn)
+            order = np.random.default_rng(seed).permutation(len(label))
+            told, asked = order[: len(order) // 2], order[len(order) // 2 :]
+            scores = information.kernel_scores(path[told], label[told], path[asked], len(names))
+            found["z_contrastive"] = information.contrastive_information(scores, label[asked], **drawn)
         return {
             f"paths/{name}{end}": value
             for name, estimate in found.items()
