@@ -255,7 +255,7 @@ def test_what_measures_distances_needs_points(name):
     cfg = plugin("discriminator", "categorical", input="state", hidden=(8,))
     pictures = ObsSpec.of({"image": ObsEntry((16, 16, 1), "image")})
     q = registry.build("discriminator", cfg, pictures, 2, HORIZON)
-    for given, field in ((q, "discriminator.input"), (None, "discriminator.name")):
+    for given, field in ((q, "env.observe"), (None, "discriminator.name")):
         with pytest.raises(ConfigError) as info:
             registry.build("reward", plugin("reward", name), discriminator=given, horizon=HORIZON)
         assert info.value.field == field
