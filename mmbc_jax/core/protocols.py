@@ -286,7 +286,8 @@ class Diagnostic(Protocol[CaseT]):
     """An instrument: a pure function of one trained policy, its data and its samples.
 
     With a class attribute `of_data = True` it promises to ask the demonstrations alone: runs on the same
-    demonstrations share one measurement.
+    demonstrations share one measurement. With `of_episodes = True` it asks the episodes alone, with normaliser and
+    environment: it measures stages that clone nothing, too.
     """
 
     def measure(self, case: CaseT, key: Key) -> dict[str, float]:

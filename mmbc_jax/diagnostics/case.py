@@ -45,6 +45,12 @@ class Case(flax.struct.PyTreeNode):
         return w, self.policy.transport(self.variables, obs, w)
 
 
+def of_episodes(rollouts: Rollouts, normalizer: Normalizer, env: Env | None, exec_len: int) -> Case:
+    """The case of a stage that clones nothing: its episodes, for instruments that ask these alone."""
+    nothing: Any = None
+    return Case(Variables({}), {}, nothing, normalizer, rollouts, env=env, exec_len=exec_len)
+
+
 def float_leaves(w: PyTree) -> tuple[list[Array], Any]:
     """The differentiable leaves of a base sample, and a function that puts others in their place.
 

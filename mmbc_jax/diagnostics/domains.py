@@ -42,7 +42,7 @@ _POSITIVE = frozenset((
     "separation/modes_max", "separation/spread", "separation/path_modes", "separation/path_delta",
     "separation/path_set_delta", "separation/path_radius", "env_steps_to_95",
 ))  # fmt: skip
-# information/rate, mutual and marginal_kl are estimates of non-negative numbers that may come out negative
+# information/rate, mutual, marginal_kl and paths/* are estimates of what is not negative that may come out negative
 
 
 @dataclasses.dataclass(frozen=True)

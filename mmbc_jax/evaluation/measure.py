@@ -16,7 +16,7 @@ from mmbc_jax.core.stages import Cloned, Stage
 from mmbc_jax.core.state import TrainState
 from mmbc_jax.core.types import Key, PyTree, Rollouts
 from mmbc_jax.data.windows import Windows
-from mmbc_jax.diagnostics.case import Case
+from mmbc_jax.diagnostics.case import Case, of_episodes
 from mmbc_jax.diagnostics.domains import SHIFTS
 from mmbc_jax.diagnostics.offline import make_offline_metrics
 from mmbc_jax.diagnostics.outcomes import success_figures
@@ -72,7 +72,7 @@ class Measurement:
       env: the bare environment, or None.
       exec_len: h.
       offline_samples: chunks per held-out window; 0 to leave the offline metrics out.
-      instruments: by name; applied to stages that clone.
+      instruments: by name; applied to stages that clone, those `of_episodes` to all.
     """
 
     env: Env | None
@@ -124,6 +124,8 @@ def measure(
     if cloned and what.instruments:
         keys_runs = keys(f"diagnose/{stage.name}")
         found.append(_diagnose(what, cloned, state, data().train_windows, rollouts, keys_runs))
+    elif rollouts is not None and (asked := asking_episodes(what.instruments)):
+        found.append(_of_episodes(what, asked, state, rollouts, keys(f"diagnose/{stage.name}")))
     merged = [
         {name: value for part in run for name, value in part.items()} for run in zip(*found, strict=True)
     ]
@@ -143,6 +145,27 @@ def _offline(clones: list[Cloned], windows: Windows, keys: Key, samples: int) ->
     for run, clone in enumerate(clones):
         values = jax.device_get(compiled(clone.variables, windows, keys[run], clone.hp))
         found.append({name: float(value) for name, value in values.items()})
+    return found
+
+
+def asking_episodes(instruments: Mapping[str, Diagnostic]) -> dict[str, Diagnostic]:
+    """Those that ask the episodes alone."""
+    return {name: one for name, one in instruments.items() if getattr(one, "of_episodes", False)}
+
+
+def _of_episodes(
+    what: Measurement,
+    instruments: Mapping[str, Diagnostic],
+    state: TrainState,
+    rollouts: Rollouts,
+    keys: Key,
+) -> list[dict[str, Any]]:
+    """The figures of instruments that ask the episodes alone, of each run."""
+    found = []
+    for run in range(len(state.step)):
+        normalizer = _run(state.stats["normalizer"], run)
+        case = of_episodes(_run(rollouts, run), normalizer, what.env, what.exec_len)
+        found.append(dict(measure_all(instruments, case, keys[run])))
     return found
 
 

@@ -19,11 +19,18 @@ def with_points(discriminator: Discriminator | None, reward: str) -> Any:
         raise ConfigError(
             "discriminator.name", "", f"a discriminator: the {reward} reward sees of a path what it sees"
         )
+    spec = getattr(discriminator, "spec", None)
+    if spec is not None and not spec.size:
+        raise ConfigError(
+            "env.observe",
+            "image",
+            f"state or both: the {reward} reward measures distances of observed vectors",
+        )
     if not point_size(discriminator):
         seen = getattr(getattr(discriminator, "options", None), "input", "")
         raise ConfigError(
             "discriminator.input",
             seen,
-            f"state, window or history, of observed vectors: the {reward} reward measures distances of paths",
+            f"state, window or history: the {reward} reward measures distances of paths",
         )
     return discriminator

@@ -1,24 +1,24 @@
-r"""A reward for going where the other commands do not: the nearest paths of other z, in the rollout itself.
+r"""A reward for going where the other commands do not: the nearest paths of each of them, in the rollout itself.
 
-Of an episode that ended with path x under command z, let d_1 <= .. <= d_k be the distances to the nearest paths among
-the episodes of other z that ended in the same rollout, fewer where there are fewer. It is paid once, at its end,
+Of an episode that ended with path x under command z, let d(x, z') be the mean distance to the k nearest paths among
+the episodes of z' that ended in the same rollout, fewer where there are fewer. It is paid once, at its end,
 
-  r = log(1 + mean_j d_j / s),
+  r = mean over z' != z of log(1 + d(x, z') / s),
 
-at least 0, growing ever more slowly. A path x is what the discriminator would see of it, as a point
-(`core.seeing.HasPoints`), so d is the root mean square over what is remembered, in normalised units; s is the
-distance below which a difference hardly counts. Without the offset E log d_k is, up to a constant and per
-dimension, the nearest-neighbour estimate of the cross-entropy of p(x | z) under p(x | other z) (Wang et al. 2009); so
-it measures how little commands overlap, and not the entropy of all paths: those of one z may lie as close as they
-like.
+at least 0, growing ever more slowly; commands without an end in the rollout are left out. A path x is what the
+discriminator would see of it, as a point (`core.seeing.HasPoints`), so d is the root mean square over what is
+remembered, in normalised units; s is the distance below which a difference hardly counts. Without the offset
+E log d is, up to a constant and per dimension, the nearest-neighbour estimate of the cross-entropy of p(x | z) under
+p(x | z') (Wang et al. 2009): it measures how little commands overlap, pair by pair, and not the entropy of all paths.
 
 A command whose paths another one shares is paid for leaving them, even where q tells the two apart by a millimetre:
-.007 for d = .002 and s = .3, and 1.47 for d = 1. q takes no part. Nothing is trained.
+.007 for d = .002 and s = .3, and 1.47 for d = 1. q takes no part, and nothing is trained. Each command counts by
+itself, since there may be more of them than ways: the nearest of all others together is then near wherever one goes.
 
 An episode that terminates without success is paid nothing with `forfeit`; as a neighbour it counts. What a path is
 worth depends on the others of its rollout, which a replay buffer does not keep together: off-policy learners refuse
-this reward (`compares`). At most `particles` ended episodes, drawn at random, are neighbours; distances are taken in
-blocks of decisions, so that memory is bounded by block x particles.
+this reward (`core.seeing.Compares`). At most `particles` ended episodes, drawn at random, are neighbours; distances
+are taken in blocks of decisions, so that memory does not grow with the rollout.
 
 Source: particle rewards of Liu & Abbeel 2021 (APT, arXiv 2103.04551), here between commands.
 """
@@ -38,7 +38,7 @@ from mmbc_jax.core.options import Options, option
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.seeing import Played, remembered
 from mmbc_jax.core.types import Array, Key, Metrics, PyTree
-from mmbc_jax.ops.nearest import neighbour_distance
+from mmbc_jax.ops.nearest import neighbour_distances
 from mmbc_jax.rewards._of_points import with_points
 
 
@@ -46,7 +46,7 @@ from mmbc_jax.rewards._of_points import with_points
 class SpreadOptions(Options):
     """The reward of the nearest paths of other commands."""
 
-    neighbours: int = option(3, "k, nearest paths of other z that count", low=1, high=1024)
+    neighbours: int = option(3, "k, nearest paths of each other z that count", low=1, high=1024)
     scale: float = option(
         0.3, "s, distance below which a difference hardly counts, in normalised units", low=0.0, open_low=True
     )
@@ -109,19 +109,22 @@ class SpreadReward:
 
         Returns:
           ([...] before lambda, metrics [] over the valid episodes that ended, NaN where none did: "mode/spread" the
-          mean of r before any forfeit, "mode/neighbour" the mean distance to the k neighbours).
+          mean of r before any forfeit, "mode/neighbour" the mean of d over other commands).
         """
         shape = transitions.z.shape
         if self.num_modes == 1:
             return jnp.zeros(shape), {name: jnp.zeros(()) for name in self.logs}
         points = transitions.final_features.reshape(-1, transitions.final_features.shape[-1])
         ended = (transitions.done * transitions.valid).reshape(-1)
-        z = transitions.z.reshape(-1)
+        z = jax.nn.one_hot(transitions.z.reshape(-1), self.num_modes)
         chosen = self._particles(key, ended)
-        distance = neighbour_distance(
-            points, z, points[chosen], z[chosen], ended[chosen], self.options.neighbours
-        )
-        worth = jnp.log1p(distance / self.options.scale)
+        near, count = points[chosen], ended[chosen]
+        of = transitions.z.reshape(-1)[chosen]
+        apart = neighbour_distances(points, near, of, count, self.num_modes, self.options.neighbours)
+        others = (1.0 - z) * (count @ z[chosen] > 0)
+        others = others / jnp.maximum(others.sum(-1, keepdims=True), 1.0)
+        distance = (others * apart).sum(-1)
+        worth = (others * jnp.log1p(apart / self.options.scale)).sum(-1)
         failed = (transitions.terminated * (1.0 - transitions.success)).reshape(-1) * self.options.forfeit
         means = {
             name: (of * ended).sum() / ended.sum()  # 0 / 0 where no episode ended

@@ -18,7 +18,7 @@ from mmbc_jax.core.state import TrainState
 from mmbc_jax.core.types import Key, PyTree
 from mmbc_jax.data.fingerprint import check_same
 from mmbc_jax.data.windows import Windows
-from mmbc_jax.evaluation.measure import measure
+from mmbc_jax.evaluation.measure import asking_episodes, measure
 from mmbc_jax.evaluation.results import StageResult
 from mmbc_jax.ops.normalisation import Normalizer
 from mmbc_jax.runs import setup as setup_lib
@@ -170,15 +170,17 @@ class Restored:
 
         Raises:
           ConfigError: there is no environment, and nothing to diagnose.
-          UserError: there is no such z, or instruments are asked for a stage that is no clone.
+          UserError: there is no such z, or instruments that measure clones are asked for a stage that is none.
         """
         stage, num_modes = self.stage, self.stage.num_modes
         if command is not None and not 0 <= command < num_modes:
             raise UserError(f"--z {command}: stage {stage.name} has z 0 to {num_modes - 1}")
         diagnosed = measurement(self.setup, offline=False).instruments
-        if diagnosed and stage.cloned(jax.tree.map(lambda leaf: leaf[0], self.state)) is None:
+        needs_clone = sorted(set(diagnosed) - set(asking_episodes(diagnosed)))
+        if needs_clone and stage.cloned(jax.tree.map(lambda leaf: leaf[0], self.state)) is None:
             raise UserError(
-                f"--diagnostics measures clones (stages bc, baseline and dagger), not {stage.name}"
+                f"--diagnostics {','.join(needs_clone)} measures clones (stages bc, baseline and dagger), "
+                f"not {stage.name}"
             )
         if not diagnosed:
             self.setup.env_spec  # noqa: B018  (raises where there is no environment)

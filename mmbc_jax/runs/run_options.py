@@ -36,7 +36,9 @@ class RunOptions(Options):
         "optimiser; bc keeps the scales of the data that it was cloned on",
         choices=STAGES,
     )
-    diagnostics: tuple[str, ...] = option((), "instruments applied to the final clones, by name, or all")
+    diagnostics: tuple[str, ...] = option(
+        (), "instruments applied to the final clones, and those of episodes to every stage; by name, or all"
+    )
     figures: tuple[str, ...] = option(("all",), "drawn at the end, by name, or all")
     figures_per_point: int = option(
         8, "a stage with more sweep points is drawn in one picture instead of a page each", low=1

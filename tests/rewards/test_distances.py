@@ -168,6 +168,20 @@ def test_the_bound_of_decisions_is_approached():
     assert float(reward.pay(params, jax.random.key(11), seen, 1.0)[0].sum()) == pytest.approx(1.0, abs=0.1)
 
 
+def test_more_commands_than_ways_are_still_worth_spreading():
+    """Four commands on two ways 2 m apart: each has one other at 0 and two at 2, log(1 + 2 / .3) x 2 / 3.
+
+    All on one way: nothing. Were the nearest of all others what counts, both would be worth the same.
+    """
+    reward = build("spread", 4)
+    z = np.arange(40) % 4
+    for ways, expected in ((2, 2 / 3 * math.log1p(2 / 0.3)), (1, 0.0)):
+        end = np.stack([2.0 * (z % ways), np.zeros(40)], -1)
+        seen = rollout(reward, np.zeros((40, 2)), end[None], z)
+        found = reward.pay({}, jax.random.key(1), seen, 1.0)[0]
+        np.testing.assert_allclose(found[-1], expected, atol=1e-3)
+
+
 def test_a_millimetre_contents_a_discriminator_and_not_a_reward_of_distances():
     """Commands 1 mm apart, and 2 m: q tells both apart, and log q pays both the same to within .15 of log 2.
 
@@ -191,8 +205,11 @@ def test_a_millimetre_contents_a_discriminator_and_not_a_reward_of_distances():
 
 @pytest.mark.parametrize("forfeit", [True, False])
 def test_spread_pays_ends_by_the_nearest_paths_of_other_commands(forfeit):
-    """Against a tree for each command; running, invalid and forfeited decisions are paid nothing."""
-    reward = build("spread", 3, kind="history", neighbours=4, scale=0.5, forfeit=forfeit)
+    """Against a tree of each command; running, invalid and forfeited decisions are paid nothing.
+
+    Nobody commands the fourth.
+    """
+    reward = build("spread", 4, kind="history", neighbours=4, scale=0.5, forfeit=forfeit)
     rng = np.random.default_rng(12)
     count = 60
     start, path, z = rng.normal(size=(count, 2)), rng.normal(size=(3, count, 2)), rng.integers(0, 3, count)
@@ -202,11 +219,11 @@ def test_spread_pays_ends_by_the_nearest_paths_of_other_commands(forfeit):
     found, metrics = jax.jit(lambda key: reward.pay({}, key, seen, 0.9))(jax.random.key(13))
     np.testing.assert_array_equal(found[:-1], 0.0)
     points, valid = np.asarray(seen.final_features[-1], np.float64), np.arange(count) >= 7
-    apart = np.zeros(count)
-    for one in range(3):
-        tree = cKDTree(points[(z != one) & valid])
-        apart[z == one] = tree.query(points[z == one], 4)[0].mean(1)
-    worth = np.log1p(apart / 0.5)
+    trees = [cKDTree(points[(z == one) & valid]) for one in range(3)]
+    apart = np.stack([tree.query(points, 4)[0].mean(1) for tree in trees], 1)
+    other = np.arange(3) != z[:, None]
+    worth = (np.log1p(apart / 0.5) * other).sum(1) / 2
+    apart = (apart * other).sum(1) / 2
     kept = valid & ((np.asarray(won[-1]) > 0) | (not forfeit))
     np.testing.assert_allclose(found[-1], np.where(kept, worth, 0.0), atol=1e-4)
     assert float(metrics["mode/spread"]) == pytest.approx(worth[valid].mean(), abs=1e-4)
@@ -238,7 +255,7 @@ def test_what_measures_distances_needs_points(name):
     cfg = plugin("discriminator", "categorical", input="state", hidden=(8,))
     pictures = ObsSpec.of({"image": ObsEntry((16, 16, 1), "image")})
     q = registry.build("discriminator", cfg, pictures, 2, HORIZON)
-    for given, field in ((q, "discriminator.input"), (None, "discriminator.name")):
+    for given, field in ((q, "env.observe"), (None, "discriminator.name")):
         with pytest.raises(ConfigError) as info:
             registry.build("reward", plugin("reward", name), discriminator=given, horizon=HORIZON)
         assert info.value.field == field

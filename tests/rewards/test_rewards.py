@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from benchmarks.programs import count
 from mmbc_jax.core import registry
 from mmbc_jax.core.config import plugin
 from mmbc_jax.core.errors import ConfigError
@@ -92,6 +93,20 @@ def test_what_does_not_train_has_a_loss_without_slope(name):
     gradient = jax.grad(lambda p: reward.loss(p, jax.random.key(4), seen.features, seen.z)[0].mean())(params)
     slopes = [float(jnp.abs(g).max()) for g in jax.tree.leaves(gradient)]
     assert (max(slopes, default=0.0) > 0) == reward.trains
+
+
+@pytest.mark.parametrize("name", REWARDS)
+def test_nothing_waits_for_the_host_or_adds_in_an_arbitrary_order(name):
+    """Neither to be paid nor to be trained: what is compiled has no branch, scatter or loop of unknown length."""
+    reward = build(name)
+    params, seen = params_of(reward), transitions(reward)
+
+    def slope(params, key):
+        return jax.grad(lambda p: reward.loss(p, key, seen.features, seen.z)[0].mean())(params)
+
+    for program in (lambda params, key: reward.pay(params, key, seen, 0.9), slope):
+        found = count(jax.jit(program).lower(params, jax.random.key(17)).compile().as_text())
+        assert (found.conditionals, found.scatters, found.transfers, found.unbounded) == (0, 0, 0, 0)
 
 
 @pytest.mark.parametrize("forfeit", [True, False])

@@ -52,6 +52,18 @@ def test_only_clones_are_diagnosed():
         evaluate.main(["--checkpoint", str(finished_run()), "--stage", "finetune", "--diagnostics", "all"])
 
 
+def test_what_asks_the_episodes_alone_measures_every_stage(capsys):
+    argv = ["--checkpoint", str(finished_run()), "--stage", "finetune", "--diagnostics", "paths"]
+    with unchecked():
+        assert evaluate.main([*argv, "--config.evaluation.paths=8"]) == 0
+    found = json.loads(capsys.readouterr().out)["stages"]["finetune"]
+    for name in ("information", "z_contrastive", "z_neighbours"):
+        low, value, high = (found[f"paths/{name}{end}"]["per_seed"] for end in ("_low", "", "_high"))
+        assert len(value) == 2
+        assert all(a <= b for a, b in zip(low, high, strict=True))
+    assert "verdict" not in found
+
+
 def test_unknown_instruments_are_refused():
     with pytest.raises(ConfigError, match="diagnostics"):
         evaluate.main(["--checkpoint", str(finished_run()), "--diagnostics", "nothing"])
