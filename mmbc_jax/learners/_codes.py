@@ -30,9 +30,9 @@ class CodesOptions(Options):
         False, "in discovery, commands that the discriminator confuses become one: |Z| is where it starts"
     )
     merge_threshold: float = option(
-        0.5, "of two commands' confusion, 1 for the same paths", low=0.0, high=1.0, open_low=True
+        0.8, "of two commands' confusion, 1 for the same paths", low=0.0, high=1.0, open_low=True
     )
-    merge_after: float = option(0.5, "share of discovery after which commands are judged", low=0.0, high=1.0)
+    merge_after: float = option(0.75, "share of discovery after which commands are judged", low=0.0, high=1.0)
     merge_paths: float = option(8.0, "episodes of a command before it is judged", low=1.0)
     merge_memory: float = option(
         0.9, "of what was seen of a command, from one iteration to the next", low=0.0, high=1.0

@@ -33,7 +33,14 @@ def _without_key_checks():
 @functools.cache
 def trained(name, env_coef=0.0, merge=True):
     """(alive [Z] and commands [B] after each iteration, metrics) with a q that learns nothing: it confuses all."""
-    fields = {**SIZES[name], "critic_hidden": (4,), "critic_octaves": 0, "merge": merge, "merge_paths": 4.0}
+    fields = {
+        **SIZES[name],
+        "critic_hidden": (4,),
+        "critic_octaves": 0,
+        "merge": merge,
+        "merge_paths": 4.0,
+        "merge_after": 0.5,
+    }
     learner = _probed.build(plugin("learner", name, **fields), STEER, Q, modes=MODES)
     stage = {"train_reward": 0.0, "env_coef": env_coef, "iterations": float(ITERATIONS), "mi_coef": 1.0}
     hp = jax.tree.map(lambda x: x[0], _probed.hparams(name, 1, stage))
