@@ -91,14 +91,14 @@ def parts(learner: PPOLearner, state: TrainState) -> dict[str, tuple[Callable[..
         return jax.lax.scan(decide, None, (obs, z, keys))[1]
 
     loop, seen = jax.jit(collect)(state)
-    batch = jax.jit(learner._prepare)(state, loop, seen, key_batch)[0]
+    batch = jax.jit(learner.prepare)(state, loop, seen, key_batch)[0]
     keys = jax.random.split(key_part, options.decisions)
     chunk = jnp.zeros((options.num_envs, *learner.spec.chunk_shape))
     update = Update(options.epochs, options.minibatches, learner.actor, learner.critic, learner.reward)
     return {
         "simulate": (simulate, (state.env_state.env, chunk, keys)),
         "sample": (sample, (state.params["actor"], seen.obs, seen.z, keys)),
-        "prepare": (learner._prepare, (state, loop, seen, key_part)),
+        "prepare": (learner.prepare, (state, loop, seen, key_part)),
         "update": (update.run, (state, batch, key_part)),
     }
 

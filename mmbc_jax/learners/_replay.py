@@ -14,23 +14,18 @@ import jax
 import jax.numpy as jnp
 
 from mmbc_jax.core.acting import exploring
-from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.core.keys import seeded
-from mmbc_jax.core.learning import Parts, ReparameterisedActor, Reward, Subject, Transitions
+from mmbc_jax.core.learning import ReparameterisedActor, Reward, Subject, Transitions
 from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.options import option
-from mmbc_jax.core.seeing import compares
 from mmbc_jax.core.state import Hparams, TrainState
-from mmbc_jax.core.types import Array, Key, Metrics, PolicySpec, PyTree, Variables
-from mmbc_jax.envs import wrappers
+from mmbc_jax.core.types import Array, Key, Metrics, PolicySpec, PyTree
 from mmbc_jax.learners._codes import CodesOptions, alive_of, judged, unseen, with_codes
-from mmbc_jax.learners._collect import LOGS, Act, Collector, Loop, normalised, rollout_metrics
+from mmbc_jax.learners._collect import LOGS, Collector, Loop, normalised, rollout_metrics
 from mmbc_jax.learners._dual import DualOptions, followed, weighable, weighed
 from mmbc_jax.learners._optim import SKIPPED, optimizer
 from mmbc_jax.learners._replayed_update import ReplayedUpdate
-from mmbc_jax.learners._require import require
 from mmbc_jax.learners._start import alike, episode_horizon, follow, kept_params, stats_from, tuned_subject
-from mmbc_jax.nn.critic import ActionCritic
 from mmbc_jax.ops import ring
 from mmbc_jax.ops.leading_axes import merge_leading
 from mmbc_jax.ops.soft_policy import REDUCTIONS, reduce_heads
@@ -223,67 +218,3 @@ def _kept(parent: TrainState | None, field: str, name: str, fresh: PyTree) -> Py
     """What an earlier stage had under a name of a field of its state, where it is of the same kind; else fresh."""
     held: Any = getattr(parent, field) if parent is not None and "reference" in parent.stats else {}
     return held[name] if isinstance(held, dict) and name in held and alike(held[name], fresh) else fresh
-
-
-def acting(actor: ReparameterisedActor, keep_chunk: bool = False) -> Act:
-    """An actor that remembers its action, with the chunk [..., W] where that is wanted, and nothing else."""
-
-    def act(
-        params: PyTree, reference: Variables | None, key: Key, obs: Obs, z: Array
-    ) -> tuple[Array, PyTree]:
-        key_action, key_path = jax.random.split(key)
-        action, _ = actor.sample(params, reference, key_action, obs, z)
-        chunk = actor.chunk(reference, key_path, obs, action)
-        kept = {"chunk": chunk.reshape(*chunk.shape[:-2], -1)} if keep_chunk else {}
-        return chunk, {"action": action, **kept}
-
-    return act
-
-
-def actor_of(parts: Parts, needs: tuple[str, ...], allowed: str) -> Any:
-    """The actor that is trained.
-
-    Raises:
-      ConfigError: there is none, or it lacks one of the methods `needs`; `allowed` names some that have them.
-    """
-    actor: Any = require(parts.actor, "actor.name", "an actor to train")
-    if not all(hasattr(actor, name) for name in needs):
-        raise ConfigError("actor.name", getattr(getattr(actor, "options", None), "name", ""), allowed)
-    return actor
-
-
-def collector_of(options: ReplayOptions, parts: Parts, actor: Any, act: Act) -> Collector:
-    """Environments and actor.
-
-    Raises:
-      ConfigError: there is no environment, or no intrinsic reward that can be paid anew.
-    """
-    env = require(parts.env, "env.name", "an environment: this learner plays episodes")
-    reward: Any = require(parts.reward, "reward.name", "an intrinsic reward, or none")
-    if compares(reward):
-        raise reward.options.error(
-            "name",
-            "a reward that pays each decision by itself, such as mi or metra: this one compares the paths of a "
-            "rollout, and decisions are replayed here",
-        )
-    return Collector(
-        env=wrappers.make(env, parts.exec_len, options.gamma, "full", observe=parts.observe),
-        act=act,
-        reward=reward,
-        num_modes=actor.num_modes,
-        num_envs=options.num_envs,
-        exec_len=parts.exec_len,
-        length=env.spec.episode_length,
-    )
-
-
-def critic_of(options: ReplayOptions, parts: Parts, num_modes: int) -> ActionCritic:
-    """The action values that the options describe."""
-    return ActionCritic(
-        parts.spec.obs,
-        options.critic_hidden,
-        num_modes,
-        options.heads,
-        options.critic_octaves,
-        options.critic_layer_norm,
-    )

@@ -26,7 +26,8 @@ from mmbc_jax.core.registry import register
 from mmbc_jax.core.state import Hparams, TrainState
 from mmbc_jax.core.types import Array, Key, Metrics, PolicySpec, PyTree
 from mmbc_jax.learners._optim import skip_metrics_of
-from mmbc_jax.learners._replay import ReplayLearner, acting, actor_of, collector_of, critic_of
+from mmbc_jax.learners._replay import ReplayLearner
+from mmbc_jax.learners._replay_parts import acting, actor_of, assembled
 from mmbc_jax.learners._replayed_update import Step, Trained
 from mmbc_jax.learners._soft_update import SoftOptions, SoftUpdate
 from mmbc_jax.ops import ring, weighted
@@ -126,17 +127,5 @@ def build(options: AliasedOptions, parts: Parts) -> ReplayLearner:
     actor = actor_of(
         parts, ("sample", "chunk", "head"), "steer: this learner's action is a reference's noise"
     )
-    collector = collector_of(options, parts, actor, acting(actor, keep_chunk=True))
-    update = AliasedUpdate(
-        options.updates,
-        options.batch_size,
-        options.reduce,
-        options.gamma**parts.exec_len,
-        actor,
-        critic_of(options, parts, actor.num_modes),
-        collector.reward,
-        options.distil_updates,
-        options.distil_from,
-        actor.options.box,
-    )
-    return ReplayLearner(options, parts.spec, actor, collector.reward, collector, update)
+    own = (options.distil_updates, options.distil_from, actor.options.box)
+    return assembled(options, parts, actor, acting(actor, keep_chunk=True), AliasedUpdate, *own)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from mmbc_jax.core.acting import exploring
-from mmbc_jax.core.learning import Actor, Parts, Reward, Subject
+from mmbc_jax.core.learning import Actor, Parts, Reward, Subject, Transitions
 from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.options import option
 from mmbc_jax.core.registry import register
@@ -18,7 +18,7 @@ from mmbc_jax.core.state import Hparams, TrainState
 from mmbc_jax.core.types import Array, Key, Metrics, PolicySpec, PyTree
 from mmbc_jax.envs import wrappers
 from mmbc_jax.learners._codes import CodesOptions, alive_of, judged, unseen, with_codes
-from mmbc_jax.learners._collect import LOGS, Collector, normalised
+from mmbc_jax.learners._collect import LOGS, Collector, Loop, normalised
 from mmbc_jax.learners._dual import DualOptions, followed, weighable, weighed
 from mmbc_jax.learners._optim import SKIPPED, optimizer
 from mmbc_jax.learners._ppo_batch import prepare
@@ -161,8 +161,7 @@ class PPOLearner:
             alive_of(state.params["reward"]),
         )
         seen = normalised(visited, stats["normalizer"])
-        per_decision = options.gamma**self.collector.exec_len
-        batch, loop, metrics = prepare(self.reward, self.critic, per_decision, state, loop, seen, key_reward)
+        batch, loop, metrics = self.prepare(state, loop, seen, key_reward)
         state, batch = with_targets(state, batch)
         update = Update(
             options.epochs, options.minibatches, self.actor, self.critic, self.reward, options.anchored
@@ -181,6 +180,13 @@ class PPOLearner:
             hparams=fixed,
         )
         return state, metrics
+
+    def prepare(
+        self, state: TrainState, loop: Loop, seen: Transitions, key: Key
+    ) -> tuple[PyTree, Loop, Metrics]:
+        """What the update gets of a rollout; see `_ppo_batch.prepare`."""
+        per_decision = self.options.gamma**self.collector.exec_len
+        return prepare(self.reward, self.critic, per_decision, state, loop, seen, key)
 
     def command_value(self, state: TrainState, key: Key, obs: Obs, z: Array) -> Array:
         """[...] V(s, z, 0), of the rewards that it was trained on, the intrinsic one among them; nothing is drawn."""

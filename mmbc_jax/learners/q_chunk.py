@@ -17,8 +17,8 @@ from mmbc_jax.core.options import option
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Key, PyTree, Variables
 from mmbc_jax.learners._anchored_update import AnchoredUpdate
-from mmbc_jax.learners._collect import Act
-from mmbc_jax.learners._replay import ReplayLearner, ReplayOptions, actor_of, collector_of, critic_of
+from mmbc_jax.learners._replay import ReplayLearner, ReplayOptions
+from mmbc_jax.learners._replay_parts import actor_of, assembled
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,17 +48,5 @@ def build(options: QChunkOptions, parts: Parts) -> ReplayLearner:
         action = actor.paired(params, reference, key_action, obs, z)[0]
         return actor.chunk(reference, key_chunk, obs, action), {"action": action}
 
-    acting: Act = act
-    collector = collector_of(options, parts, actor, acting)
-    update = AnchoredUpdate(
-        options.updates,
-        options.batch_size,
-        options.reduce,
-        options.gamma**parts.exec_len,
-        actor,
-        critic_of(options, parts, actor.num_modes),
-        collector.reward,
-        options.filtered,
-        options.normalise_q,
-    )
-    return ReplayLearner(options, parts.spec, actor, collector.reward, collector, update)
+    own = (options.filtered, options.normalise_q)
+    return assembled(options, parts, actor, act, AnchoredUpdate, *own)

@@ -13,7 +13,8 @@ import dataclasses
 
 from mmbc_jax.core.learning import Parts
 from mmbc_jax.core.registry import register
-from mmbc_jax.learners._replay import ReplayLearner, acting, actor_of, collector_of, critic_of
+from mmbc_jax.learners._replay import ReplayLearner
+from mmbc_jax.learners._replay_parts import acting, actor_of, assembled
 from mmbc_jax.learners._soft_update import SoftOptions, SoftUpdate
 
 
@@ -34,9 +35,4 @@ def build(options: SACOptions, parts: Parts) -> ReplayLearner:
     """
     needs = ("sample", "chunk", "action_size")
     actor = actor_of(parts, needs, "an actor that sac can differentiate, such as steer, residual or gaussian")
-    collector = collector_of(options, parts, actor, acting(actor))
-    critic, discount = critic_of(options, parts, actor.num_modes), options.gamma**parts.exec_len
-    update = SoftUpdate(
-        options.updates, options.batch_size, options.reduce, discount, actor, critic, collector.reward
-    )
-    return ReplayLearner(options, parts.spec, actor, collector.reward, collector, update)
+    return assembled(options, parts, actor, acting(actor), SoftUpdate)

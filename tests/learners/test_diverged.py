@@ -117,7 +117,7 @@ def test_rows_that_do_not_count_change_nothing(name):
         )
         seen = normalised(visited, scale)
         if name == "ppo":
-            batch = learner._prepare(state, loop_after, seen, jax.random.key(3))[0]
+            batch = learner.prepare(state, loop_after, seen, jax.random.key(3))[0]
             update = Update(1, 2, learner.actor, learner.critic, learner.reward)
             return update.run(state, {**spoilt(batch, valid, amount), "valid": valid}, jax.random.key(4))
         rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), seen)
