@@ -17,17 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
 from mmbc_jax.core.errors import CheckpointError
 from mmbc_jax.core.files import seal
 from mmbc_jax.core.keys import RANDOM
-from mmbc_jax.core.types import Array, PyTree
-from mmbc_jax.runs.mesh import Mesh, host, is_key
+from mmbc_jax.core.types import PyTree
+from mmbc_jax.runs.mesh import Mesh, host
+from mmbc_jax.runs.packing import check_alike, data_of, empty_like, packed, revived, stored, unpacked
 
-FORMAT = 4
+FORMAT = 5
 Meta = dict[str, Any]
 _OWN_CRC = "meta_crc32"
 _STEP = re.compile(r"0|[1-9][0-9]{0,17}")  # the name of a checkpoint
@@ -79,7 +79,7 @@ class StageCheckpoints:
         if self._alone:
             # On a CPU device-to-host is a view: without a copy the next epoch would overwrite what is being written.
             # `device_put` compiles nothing, where `jnp.copy` compiles a program for every shape of a state.
-            snapshot = jax.tree.map(lambda leaf: jax.device_put(_data(leaf), may_alias=False), state)
+            snapshot = jax.tree.map(lambda leaf: jax.device_put(data_of(leaf), may_alias=False), state)
             self._writing = self._thread.submit(self._write, step, snapshot, meta, runs)
         else:
             self._write(step, state, meta, runs)
@@ -87,7 +87,7 @@ class StageCheckpoints:
     def _write(self, step: int, snapshot: PyTree, meta: Meta | Callable[[], Meta], runs: int | None) -> None:
         if self._mesh.devices is not None:
             snapshot = jax.tree.map(lambda leaf: host(leaf)[:runs], snapshot)
-        snapshot = jax.tree.map(_stored, snapshot)
+        snapshot = jax.tree.map(stored, snapshot)
         said = meta() if callable(meta) else meta
         about = {
             "format": FORMAT,
@@ -100,7 +100,7 @@ class StageCheckpoints:
         self._manager.save(
             step,
             args=ocp.args.Composite(
-                state=ocp.args.StandardSave(snapshot),
+                state=ocp.args.StandardSave(packed(snapshot)),
                 meta=ocp.args.JsonSave({**about, _OWN_CRC: seal(about)}),
             ),
         )
@@ -148,7 +148,7 @@ class StageCheckpoints:
         """
         where = self.directory / str(step)
         meta = _read_meta(where)
-        stored, expected = meta["arrays"], _described(jax.tree.map(_empty, template))
+        stored, expected = meta["arrays"], _described(jax.tree.map(empty_like, template))
         differ = sorted(name for name in {*stored, *expected} if stored.get(name) != expected.get(name))
         if differ:
             was, now = (arrays.get(differ[0], "no such array") for arrays in (stored, expected))
@@ -157,16 +157,16 @@ class StageCheckpoints:
                 f"{differ[0]} is {was} there, {now} here"
             )
         try:
-            saved = self._manager.restore(
-                step, args=ocp.args.Composite(state=ocp.args.StandardRestore(jax.tree.map(_empty, template)))
-            ).state
-            jax.tree.map(_check_alike, saved, template)
+            empty = jax.tree.map(empty_like, template)
+            wanted = ocp.args.Composite(state=ocp.args.StandardRestore(packed(empty)))
+            saved = unpacked(self._manager.restore(step, args=wanted).state, empty)
+            jax.tree.map(check_alike, saved, template)
             if checksum(saved) != meta["crc32"]:
                 raise ValueError("its checksum is wrong")
         except Exception as error:
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise DamagedError(f"checkpoint {where} is damaged ({first[:300]})") from error
-        return self._mesh.place(jax.tree.map(_revived, saved, template))
+        return self._mesh.place(jax.tree.map(revived, saved, template))
 
 
 def checksum(state: PyTree) -> int:
@@ -176,46 +176,8 @@ def checksum(state: PyTree) -> int:
     """
     crc = 0
     for leaf in jax.tree.leaves(state):
-        crc = zlib.crc32(np.asarray(_data(leaf)).tobytes(), crc)
+        crc = zlib.crc32(np.asarray(data_of(leaf)).tobytes(), crc)
     return crc
-
-
-def _data(leaf: Any) -> Any:
-    return jax.random.key_data(leaf) if is_key(leaf) else leaf
-
-
-def _stored(leaf: Any) -> np.ndarray:
-    """A leaf as orbax gets it: one without elements, which it refuses, becomes its shape.
-
-    On the host, so that nothing of a device is written. (Of a device's arrays orbax also asks how many bytes it
-    wrote, and each such question leaves 20 kB behind in tensorstore 0.1.86.)
-    """
-    data = _data(leaf)
-    return np.asarray(data.shape, np.int16) if data.size == 0 else np.asarray(data)
-
-
-def _empty(leaf: Any) -> np.ndarray:
-    """An array of the leaf's shape and type as it is stored, in no memory: orbax then reads into the host's."""
-    data = jax.eval_shape(_data, leaf)
-    shape, dtype = ((len(data.shape),), jnp.int16) if data.size == 0 else (data.shape, data.dtype)
-    return np.broadcast_to(np.zeros((), dtype), shape)
-
-
-def _check_alike(saved: np.ndarray, leaf: Any) -> None:
-    if leaf.size == 0 and tuple(saved) != leaf.shape:
-        raise ValueError(f"an array of shape {saved.tolist()} where {list(leaf.shape)} belongs")
-
-
-def _revived(saved: np.ndarray, leaf: Any) -> Array:
-    """The array as a computation would have left it.
-
-    Not pinned to its device: programs for pinned arguments are other programs, and a resumed run would find none of
-    its own in the compilation cache.
-    """
-    data = jnp.array(saved) if leaf.size else jnp.zeros(leaf.shape, leaf.dtype)
-    if not is_key(leaf):
-        return data
-    return jax.random.wrap_key_data(data, impl=jax.random.key_impl(jnp.empty((), leaf.dtype)))
 
 
 def checkpoint_steps(directory: Path) -> list[int]:

@@ -106,6 +106,7 @@ def test_what_the_environment_lacks_is_added_for_the_evaluation_alone():
     assert set(env.default_params()) == own
 
 
+@pytest.mark.slow
 def test_a_sweep_of_perturbations_is_one_program_and_starts_with_the_policys_own_figures():
     shifts = "late: action_delay=0 2; noise: obs_noise=0 0.5; blocked: block_radius=0 2"
     ours = restore(finished_run(), "finetune", [("evaluation.shifts", shifts)])

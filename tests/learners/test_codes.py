@@ -58,7 +58,7 @@ def trained(name, env_coef=0.0, merge=True):
     return run(jax.random.key(0))
 
 
-@pytest.mark.parametrize("name", ["ppo", "sac"])
+@pytest.mark.parametrize("name", ["ppo", pytest.param("sac", marks=pytest.mark.slow)])
 def test_commands_that_q_confuses_become_one_in_the_second_half_of_discovery(name):
     """An untrained q gives each command the same share, whatever the path: all become the first."""
     _, (alive, z, metrics) = trained(name)
@@ -69,6 +69,7 @@ def test_commands_that_q_confuses_become_one_in_the_second_half_of_discovery(nam
     assert (np.asarray(z)[-1] == 0).all()  # episodes of one step: all drawn anew since
 
 
+@pytest.mark.slow
 def test_nothing_merges_where_the_environment_pays():
     _, (alive, _, _) = trained("ppo", env_coef=1.0)
     np.testing.assert_array_equal(alive, 1.0)
@@ -80,6 +81,7 @@ def test_one_command_alone_says_nothing():
     np.testing.assert_allclose(metrics["mode/mi"], 0.0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_without_merging_there_is_no_such_figure():
     state, (_, _, metrics) = trained("ppo", merge=False)
     assert "mode/codes" not in metrics

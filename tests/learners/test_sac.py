@@ -303,6 +303,6 @@ def test_values_of_commands_are_the_smaller_head_at_a_drawn_action():
     found = LEARNER.command_value(state, jax.random.key(key), obs, z)
     reference = state.stats["reference"]
     action, _ = LEARNER.actor.sample(state.params["actor"], reference, jax.random.key(key), obs, z)
-    heads = LEARNER.critic.apply(state.params["critic"], obs, action, z, jnp.zeros(6))
+    heads = LEARNER.update.critic.apply(state.params["critic"], obs, action, z, jnp.zeros(6))
     np.testing.assert_allclose(found, np.asarray(heads).min(0), rtol=1e-6)
     assert isinstance(LEARNER, HasCommandValues)

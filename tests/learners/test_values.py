@@ -7,7 +7,7 @@ import pytest
 
 from mmbc_jax.core.config import plugin
 from mmbc_jax.core.observations import ObsSpec
-from mmbc_jax.learners._values import follow_targets, no_targets, scale_of
+from mmbc_jax.learners._values import follow_targets, no_targets, scale_of, values_of
 from mmbc_jax.nn.critic import Critic
 from tests.learners import _probed
 from tests.toys.probes import probe
@@ -89,7 +89,8 @@ def test_rewards_of_any_size_are_learned(normalised):
             state
         )
     obs, time = jnp.array([[1.0, 0.0, 0.0], [-1.0, 0.0, 0.0]]), jnp.zeros(2)
-    value = learner._value(state, obs, jnp.zeros(2, jnp.int32), time) / 1e4
+    said = learner.critic.apply(state.params["critic"], obs, jnp.zeros(2, jnp.int32), time)
+    value = values_of(said, state.stats) / 1e4
     if normalised:
         np.testing.assert_allclose(value, 1.0, atol=0.05)
     else:

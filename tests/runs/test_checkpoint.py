@@ -273,7 +273,7 @@ def test_another_format_is_refused(folder, monkeypatch):
     monkeypatch.undo()
     with pytest.raises(
         CheckpointError,
-        match=r"written by mmbc_jax .* has format 99; .* reads 4: use the version that wrote it",
+        match=r"written by mmbc_jax .* has format 99; .* reads 5: use the version that wrote it",
     ):
         read_meta(folder)
 
@@ -306,7 +306,7 @@ def test_reading_changes_nothing(folder):
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     restore(folder, 5)
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
-    assert json.loads((folder / "5" / "meta" / "metadata").read_text())["format"] == 4
+    assert json.loads((folder / "5" / "meta" / "metadata").read_text())["format"] == 5
 
 
 def test_a_checkpoint_names_no_device(folder):

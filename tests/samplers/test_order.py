@@ -152,7 +152,7 @@ def test_ancestral_coefficients_against_bayes(kind):
     a = at / as_
     r2 = st**2 - a**2 * ss**2
     precision = 1 / ss**2 + a**2 / r2
-    keep, pull, std = ancestral_coefficients((at, st), (as_, ss))
+    keep, pull, std = ancestral_coefficients(*jax.tree.map(jnp.asarray, ((at, st), (as_, ss))))
     np.testing.assert_allclose(std, precision**-0.5, rtol=1e-5)
     np.testing.assert_allclose(keep, a / r2 / precision, rtol=1e-5)
     np.testing.assert_allclose(pull, as_ / ss**2 / precision, rtol=1e-5)
@@ -164,7 +164,7 @@ def test_ddpm_keeps_the_marginal_of_a_point_mass_at_every_time():
     t = uniform_grid(8)
     for now, after in zip(t[:-1], t[1:], strict=True):
         (at, st), (as_, ss) = field.path(now), field.path(after)
-        keep, pull, std = ancestral_coefficients((at, st), (as_, ss))
+        keep, pull, std = ancestral_coefficients(*jax.tree.map(jnp.asarray, ((at, st), (as_, ss))))
         np.testing.assert_allclose(keep * at + pull, as_, atol=1e-5)
         np.testing.assert_allclose(keep**2 * st**2 + std**2, ss**2, atol=1e-5)
 
