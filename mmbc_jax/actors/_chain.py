@@ -20,13 +20,27 @@ import jax.numpy as jnp
 
 from mmbc_jax.actors._density import normal_log_prob
 from mmbc_jax.actors._noise_head import x0_of
-from mmbc_jax.actors._tuned_field import OnTunedField
+from mmbc_jax.actors._tuned_field import OnTunedField, TunedFieldOptions
 from mmbc_jax.core.acting import Surrogate
 from mmbc_jax.core.observations import Obs
+from mmbc_jax.core.options import option
 from mmbc_jax.core.protocols import Field
 from mmbc_jax.core.types import Array, Key, PyTree, Variables
 
 _ENTROPY = 0.5 * jnp.log(2.0 * jnp.pi * jnp.e)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ChainOptions(TunedFieldOptions):
+    """Options of every actor that is a chain."""
+
+    trained: int = option(5, "of the steps, the last ones; the reference takes the others", low=1, high=1000)
+
+    def check(self) -> None:
+        """Raises ConfigError where more steps are trained than there are."""
+        super().check()
+        if self.trained > self.steps:
+            raise self.error("trained", f"at most steps = {self.steps}")
 
 
 class Transition(Protocol):

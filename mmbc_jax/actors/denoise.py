@@ -21,8 +21,8 @@ import math
 
 import jax.numpy as jnp
 
-from mmbc_jax.actors._chain import ChainActor
-from mmbc_jax.actors._tuned_field import TunedFieldOptions, tuned_field
+from mmbc_jax.actors._chain import ChainActor, ChainOptions
+from mmbc_jax.actors._tuned_field import tuned_field
 from mmbc_jax.core.acting import Surrogate
 from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.options import option
@@ -35,10 +35,9 @@ PUBLISHED_CLAMP = (-5.0, 2.0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DenoiseOptions(TunedFieldOptions):
+class DenoiseOptions(ChainOptions):
     """The denoising chain as a policy."""
 
-    trained: int = option(5, "of the steps, the last ones; the reference takes the others", low=1, high=1000)
     chain: str = option("ddim", "the sampler", choices=("ddpm", "ddim"))
     eta: float = option(0.0, "noise of ddim as a fraction of the ancestral posterior's", low=0.0, high=1.0)
     min_std: float = option(
@@ -62,12 +61,6 @@ class DenoiseOptions(TunedFieldOptions):
     )
     clip_rate: float = option(3.0, "of that growth, which is exponential", low=0.0, open_low=True)
     semantics: str = option("exact", "of the ratio; see the text", choices=("exact", "published"))
-
-    def check(self) -> None:
-        """Raises ConfigError where more steps are trained than there are."""
-        super().check()
-        if self.trained > self.steps:
-            raise self.error("trained", f"at most steps = {self.steps}")
 
     def surrogate(self, head: bool) -> Surrogate:
         """Weights and clips of the factors; that of the noise counts as a step before the first."""

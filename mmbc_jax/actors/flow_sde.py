@@ -24,8 +24,8 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
-from mmbc_jax.actors._chain import ChainActor
-from mmbc_jax.actors._tuned_field import TunedFieldOptions, tuned_field
+from mmbc_jax.actors._chain import ChainActor, ChainOptions
+from mmbc_jax.actors._tuned_field import tuned_field
 from mmbc_jax.core.acting import Surrogate
 from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.options import option
@@ -41,7 +41,7 @@ _TIME = 16  # features of the generation time
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FlowSDEOptions(TunedFieldOptions):
+class FlowSDEOptions(ChainOptions):
     """A noisy flow as a policy."""
 
     steps: int = option(4, "from noise to chunk, evenly spaced in time", low=1, high=1000)
@@ -61,8 +61,6 @@ class FlowSDEOptions(TunedFieldOptions):
     def check(self) -> None:
         """Raises ConfigError where options do not go together."""
         super().check()
-        if self.trained > self.steps:
-            raise self.error("trained", f"at most steps = {self.steps}")
         if self.std_low > self.std_high:
             raise self.error("std_low", f"at most std_high = {self.std_high}")
 

@@ -24,6 +24,7 @@ from mmbc_jax.core.protocols import Policy, capabilities
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, Key, PolicySpec, PyTree, Variables
 from mmbc_jax.nn.encoded_mlp import EncodedMLP
+from mmbc_jax.ops.capped import capped
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -121,7 +122,7 @@ class FullActor:
         """
         now = self._log_prob(params, reference, obs, z, info["chunk"])
         log_rho = self.policy.log_prob(required(reference), obs, info["chunk"]) - now
-        return jnp.expm1(jnp.minimum(log_rho, 20.0)) - log_rho
+        return jnp.expm1(capped(log_rho)) - log_rho
 
     def entropy(self, params: PyTree, reference: Variables | None, obs: Obs, z: Array) -> Array:
         """[...] 0: of a mixture it is not known in closed form."""

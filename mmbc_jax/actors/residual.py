@@ -127,7 +127,7 @@ class ResidualActor:
     @property
     def action_size(self) -> int:
         """W."""
-        return self.spec.chunk_len * self.spec.action_dim
+        return self.correction.size
 
     @property
     def _box(self) -> float:
@@ -223,10 +223,8 @@ class ResidualActor:
         self, params: PyTree, reference: Variables | None, obs: Obs, z: Array, w: PyTree
     ) -> tuple[Array, Array]:
         """(chunk of w [..., H, A] with the mean correction, without it [..., W])."""
-        base, mean = (
-            self._base(reference, obs, w),
-            self.correction.moments(params, obs, z, self.correction.seen(w))[0],
-        )
+        base = self._base(reference, obs, w)
+        mean = self.correction.moments(params, obs, z, self.correction.seen(w))[0]
         return self._shaped(self._sum(base, mean, jnp.ones(z.shape))), base
 
     def paired(

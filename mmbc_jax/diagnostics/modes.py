@@ -122,18 +122,12 @@ def mode_metrics(rollouts: Rollouts, num_modes: int, num_z: int) -> dict[str, An
     return result | by_mode | _share_metrics(table, kept) | _command_metrics(table)
 
 
-def _commanded(rollouts: Rollouts, num_z: int) -> int:
-    """How many z there are: those that were drawn where every one of them had the chance, else all."""
-    z = np.unique(np.asarray(rollouts.z))
-    return z.size if z.size > 1 and np.asarray(rollouts.z).size >= num_z else num_z
-
-
 def _episode_means(rollouts: Rollouts, num_z: int) -> dict[str, Any]:
     """Means over episodes with their bootstrap intervals; non-finite values are left out."""
     columns = {
         "mean_steps": np.asarray(rollouts.steps, np.float64),
         "mean_reward": np.asarray(rollouts.reward, np.float64),
-        "mi_estimate": np.asarray(rollouts.log_q, np.float64) + math.log(_commanded(rollouts, num_z)),
+        "mi_estimate": np.asarray(rollouts.log_q, np.float64) + math.log(num_z),
     }
     result: dict[str, Any] = {"bootstrap95": {}}
     for name, column in columns.items():

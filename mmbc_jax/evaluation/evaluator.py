@@ -160,7 +160,7 @@ class Evaluator:
                 features = self.reward.features(memory)
                 all_z = self.reward.discriminator.log_prob(subject.reward, key_q, features)
                 if (there := subject.reward.get("alive")) is not None:
-                    all_z = codes.among(all_z, there)
+                    all_z = codes.against_all(all_z, there)
                 now = picked(all_z, z)
                 log_q = jnp.where(alive > 0, now, log_q)  # the last decision sees the whole path
             path = next_state.info["path"][: self.paths]

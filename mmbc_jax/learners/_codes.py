@@ -80,7 +80,7 @@ def judged(
     Args:
       stats: with what was seen before.
       params: by part, after the update.
-      options: of the learner.
+      options: of the learner, that merges.
       reward: with a discriminator.
       state: before the iteration; "stage.env_coef" of its hparams is 0 in discovery.
       seen: [T, B] of the rollout.
@@ -89,8 +89,6 @@ def judged(
     Returns:
       (stats, params, {"mode/codes": [] commands there are}).
     """
-    if not options.merge:
-        return stats, params, {}
     assert reward.discriminator is not None
     of, hparams = params["reward"], state.hparams
     alive, ended = of[ALIVE], (seen.done * seen.valid).reshape(-1)

@@ -13,27 +13,27 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from mmbc_jax.core.acting import exploring
 from mmbc_jax.core.keys import seeded
-from mmbc_jax.core.learning import ReparameterisedActor, Reward, Subject, Transitions
+from mmbc_jax.core.learning import ReparameterisedActor, Transitions
 from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.options import option
 from mmbc_jax.core.state import Hparams, TrainState
-from mmbc_jax.core.types import Array, Key, Metrics, PolicySpec, PyTree
-from mmbc_jax.learners._codes import CodesOptions, alive_of, judged, unseen, with_codes
-from mmbc_jax.learners._collect import LOGS, Collector, Loop, normalised, rollout_metrics
-from mmbc_jax.learners._dual import DualOptions, followed, weighable, weighed
+from mmbc_jax.core.types import Array, Key, Metrics, PyTree
+from mmbc_jax.learners._codes import with_codes
+from mmbc_jax.learners._collect import LOGS, Loop, normalised, rollout_metrics
+from mmbc_jax.learners._dual import weighed
 from mmbc_jax.learners._optim import SKIPPED, optimizer
+from mmbc_jax.learners._reinforced import Reinforced, ReinforcedOptions
 from mmbc_jax.learners._replayed_update import ReplayedUpdate
-from mmbc_jax.learners._start import alike, episode_horizon, follow, kept_params, stats_from, tuned_subject
+from mmbc_jax.learners._start import alike, episode_horizon, follow, kept_params, stats_from
 from mmbc_jax.ops import ring
 from mmbc_jax.ops.leading_axes import merge_leading
 from mmbc_jax.ops.soft_policy import REDUCTIONS, reduce_heads
-from mmbc_jax.ops.unrolled import rolled, unrolled
+from mmbc_jax.ops.unrolled import rolled
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ReplayOptions(DualOptions, CodesOptions):
+class ReplayOptions(ReinforcedOptions):
     """Options of every learner that replays.
 
     Gradient steps per collected decision (the update-to-data ratio) are updates / (num_envs x decisions).
@@ -72,7 +72,7 @@ class ReplayOptions(DualOptions, CodesOptions):
 
 
 @dataclasses.dataclass(frozen=True)
-class ReplayLearner:
+class ReplayLearner(Reinforced):
     """Collects T decisions in B environments, adds them to the buffer, and learns from what the buffer holds.
 
     Parameters have the parts "actor", "critic", "reward" and those of the update; `ema` holds the target critic
@@ -89,24 +89,11 @@ class ReplayLearner:
     """
 
     options: ReplayOptions
-    spec: PolicySpec
     actor: ReparameterisedActor
-    reward: Reward
-    collector: Collector
     update: ReplayedUpdate
 
     logs: ClassVar[Mapping[str, str]] = {**SKIPPED, **LOGS, "replay/buffer": "last"}
     buffered: ClassVar[bool] = True
-
-    @property
-    def env_steps(self) -> int:
-        """Control steps of one iteration."""
-        return self.num_envs * self.options.decisions * self.collector.exec_len
-
-    @property
-    def num_envs(self) -> int:
-        """B."""
-        return self.options.num_envs
 
     def init(self, key: Key, hparams: Hparams, parent: TrainState | None, shared: PyTree) -> TrainState:
         """The state before the first iteration of one run, with fresh optimisers and environments.
@@ -126,7 +113,7 @@ class ReplayLearner:
         stats = stats_from(parent, key_walk, self.collector, self.spec.obs, self.spec.chunk_shape)
         fresh = self._fresh(key_params, stats, hparams)
         params = kept_params(parent, fresh)
-        stats = unseen(weighable(stats, self.options, hparams), self.options, self.reward)
+        stats = self.adapting(stats, hparams)
         step, tx = jnp.zeros((), jnp.int32), optimizer(1.0, 0.0, 1.0)
         horizon = episode_horizon(step, hparams, self.collector.length)
         loop = self.collector.init(key_loop, stats["normalizer"], horizon)
@@ -166,17 +153,8 @@ class ReplayLearner:
         """One iteration of one run; `shared` is unused, the experience is made here."""
         options, stats, fixed = self.options, state.stats, state.hparams
         state = state.replace(hparams=weighed(state))
-        key, key_collect, key_reward, key_update = jax.random.split(unrolled(state.key), 4)
-        loop, visited = self.collector.collect(
-            state.env_state["loop"],
-            exploring(self.actor, state.params["actor"], state.step * options.decisions),
-            stats["reference"],
-            stats["normalizer"],
-            key_collect,
-            options.decisions,
-            episode_horizon(state.step, state.hparams, self.collector.length),
-            alive_of(state.params["reward"]),
-        )
+        key, key_collect, key_reward, key_update, *key_judge = self.keys(state.key)
+        loop, visited = self.collected(state, state.env_state["loop"], key_collect)
         seen = normalised(visited, stats["normalizer"])
         intrinsic, metrics = self.reward.pay(state.params["reward"], key_reward, seen, self.update.discount)
         rollout, paid = rollout_metrics(seen, intrinsic * seen.valid, loop.paid)
@@ -187,9 +165,9 @@ class ReplayLearner:
         trained, logged = self.update.run(state.replace(stats=stats), buffer, ready, key_update)
         metrics |= {**rollout, **logged}
         metrics["replay/buffer"] = buffer.filled.astype(jnp.float32)
-        key_judge = jax.random.fold_in(key_reward, 1) if options.merge else key_reward
-        stats, params, counted = judged(stats, trained.params, options, self.reward, state, seen, key_judge)
-        stats, metrics = followed(stats, options, fixed, {**metrics, **counted})
+        stats, params, metrics = self.adapted(
+            stats, trained.params, state, seen, metrics, fixed, *key_judge or (None,)
+        )
         state = state.replace(
             step=state.step + 1,
             key=rolled(key),
@@ -208,10 +186,6 @@ class ReplayLearner:
         action = self.update.drawn(params["actor"], reference, key, obs, z)
         q = self.update.critic.apply(params[self.update.climbs], obs, action, z, jnp.zeros(z.shape))
         return reduce_heads(jnp.asarray(q), self.options.reduce)
-
-    def subject(self, state: TrainState, key: Key) -> Subject:
-        """The actor on its reference, with the intrinsic reward's parameters."""
-        return tuned_subject(state, key)
 
 
 def _kept(parent: TrainState | None, field: str, name: str, fresh: PyTree) -> PyTree:

@@ -9,29 +9,29 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from mmbc_jax.core.acting import exploring
-from mmbc_jax.core.learning import Actor, Parts, Reward, Subject, Transitions
+from mmbc_jax.core.learning import Parts, Transitions
 from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.options import option
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.state import Hparams, TrainState
-from mmbc_jax.core.types import Array, Key, Metrics, PolicySpec, PyTree
+from mmbc_jax.core.types import Array, Key, Metrics, PyTree
 from mmbc_jax.envs import wrappers
-from mmbc_jax.learners._codes import CodesOptions, alive_of, judged, unseen, with_codes
+from mmbc_jax.learners._codes import with_codes
 from mmbc_jax.learners._collect import LOGS, Collector, Loop, normalised
-from mmbc_jax.learners._dual import DualOptions, followed, weighable, weighed
+from mmbc_jax.learners._dual import weighed
 from mmbc_jax.learners._optim import SKIPPED, optimizer
 from mmbc_jax.learners._ppo_batch import prepare
 from mmbc_jax.learners._ppo_update import Update
+from mmbc_jax.learners._reinforced import Reinforced, ReinforcedOptions
 from mmbc_jax.learners._require import require
-from mmbc_jax.learners._start import episode_horizon, follow, kept_params, stats_from, tuned_subject
+from mmbc_jax.learners._start import episode_horizon, follow, kept_params, stats_from
 from mmbc_jax.learners._values import no_targets, values_of, with_targets
 from mmbc_jax.nn.critic import Critic
-from mmbc_jax.ops.unrolled import rolled, unrolled
+from mmbc_jax.ops.unrolled import rolled
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PPOOptions(DualOptions, CodesOptions):
+class PPOOptions(ReinforcedOptions):
     """PPO (Schulman et al. 2017), with the intrinsic reward's parameters trained beside the actor's."""
 
     num_envs: int = option(512, "environments, B", low=1)
@@ -68,7 +68,7 @@ class PPOOptions(DualOptions, CodesOptions):
 
 
 @dataclasses.dataclass(frozen=True)
-class PPOLearner:
+class PPOLearner(Reinforced):
     """Collects T decisions in B environments, then updates on them.
 
     Parameters have the parts "actor", "critic" and "reward"; `stats` see `_start.stats_from`.
@@ -83,24 +83,10 @@ class PPOLearner:
     """
 
     options: PPOOptions
-    spec: PolicySpec
-    actor: Actor
-    reward: Reward
-    collector: Collector
     critic: Critic
 
     logs: ClassVar[Mapping[str, str]] = {**SKIPPED, **LOGS}
     buffered: ClassVar[bool] = False
-
-    @property
-    def env_steps(self) -> int:
-        """Control steps of one iteration."""
-        return self.num_envs * self.options.decisions * self.collector.exec_len
-
-    @property
-    def num_envs(self) -> int:
-        """B."""
-        return self.options.num_envs
 
     def init(self, key: Key, hparams: Hparams, parent: TrainState | None, shared: PyTree) -> TrainState:
         """The state before the first iteration of one run, with fresh optimisers and environments.
@@ -121,7 +107,7 @@ class PPOLearner:
         stats = stats_from(parent, key_walk, self.collector, self.spec.obs, self.spec.chunk_shape)
         params = kept_params(parent, self._fresh(key_params, stats))
         stats = {"values": no_targets(), **stats} if self.options.normalise_values else stats
-        stats = unseen(weighable(stats, self.options, hparams), self.options, self.reward)
+        stats = self.adapting(stats, hparams)
         step, tx = jnp.zeros((), jnp.int32), optimizer(1.0, 0.0, 1.0)
         horizon = episode_horizon(step, hparams, self.collector.length)
         return TrainState(
@@ -148,18 +134,8 @@ class PPOLearner:
         """One iteration of one run; `shared` is unused, the experience is made here."""
         options, stats, fixed = self.options, state.stats, state.hparams
         state = state.replace(hparams=weighed(state))
-        key, key_collect, key_reward, key_update = jax.random.split(unrolled(state.key), 4)
-        key_judge = jax.random.fold_in(key_reward, 1) if options.merge else key_reward
-        loop, visited = self.collector.collect(
-            state.env_state,
-            exploring(self.actor, state.params["actor"], state.step * options.decisions),
-            stats["reference"],
-            stats["normalizer"],
-            key_collect,
-            options.decisions,
-            episode_horizon(state.step, state.hparams, self.collector.length),
-            alive_of(state.params["reward"]),
-        )
+        key, key_collect, key_reward, key_update, *key_judge = self.keys(state.key)
+        loop, visited = self.collected(state, state.env_state, key_collect)
         seen = normalised(visited, stats["normalizer"])
         batch, loop, metrics = self.prepare(state, loop, seen, key_reward)
         state, batch = with_targets(state, batch)
@@ -168,8 +144,10 @@ class PPOLearner:
         )
         params, opt_state, update_metrics = update.run(state, batch, key_update)
         stats = follow(state.stats, visited.obs, self.spec.obs, self.collector.env.spec, visited.valid)
-        stats, params, counted = judged(stats, params, options, self.reward, state, seen, key_judge)
-        stats, metrics = followed(stats, options, fixed, {**metrics, **update_metrics, **counted})
+        logged = {**metrics, **update_metrics}
+        stats, params, metrics = self.adapted(
+            stats, params, state, seen, logged, fixed, *key_judge or (None,)
+        )
         state = state.replace(
             step=state.step + 1,
             key=rolled(key),
@@ -192,10 +170,6 @@ class PPOLearner:
         """[...] V(s, z, 0), of the rewards that it was trained on, the intrinsic one among them; nothing is drawn."""
         said = jnp.asarray(self.critic.apply(state.params["critic"], obs, z, jnp.zeros(z.shape)))
         return values_of(said, state.stats)
-
-    def subject(self, state: TrainState, key: Key) -> Subject:
-        """The actor on its reference, with the intrinsic reward's parameters."""
-        return tuned_subject(state, key)
 
 
 @register("learner", PPOOptions)

@@ -72,3 +72,8 @@ def ranked(alive: Float[Array, " Z"]) -> Int[Array, " Z"]:
 def among(log_q: Float[Array, "*batch Z"], alive: Float[Array, " Z"]) -> Float[Array, "*batch Z"]:
     """log q over those there are; what is not there has `NEVER`."""
     return jax.nn.log_softmax(jnp.where(alive > 0, log_q, NEVER))
+
+
+def against_all(log_q: Float[Array, "*batch Z"], alive: Float[Array, " Z"]) -> Float[Array, "*batch Z"]:
+    """`among`, such that adding log Z gives log q - log p with p uniform over those there are."""
+    return among(log_q, alive) + jnp.log(alive.sum() / alive.shape[-1])

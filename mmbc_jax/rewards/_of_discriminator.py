@@ -14,7 +14,7 @@ from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.seeing import Played, remembered
 from mmbc_jax.core.types import Array, Key, Metrics, PyTree
 from mmbc_jax.ops import weighted
-from mmbc_jax.ops.codes import among
+from mmbc_jax.ops.codes import against_all
 from mmbc_jax.ops.mi_reward import information
 from mmbc_jax.ops.picked import picked
 
@@ -74,9 +74,8 @@ class OfDiscriminator:
         if alive is None:
             return information(picked(log_q, z), self.num_modes)
         # of the commands there are; a decision of one that is no more says nothing
-        log_q = among(log_q, alive)
         there = picked(jnp.broadcast_to(alive, log_q.shape), z) > 0
-        return jnp.where(there, picked(log_q, z) + jnp.log(alive.sum()), 0.0)
+        return jnp.where(there, information(picked(against_all(log_q, alive), z), self.num_modes), 0.0)
 
 
 def logged(after: Array, transitions: Transitions) -> Metrics:

@@ -25,7 +25,16 @@ from mmbc_jax.core.files import seal
 from mmbc_jax.core.keys import RANDOM
 from mmbc_jax.core.types import PyTree
 from mmbc_jax.runs.mesh import Mesh, host
-from mmbc_jax.runs.packing import check_alike, data_of, empty_like, packed, revived, stored, unpacked
+from mmbc_jax.runs.packing import (
+    check_alike,
+    data_of,
+    empty_like,
+    packed,
+    revived,
+    room_for,
+    stored,
+    unpacked,
+)
 
 FORMAT = 5
 Meta = dict[str, Any]
@@ -158,7 +167,7 @@ class StageCheckpoints:
             )
         try:
             empty = jax.tree.map(empty_like, template)
-            wanted = ocp.args.Composite(state=ocp.args.StandardRestore(packed(empty)))
+            wanted = ocp.args.Composite(state=ocp.args.StandardRestore(room_for(empty)))
             saved = unpacked(self._manager.restore(step, args=wanted).state, empty)
             jax.tree.map(check_alike, saved, template)
             if checksum(saved) != meta["crc32"]:

@@ -35,6 +35,14 @@ def packed(tree: PyTree) -> dict[str, np.ndarray]:
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
+def room_for(like: PyTree) -> dict[str, np.ndarray]:
+    """Arrays of the shapes and types that `packed` makes of a tree like this one, in no memory."""
+    sizes: dict[str, int] = {}
+    for leaf in jax.tree.leaves(like):
+        sizes[str(leaf.dtype)] = sizes.get(str(leaf.dtype), 0) + leaf.size
+    return {name: np.broadcast_to(np.zeros((), name), size) for name, size in sizes.items()}
+
+
 def unpacked(packed: dict[str, np.ndarray], like: PyTree) -> PyTree:
     """The tree that `packed` was given, with the structure, shapes and types of `like`."""
     at = dict.fromkeys(packed, 0)

@@ -121,6 +121,26 @@ def test_divergence_estimates_the_kl():
     assert found.mean() > 0.02
 
 
+def test_the_divergence_leads_back_from_wherever_it_is():
+    """A chunk of the reference, the actor moved away by 9: log rho is above the cap of 20, and moving back helps."""
+    actor, reference = make()
+    params, obs, z = fresh(), observations(8), jnp.zeros(8, jnp.int32)
+    chunk = actor.act(params, reference, jax.random.key(6), obs, z)[0]
+    info = {"chunk": chunk, "log_prob": jnp.zeros(8)}
+    ahead = jnp.ones_like(params["offset"])
+
+    def at(distance):
+        there = {**params, "offset": params["offset"] + distance * ahead}
+        return actor.divergence(there, reference, obs, z, info).mean()
+
+    away = {**params, "offset": params["offset"] + 9.0 * ahead}
+    own, theirs = (
+        density(actor, of, reference, obs, z, chunk) for of in (away, {"policy": reference.params})
+    )
+    assert (theirs - own > 20.0).all()
+    assert float(jax.jit(jax.grad(at))(9.0)) > 0.0
+
+
 def test_refuses_a_policy_without_a_density():
     policy = registry.build("policy", plugin("policy", "mse"), SPEC)
     with pytest.raises(ConfigError, match="density is known") as info:

@@ -88,6 +88,22 @@ def test_without_merging_there_is_no_such_figure():
     assert "alive" not in state.params["reward"]
 
 
+def test_what_judges_commands_is_drawn_with_a_key_of_its_own():
+    """Not with one that the reward splits its key into, as `fold_in` of that key would be."""
+    fields = {**SIZES["ppo"], "critic_hidden": (4,), "critic_octaves": 0}
+    merging, plain = (
+        _probed.build(plugin("learner", "ppo", **fields, merge=merge), STEER, Q, modes=MODES)
+        for merge in (True, False)
+    )
+    keys = merging.keys(jax.random.key(3))
+    np.testing.assert_array_equal(
+        jax.random.key_data(keys[:4]), jax.random.key_data(plain.keys(jax.random.key(3)))
+    )
+    others = [keys[i] for i in range(4)] + list(jax.random.split(keys[2]))
+    own = jax.random.key_data(keys[4])
+    assert not any(np.array_equal(own, jax.random.key_data(other)) for other in others)
+
+
 def test_nothing_can_merge_without_a_discriminator_of_several():
     parts = _probed.parts(STEER, Q, modes=1)
     fields = {**SIZES["ppo"], "merge": True}

@@ -56,3 +56,14 @@ def test_q_among_those_there_are_is_a_distribution_over_them():
     log_q = jnp.log(jnp.array([0.5, 0.25, 0.25]))
     found = codes.among(log_q, jnp.array([0.0, 1.0, 1.0]))
     np.testing.assert_allclose(np.exp(np.asarray(found, np.float64)), [0.0, 0.5, 0.5], atol=1e-7)
+
+
+def test_against_all_says_what_q_says_beyond_p():
+    """q = (1/2, 1/4, 1/4) without the first is (1/2, 1/2): log 2 below 1, p is 1/2, so log q - log p = 0 for both.
+
+    One command that is left alone says nothing: log 1 - log 1 = 0.
+    """
+    log_q = jnp.log(jnp.array([0.5, 0.25, 0.25]))
+    two = codes.against_all(log_q, jnp.array([0.0, 1.0, 1.0]))[1:] + jnp.log(3.0)
+    one = codes.against_all(log_q, jnp.array([1.0, 0.0, 0.0]))[0] + jnp.log(3.0)
+    np.testing.assert_allclose([*two, one], 0.0, atol=1e-6)

@@ -16,6 +16,7 @@ import pytest
 from mmbc_jax.core.errors import CheckpointError
 from mmbc_jax.core.state import TrainState
 from mmbc_jax.runs import checkpoint as checkpoint_lib
+from mmbc_jax.runs import packing
 from mmbc_jax.runs.checkpoint import StageCheckpoints, checkpoint_steps, checksum, find_stage, read_meta
 
 ROOT = Path(__file__).parents[2]
@@ -317,3 +318,16 @@ def test_a_checkpoint_names_no_device(folder):
     files = [path for path in (folder / "5").rglob("*") if path.is_file()]
     assert files
     assert not any(word in path.read_bytes().lower() for path in files for word in (b"cpu", b"cuda"))
+
+
+def test_what_is_read_into_takes_no_memory():
+    tree = {"a": np.ones((3, 2), np.float32), "b": np.ones(4, np.int32), "c": np.ones((), np.float32)}
+    room, held = packing.room_for(tree), packing.packed(tree)
+    assert {name: (x.shape, x.dtype) for name, x in room.items()} == {
+        name: (x.shape, x.dtype) for name, x in held.items()
+    }
+    assert all(x.strides == (0,) for x in room.values())
+    back = packing.unpacked(held, tree)
+    assert all(
+        np.array_equal(back[name], tree[name]) and back[name].shape == tree[name].shape for name in tree
+    )
