@@ -1,20 +1,26 @@
-"""What it took to succeed: read off the evaluations that were logged while a stage trained."""
+"""What it took to succeed: read off the training episodes that a stage logged."""
 
 from __future__ import annotations
 
 import json
+from collections import deque
 from pathlib import Path
 from typing import Any
 
 SUCCEEDS = 0.95
+WINDOW = 5
+"""Logged rows whose episodes are taken together: one row may hold few."""
 FIGURE = "env_steps_to_95"
 
 
 def steps_to_success(log: Path, stage: str) -> dict[tuple[int, int], int]:
-    """{(sweep point, seed): training steps until the first evaluation with a success rate of `SUCCEEDS`}.
+    """{(sweep point, seed): training steps until `SUCCEEDS` of the last `WINDOW` rows' episodes succeed}.
 
-    Runs that never got there are left out; an evaluation is as fine as `evaluation.every_epochs`.
+    Training episodes are played with the noise that the actor explores with, so that a method which explores more
+    is later here than in an evaluation. Rows without a finished episode count as none; runs that never got there
+    are left out.
     """
+    recent: dict[tuple[int, int], deque[tuple[float, float]]] = {}
     found: dict[tuple[int, int], int] = {}
     if not log.exists():
         return found
@@ -24,7 +30,12 @@ def steps_to_success(log: Path, stage: str) -> dict[tuple[int, int], int]:
                 row: dict[str, Any] = json.loads(line)
             except ValueError:
                 continue  # the log says so itself where it matters
-            rate = row.get("eval/success_rate") if row.get("stage") == stage else None
-            if rate is not None and rate >= SUCCEEDS:
-                found.setdefault((int(row["point"]), int(row["seed"])), int(row["step"]))
+            if row.get("stage") != stage or row.get("rollout/success_rate") is None:
+                continue
+            run, episodes = (int(row["point"]), int(row["seed"])), float(row["rollout/episodes"])
+            window = recent.setdefault(run, deque(maxlen=WINDOW))
+            window.append((episodes, episodes * row["rollout/success_rate"]))
+            played, succeeded = map(sum, zip(*window, strict=True))
+            if len(window) == WINDOW and succeeded >= SUCCEEDS * played:
+                found.setdefault(run, int(row["step"]))
     return found

@@ -193,7 +193,7 @@ def _measured(run: StageRun, state: TrainState, meta: dict[str, Any]) -> StageRe
     reached = steps_to_success(run.workdir / "metrics.jsonl", stage.name) if per_step else {}
     for metrics, (point, seed) in zip(result.metrics, meta["runs"], strict=True):
         if (point, seed) in reached:
-            metrics[FIGURE] = per_step * reached[point, seed]
+            metrics[FIGURE] = _before(stage) + per_step * reached[point, seed]
     for one in map(int, stopped):
         result.metrics[one] = without_figures(result.metrics[one])
     for line in evaluated_lines(result):
@@ -201,6 +201,11 @@ def _measured(run: StageRun, state: TrainState, meta: dict[str, Any]) -> StageRe
     if run.programs.mesh.is_writer:
         save_result(run.workdir, result)
     return result
+
+
+def _before(stage: BaseStage) -> int:
+    """Environment steps that the stages before took: mode discovery is not free."""
+    return 0 if stage.parent is None else stage.parent.env_steps + _before(stage.parent)
 
 
 def _meta(run: StageRun) -> dict[str, Any]:
