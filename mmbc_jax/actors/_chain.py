@@ -43,6 +43,10 @@ class ChainOptions(TunedFieldOptions):
             raise self.error("trained", f"at most steps = {self.steps}")
 
 
+Move = Callable[[Field, Array, Array, Array, Array], tuple[Array, PyTree]]
+"""One step, of field, x, t, s and its noise: the next point, and what is remembered of the step."""
+
+
 class Transition(Protocol):
     """One step of a chain, from time t [] to s []."""
 
@@ -108,23 +112,11 @@ class ChainActor(OnTunedField):
         w, info = self.tuned.start.draw(params, reference, key_start, obs, z)
         x = x0_of(w)
         field, out = self.tuned.field(params, reference, obs, z)
-        own, noise = params.get("step", {}), jax.random.normal(key_path, (self.steps, *x.shape))
-        inputs, split = (*_times(self.steps), noise), self.steps - self.trained
-
-        def walk(field: Field, x: Array, part: slice) -> tuple[Array, tuple[Array, Array]]:
-            def step(x: Array, item: tuple[Array, Array, Array]) -> tuple[Array, tuple[Array, Array]]:
-                t, s, eps = item
-                mean = self.transition.mean(field, x, t, s)
-                drawn, density = self.transition.std(own, field, obs, t, s)
-                after = mean + drawn * eps
-                return after, (after, _entries(after, mean, density))
-
-            return jax.lax.scan(step, x, jax.tree.map(lambda of: of[part], inputs))
-
-        if split:
-            x = walk(self.tuned.frozen(reference, obs), x, slice(0, split))[0]
-        end, (points, each) = walk(field, x, slice(split, None))
-        points = jnp.moveaxis(jnp.concatenate([x[None], points]), 0, -3)
+        noise = jax.random.normal(key_path, (self.steps, *x.shape))
+        end, before, (points, each) = self._walk(
+            self._fields(field, reference, obs), x, noise, self._explore(params, obs)
+        )
+        points = jnp.moveaxis(jnp.concatenate([before[None], points]), 0, -3)
         info |= {"points": points, "log_prob": self.factors(jnp.moveaxis(each, 0, -3))}
         return out(end), info
 
@@ -193,19 +185,59 @@ class ChainActor(OnTunedField):
         self, params: PyTree, reference: Variables | None, obs: Obs, z: Array, x: Array, noise: Array
     ) -> Array:
         field, out = self.tuned.field(params, reference, obs, z)
+
+        def step(field: Field, x: Array, t: Array, s: Array, eps: Array) -> tuple[Array, None]:
+            mean, std = self.transition.play(field, x, t, s)
+            return mean + std * eps, None
+
+        return out(self._walk(self._fields(field, reference, obs), x, noise, step)[0])
+
+    def imitation(self, params: PyTree, reference: Variables | None, key: Key, obs: Obs, z: Array) -> Array:
+        """[...] nats: -log density of the trained steps on a chain that the reference walks, from noise of its base.
+
+        The reference's steps have this chain's own standard deviations. What z does to x_0 is left alone: asked to
+        imitate the base under every z, a head would forget z. See `core.acting.HasImitation`.
+        """
+        key_start, key_path = jax.random.split(key)
+        x = x0_of(self.tuned.start.headless().draw(params, reference, key_start, obs, z)[0])
+        noise = jax.random.normal(key_path, (self.steps, *x.shape))
+        frozen = self.tuned.frozen(reference, obs)
+        walked = self._walk((frozen, frozen), x, noise, self._explore(params, obs))
+        points = jnp.moveaxis(jnp.concatenate([walked[1][None], walked[2][0]]), 0, -3)
+        info = {"points": jax.lax.stop_gradient(points)}
+        field = self.tuned.field(params, reference, obs, z)[0]
+        return -self.factors(_entries(_after(info), *self._moments(params, field, obs, info))).sum(-1)
+
+    def _fields(self, field: Field, reference: Variables | None, obs: Obs) -> tuple[Field, Field]:
+        """Those of the steps before the trained ones, and of these."""
+        return (self.tuned.frozen(reference, obs) if self.trained < self.steps else field), field
+
+    def _explore(self, params: PyTree, obs: Obs) -> Move:
+        own = params.get("step", {})
+
+        def step(field: Field, x: Array, t: Array, s: Array, eps: Array) -> tuple[Array, tuple[Array, Array]]:
+            mean = self.transition.mean(field, x, t, s)
+            drawn, density = self.transition.std(own, field, obs, t, s)
+            after = mean + drawn * eps
+            return after, (after, _entries(after, mean, density))
+
+        return step
+
+    def _walk(
+        self, fields: tuple[Field, Field], x: Array, noise: Array, move: Move
+    ) -> tuple[Array, Array, PyTree]:
+        """(end of a chain from x by `noise` [K, ..., H, A], its first trained point, what `move` said since)."""
         inputs, split = (*_times(self.steps), noise), self.steps - self.trained
 
-        def walk(field: Field, x: Array, part: slice) -> Array:
-            def step(x: Array, item: tuple[Array, Array, Array]) -> tuple[Array, None]:
-                t, s, eps = item
-                mean, std = self.transition.play(field, x, t, s)
-                return mean + std * eps, None
+        def walk(field: Field, x: Array, part: slice) -> tuple[Array, PyTree]:
+            def step(x: Array, item: tuple[Array, Array, Array]) -> tuple[Array, PyTree]:
+                return move(field, x, *item)
 
-            return jax.lax.scan(step, x, jax.tree.map(lambda of: of[part], inputs))[0]
+            return jax.lax.scan(step, x, jax.tree.map(lambda of: of[part], inputs))
 
-        if split:
-            x = walk(self.tuned.frozen(reference, obs), x, slice(0, split))
-        return out(walk(field, x, slice(split, None)))
+        before = walk(fields[0], x, slice(0, split))[0] if split else x
+        end, said = walk(fields[1], before, slice(split, None))
+        return end, before, said
 
 
 def _times(steps: int) -> tuple[Array, Array]:

@@ -95,11 +95,25 @@ class CFMRatioActor(OnTunedField):
         x1 = self._integrated(field, x0_of(w))
         if self.options.feather:
             x1 = x1 + self.options.feather * jax.random.normal(key_feather, x1.shape)
+        pairs = self._pairs(x1, key_noise, key_time)
+        return out(x1), {**info, **pairs, "loss": self._losses(params, reference, obs, z, pairs)}
+
+    def _pairs(self, x1: Array, key_noise: Key, key_time: Key) -> dict[str, Array]:
+        """x1 [..., H, A] with N pairs of noise and time."""
         batch, event = x1.shape[:-2], x1.shape[-2:]
         noise = jax.random.normal(key_noise, (*batch, self.options.samples, *event))
-        time = jax.random.uniform(key_time, (*batch, self.options.samples))
-        pairs = {"x1": x1, "noise": noise, "time": time}
-        return out(x1), {**info, **pairs, "loss": self._losses(params, reference, obs, z, pairs)}
+        return {
+            "x1": x1,
+            "noise": noise,
+            "time": jax.random.uniform(key_time, (*batch, self.options.samples)),
+        }
+
+    def imitation(self, params: PyTree, reference: Variables | None, key: Key, obs: Obs, z: Array) -> Array:
+        """[...] the flow's own loss on a chunk of the reference, which bounds its -log density, but for a head."""
+        key_start, key_noise, key_time = jax.random.split(key, 3)
+        w = self.tuned.start.headless().draw(params, reference, key_start, obs, z)[0]
+        x1 = jax.lax.stop_gradient(self._integrated(self.tuned.frozen(reference, obs), x0_of(w)))
+        return self._losses(params, reference, obs, z, self._pairs(x1, key_noise, key_time)).mean(-1)
 
     def _losses(
         self, params: PyTree, reference: Variables | None, obs: Obs, z: Array, pairs: PyTree

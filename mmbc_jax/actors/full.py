@@ -124,6 +124,13 @@ class FullActor:
         log_rho = self.policy.log_prob(required(reference), obs, info["chunk"]) - now
         return jnp.expm1(capped(log_rho)) - log_rho
 
+    def imitation(self, params: PyTree, reference: Variables | None, key: Key, obs: Obs, z: Array) -> Array:
+        """[...] nats: -log density of a chunk of the reference; what z adds is left alone."""
+        frozen = required(reference)
+        w = self.policy.base_distribution(frozen, obs).sample(seed=key)
+        chunk = jax.lax.stop_gradient(self.policy.transport(frozen, obs, w))
+        return -self.policy.log_prob(self._variables(params, reference), obs, chunk)
+
     def entropy(self, params: PyTree, reference: Variables | None, obs: Obs, z: Array) -> Array:
         """[...] 0: of a mixture it is not known in closed form."""
         return jnp.zeros(z.shape)

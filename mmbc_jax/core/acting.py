@@ -62,6 +62,20 @@ class HasDivergence(Protocol):
         ...
 
 
+class HasImitation(Protocol):
+    """An actor that can be trained to draw what its reference draws."""
+
+    def imitation(
+        self, params: PyTree, reference: Variables | None, key: Key, obs: Obs, z: Int[Array, "*batch"]
+    ) -> Float[Array, "*batch"]:
+        """[...] nats: -log density of the actor at one draw of the reference for each observation.
+
+        Its mean is KL(reference || actor) and a constant: where `divergence` asks the actor to do nothing that the
+        reference would not, this asks it to go on doing all that the reference does.
+        """
+        ...
+
+
 class HasRates(Protocol):
     """An actor whose parameters do not all learn at the same rate."""
 

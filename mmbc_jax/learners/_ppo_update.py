@@ -41,6 +41,7 @@ class Update:
       critic: regressed on the value targets.
       reward: trained with its own loss, where it has anything to train.
       anchored: the actor pays for its divergence from the reference.
+      imitates: the actor pays for what it would not draw of the reference's draws.
     """
 
     epochs: int
@@ -49,6 +50,7 @@ class Update:
     critic: Critic
     reward: Reward
     anchored: bool = False
+    imitates: bool = False
 
     @property
     def trained(self) -> tuple[str, ...]:
@@ -114,6 +116,7 @@ class Update:
         vectors, opt_state, stopped = carry
         params = {part: flats[part].restore(vector) for part, vector in vectors.items()}
         hp, valid = state.hparams, batch["valid"]
+        key, key_actor = jax.random.split(key) if self.imitates else (key, key)  # without one it needs none
 
         def critic_loss(critic: PyTree) -> tuple[Array, Metrics]:
             value = jnp.asarray(self.critic.apply(critic, batch["obs"], batch["z"], batch["time"]))
@@ -125,7 +128,7 @@ class Update:
             return weighted.mean(loss, valid), means(metrics, valid)
 
         losses: dict[str, Callable[[PyTree], tuple[Array, Metrics]]] = {
-            "actor": lambda actor: self._actor_loss(actor, batch, state),
+            "actor": lambda actor: self._actor_loss(actor, batch, state, key_actor),
             "critic": critic_loss,
             "reward": reward_loss,
         }
@@ -149,8 +152,8 @@ class Update:
         stopped = stopped | (metrics["ppo/approx_kl"] > hp["learner.target_kl"])
         return (new_vectors, new_opt_state, stopped), metrics
 
-    def _actor_loss(self, actor: PyTree, batch: PyTree, state: TrainState) -> tuple[Array, Metrics]:
-        """(clipped surrogate, less the entropy, and with what an anchor costs; metrics)."""
+    def _actor_loss(self, actor: PyTree, batch: PyTree, state: TrainState, key: Key) -> tuple[Array, Metrics]:
+        """(clipped surrogate, less the entropy, with what an anchor and imitation cost; metrics)."""
         reference, hp, valid = state.stats["reference"], state.hparams, batch["valid"]
         seen = (actor, reference, batch["obs"], batch["z"])
         how = surrogate_of(self.actor)
@@ -171,4 +174,9 @@ class Update:
             apart = weighted.mean(inside.divergence(*seen, batch["info"]), valid)
             metrics["ppo/reference_kl"] = apart
             total = total + hp["learner.reference_coef"] * apart
+        if self.imitates:
+            teacher: Any = self.actor
+            missed = weighted.mean(teacher.imitation(actor, reference, key, batch["obs"], batch["z"]), valid)
+            metrics["ppo/imitation"] = missed
+            total = total + hp["learner.imitation_coef"] * missed
         return total, metrics

@@ -49,6 +49,8 @@ class PPOOptions(ReinforcedOptions):
     entropy_coef: float = option(0.0, "weight of the actor's entropy", low=0.0, traced=True)
     anchored: bool = option(False, "the actor pays for its divergence from the reference, in nats")
     reference_coef: float = option(0.1, "weight of that payment", low=0.0, traced=True)
+    imitates: bool = option(False, "the actor also learns to draw what the reference draws where it comes")
+    imitation_coef: float = option(0.1, "weight of that loss", low=0.0, traced=True)
     target_kl: float = option(
         0.3, "KL past which the actor waits for the next iteration", low=0.0, open_low=True, traced=True
     )
@@ -139,9 +141,8 @@ class PPOLearner(Reinforced):
         seen = normalised(visited, stats["normalizer"])
         batch, loop, metrics = self.prepare(state, loop, seen, key_reward)
         state, batch = with_targets(state, batch)
-        update = Update(
-            options.epochs, options.minibatches, self.actor, self.critic, self.reward, options.anchored
-        )
+        passes, terms = (options.epochs, options.minibatches), (options.anchored, options.imitates)
+        update = Update(*passes, self.actor, self.critic, self.reward, *terms)
         params, opt_state, update_metrics = update.run(state, batch, key_update)
         stats = follow(state.stats, visited.obs, self.spec.obs, self.collector.env.spec, visited.valid)
         logged = {**metrics, **update_metrics}
@@ -180,6 +181,8 @@ def build(options: PPOOptions, parts: Parts) -> PPOLearner:
     reward = require(parts.reward, "reward.name", "an intrinsic reward, or none")
     if options.anchored and not hasattr(actor, "divergence"):
         raise options.error("anchored", "False for an actor that has no reference to differ from")
+    if options.imitates and not hasattr(actor, "imitation"):
+        raise options.error("imitates", "False for an actor that trains nothing of the reference")
     collector = Collector(
         env=wrappers.make(env, parts.exec_len, options.gamma, "full", observe=parts.observe),
         act=actor.act,

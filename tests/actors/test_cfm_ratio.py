@@ -136,3 +136,16 @@ def test_asymmetric_surrogate_against_numpy():
             ratio * (1 + (ratio - 1) / eps), abs=1e-5
         )
     assert float(slope(jnp.asarray(1.3), 1.0)) == 0.0
+
+
+def test_imitation_is_the_loss_on_chunks_of_the_reference():
+    """At first it is the loss of what `act` draws, in the mean, within 5 SE; away from there more."""
+    actor, reference = make()
+    start = fresh(actor, reference)
+    obs, z = observations(2000), jnp.zeros(2000, jnp.int32)
+    own = np.asarray(jax.jit(actor.act)(start, reference, jax.random.key(8), obs, z)[1]["loss"]).mean(-1)
+    imitation = jax.jit(actor.imitation)
+    found = np.asarray(imitation(start, reference, jax.random.key(9), obs, z))
+    error = np.hypot(own.std(), found.std()) / 2000**0.5
+    assert abs(found.mean() - own.mean()) < 5 * error
+    assert imitation(moved(start), reference, jax.random.key(9), obs, z).mean() > found.mean() + 5 * error

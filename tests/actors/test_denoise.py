@@ -186,6 +186,23 @@ def test_divergence_is_the_mean_log_ratio_to_the_reference():
     np.testing.assert_array_equal(actor.divergence(start, reference, obs, z, info), 0.0)
 
 
+def test_imitation_is_the_cross_entropy_of_the_references_chains():
+    """-E log p: the entropy at first; then that and KL(ref || actor), by Gaussians of one std, within 5 SE.
+
+    KL of a step is |m - m_ref|^2 / (2 sigma^2), at the points that the reference comes to.
+    """
+    actor, reference = build("denoise", chunk=(2, 1), steps=3, trained=2, chain="ddim")
+    start, obs, z = fresh(actor, reference), observations(ROWS), jnp.zeros(ROWS, jnp.int32)
+    params, imitation = moved(start, by=0.25), jax.jit(actor.imitation)
+    info = drawn(actor, start, reference, obs, seed=2)[1]
+    entropy = 2 * 2 * (math.log(0.1) + 0.5 * math.log(2 * math.pi * math.e))
+    apart = np.asarray(jax.jit(actor.divergence)(params, reference, obs, z, info), np.float64)
+    for at, expected in ((start, np.full(ROWS, entropy)), (params, entropy + apart)):
+        found = np.asarray(imitation(at, reference, jax.random.key(3), obs, z), np.float64)
+        assert abs(found.mean() - expected.mean()) < 5 * math.hypot(found.std(), expected.std()) / ROWS**0.5
+    assert apart.mean() > 1.0  # nats: not a thing that the error hides
+
+
 def test_more_steps_are_trained_than_there_are():
     with pytest.raises(ConfigError, match="at most steps = 3") as info:
         build("denoise", steps=3, trained=4)

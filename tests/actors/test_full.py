@@ -14,7 +14,7 @@ from scipy import special, stats
 from mmbc_jax.core import registry
 from mmbc_jax.core.config import plugin
 from mmbc_jax.core.errors import ConfigError
-from mmbc_jax.core.types import Batch, PolicySpec
+from mmbc_jax.core.types import Batch, PolicySpec, Variables
 from tests.actors._chains import moved, observations
 
 SPEC = PolicySpec(obs_dim=2, action_dim=2, chunk_len=2)
@@ -101,6 +101,20 @@ def test_with_one_mode_it_starts_as_the_reference():
     np.testing.assert_allclose(chunk, actor.policy.transport(reference, obs, w), atol=1e-5)
     np.testing.assert_allclose(actor.divergence(params, reference, obs, z, info), 0.0, atol=1e-5)
     assert params.keys() == {"policy"}
+
+
+def test_imitation_is_the_density_of_the_references_chunks():
+    """By the policy's own density of what the same key draws of the reference; z's own part counts for nothing."""
+    actor, reference = make()
+    params, obs = moved(fresh(), by=0.02), observations(ROWS)
+    key = jax.random.key(6)
+    w = actor.policy.base_distribution(reference, obs).sample(seed=jax.random.clone(key))
+    chunk = actor.policy.transport(reference, obs, w)
+    tuned = Variables(params["policy"], reference.stats)
+    expected = -np.asarray(actor.policy.log_prob(tuned, obs, chunk))
+    for z in (0, 1):
+        found = jax.jit(actor.imitation)(params, reference, jax.random.clone(key), obs, jnp.full(ROWS, z))
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_divergence_estimates_the_kl():
