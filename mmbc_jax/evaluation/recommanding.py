@@ -4,7 +4,7 @@ An attempt is an episode from a new start. Before each the command is
 
   argmax_z score(z)  over the z that have not failed in this sequence of attempts,
 
-over all of them once every z has failed. Scores are numbers drawn at random (a random order), or the critic's values
+over all of them once every z has failed, of the commands that there are: those merged into others are never chosen. Scores are numbers drawn at random (a random order), or the critic's values
 at the new start. Another rule tries every z in T episodes first and then keeps the one that succeeded most often, the
 lowest of equals. A policy of one z can only be tried again.
 """
@@ -21,24 +21,26 @@ Score = Callable[[str], np.ndarray]
 """Label of the attempt to scores [R, B, Z] of the commands."""
 
 
-def in_turn(play: Play, score: Score, attempts: int) -> np.ndarray:
+def in_turn(play: Play, score: Score, attempts: int, there: np.ndarray) -> np.ndarray:
     """Sequences of attempts, each under the best-scored command that has not failed yet.
 
     Args:
       play: plays one attempt of every sequence; those that are done already are played in vain.
       score: of the commands, at the starts of the same attempt.
       attempts: n >= 1.
+      there: [R, Z] whether there is such a command.
 
     Returns:
       [n, R] how many sequences have succeeded by the attempt.
     """
+    gone = ~np.asarray(there, bool)[:, None, :]
     done, failed, counts = None, None, []
     for attempt in range(attempts):
         label = f"attempt{attempt}"
         scores = np.asarray(score(label), np.float64)
         if done is None or failed is None:
-            done, failed = np.zeros(scores.shape[:2], bool), np.zeros(scores.shape, bool)
-        failed &= ~failed.all(-1, keepdims=True)
+            done, failed = np.zeros(scores.shape[:2], bool), np.broadcast_to(gone, scores.shape).copy()
+        failed = np.where(failed.all(-1, keepdims=True), gone, failed)
         z = np.where(failed, -np.inf, scores).argmax(-1)
         won = np.asarray(play(label, z), bool)
         done |= won
@@ -53,28 +55,28 @@ def random_scores(seed: int, runs: int, episodes: int, num_modes: int) -> Score:
     return lambda label: drawn
 
 
-def by_trial(
-    play: Play, runs: int, episodes: int, num_modes: int, trials: int
-) -> tuple[np.ndarray, np.ndarray]:
+def by_trial(play: Play, there: np.ndarray, episodes: int, trials: int) -> tuple[np.ndarray, np.ndarray]:
     """Tries each command.
 
     Args:
       play: as above.
-      runs, episodes: R and B, of one call of it.
-      num_modes: Z.
+      there: [R, Z] whether there is such a command; at least one in every run.
+      episodes: B, of one call of `play`.
       trials: T, episodes of each z.
 
     Returns:
       (successes [R, Z] of T episodes, the command [R] with the most of them).
     """
-    wins, wanted = np.zeros((runs, num_modes), np.int64), num_modes * trials
-    for first in range(0, wanted, episodes):
+    commands = [np.flatnonzero(of) for of in np.asarray(there, bool)]
+    wanted = np.array([len(of) * trials for of in commands])
+    wins = np.zeros(np.shape(there), np.int64)
+    for first in range(0, int(wanted.max()), episodes):
         number = np.arange(first, first + episodes)
-        z = np.broadcast_to(number % num_modes, (runs, episodes))
-        won = np.asarray(play(f"trial{first}", z), bool) & (number < wanted)
-        for run in range(runs):
+        z = np.stack([of[number % len(of)] for of in commands])
+        won = np.asarray(play(f"trial{first}", z), bool) & (number < wanted[:, None])
+        for run in range(len(z)):
             np.add.at(wins[run], z[run], won[run])
-    return wins, wins.argmax(1)
+    return wins, np.where(there, wins, -1).argmax(1)
 
 
 def kept(play: Play, z: np.ndarray, episodes: int, attempts: int) -> np.ndarray:

@@ -69,6 +69,7 @@ class Recommand:
         stage, runs = restored.stage, len(restored.runs)
         episodes = restored.setup.config.evaluation.episodes
         size = (runs, episodes, stage.num_modes)
+        there = _commands(restored)
 
         def keys(rule: str, label: str) -> Any:
             return restored.keys(f"evaluate/{stage.name}/recommand/{setting}/{rule}/{label}", self.seed)
@@ -91,13 +92,20 @@ class Recommand:
         if stage.num_modes == 1:
             return {stage.name: entry(kept(player(stage.name), np.zeros(runs, int), episodes, self.attempts))}
         order = random_scores(self.seed or 0, *size)
-        found = {"random": entry(in_turn(player("random"), order, self.attempts))}
+        found = {"random": entry(in_turn(player("random"), order, self.attempts, there))}
         if self.rule != "trial":
             values: Callable[..., Any] = value_program(stage)
-            found["value"] = entry(in_turn(player("value"), scored, self.attempts))
+            found["value"] = entry(in_turn(player("value"), scored, self.attempts, there))
         if self.rule != "value":
-            wins, best = by_trial(player("trial"), *size, self.trials)
+            wins, best = by_trial(player("trial"), there, episodes, self.trials)
             counts = kept(player("trial"), best, episodes, self.attempts)
-            spent = self.trials * stage.num_modes
+            spent = self.trials * int(there.sum(1).max())
             found["trial"] = entry(counts, z=best.tolist(), wins=wins.tolist(), trial_episodes=spent)
         return found
+
+
+def _commands(restored: Restored) -> np.ndarray:
+    """[R, Z] which commands there are: merging leaves fewer than training began with."""
+    alive = restored.state.params["reward"].get("alive")
+    shape = (len(restored.runs), restored.stage.num_modes)
+    return np.ones(shape, bool) if alive is None else np.asarray(alive).reshape(shape) > 0
