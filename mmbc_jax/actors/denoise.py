@@ -22,6 +22,7 @@ import math
 import jax.numpy as jnp
 
 from mmbc_jax.actors._chain import ChainActor, ChainOptions
+from mmbc_jax.actors._chain_steps import ChainSteps
 from mmbc_jax.actors._tuned_field import tuned_field
 from mmbc_jax.core.acting import Surrogate
 from mmbc_jax.core.observations import Obs
@@ -79,7 +80,7 @@ class DenoiseOptions(ChainOptions):
 
 @dataclasses.dataclass(frozen=True)
 class Denoising:
-    """The steps; see `_chain.Transition`.
+    """The steps; see `_chain_steps.Transition`.
 
     Attributes:
       options: of the actor.
@@ -138,9 +139,7 @@ def build(options: DenoiseOptions, *, spec: PolicySpec, policy: Policy | None, n
     return ChainActor(
         num_modes=num_modes,
         tuned=tuned,
-        transition=Denoising(options),
-        steps=options.steps,
-        trained=options.trained,
+        steps=ChainSteps(Denoising(options), options.steps, options.trained),
         factors=exact if options.semantics == "exact" else published,
         surrogate=options.surrogate(tuned.start.head is not None),
     )

@@ -25,6 +25,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 
 from mmbc_jax.actors._chain import ChainActor, ChainOptions
+from mmbc_jax.actors._chain_steps import ChainSteps
 from mmbc_jax.actors._tuned_field import tuned_field
 from mmbc_jax.core.acting import Surrogate
 from mmbc_jax.core.observations import Obs
@@ -67,7 +68,7 @@ class FlowSDEOptions(ChainOptions):
 
 @dataclasses.dataclass(frozen=True)
 class Noisy:
-    """Euler's steps with noise; see `_chain.Transition`.
+    """Euler's steps with noise; see `_chain_steps.Transition`.
 
     Attributes:
       options: of the actor.
@@ -149,9 +150,7 @@ def build(options: FlowSDEOptions, *, spec: PolicySpec, policy: Policy | None, n
     return ChainActor(
         num_modes=num_modes,
         tuned=tuned_field(options, spec, policy, num_modes),
-        transition=Noisy(options, spec, network),
-        steps=options.steps,
-        trained=options.trained,
+        steps=ChainSteps(Noisy(options, spec, network), options.steps, options.trained),
         factors=factors(options.semantics),
         surrogate=Surrogate(),
     )

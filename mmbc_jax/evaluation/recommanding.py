@@ -4,9 +4,9 @@ An attempt is an episode from a new start. Before each the command is
 
   argmax_z score(z)  over the z that have not failed in this sequence of attempts,
 
-over all of them once every z has failed, of the commands that there are: those merged into others are never chosen. Scores are numbers drawn at random (a random order), or the critic's values
-at the new start. Another rule tries every z in T episodes first and then keeps the one that succeeded most often, the
-lowest of equals. A policy of one z can only be tried again.
+over all of them once every z has failed; those that were merged into others are no commands. Scores are numbers drawn
+at random (a random order), or the critic's values at the new start. Another rule tries every z in T episodes first,
+and keeps the one that succeeded most often, the lowest of equals. A policy of one z can only be tried again.
 """
 
 from __future__ import annotations

@@ -57,7 +57,9 @@ def marginals(a, steps):
     x = jnp.array([0.0, 1.0]).reshape(2, 1, 1)
 
     def step(t, s):
-        return actor.transition.mean(field, x, t, s)[:, 0, 0], actor.transition.std({}, field, x, t, s)[1]
+        return actor.steps.transition.mean(field, x, t, s)[:, 0, 0], actor.steps.transition.std(
+            {}, field, x, t, s
+        )[1]
 
     times = jnp.linspace(0.0, 1.0, steps + 1)
     moments = jax.jit(jax.vmap(step))(times[:-1], times[1:])
@@ -93,7 +95,7 @@ def test_learned_noise_stays_within_its_bounds_and_reaches_them():
 
     @jax.jit
     def std(own, t):
-        drawn, density = actor.transition.std(own, None, obs, t, t + 0.25)
+        drawn, density = actor.steps.transition.std(own, None, obs, t, t + 0.25)
         return jnp.stack([drawn, density])
 
     np.testing.assert_allclose(std(own, jnp.asarray(0.5)), math.sqrt(LOW * HIGH), rtol=1e-5)
@@ -116,7 +118,7 @@ def test_learned_noise_is_that_of_the_density():
     points = np.asarray(info["points"], np.float64)
     for i in range(4):
         t = jnp.asarray(i / 4)
-        std = np.asarray(actor.transition.std(params["step"], None, obs, t, t + 0.25)[1], np.float64)
+        std = np.asarray(actor.steps.transition.std(params["step"], None, obs, t, t + 0.25)[1], np.float64)
         mean = points[:, i] + 0.25 * estimates(params, obs, points[:, i], i / 4)[0]
         np.testing.assert_allclose(
             info["log_prob"][:, i], log_normal(points[:, i + 1], mean, std).sum((1, 2)), rtol=2e-4, atol=2e-3
