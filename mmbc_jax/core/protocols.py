@@ -189,6 +189,15 @@ class HasExpert(Protocol):
 
 
 @runtime_checkable
+class HasDemonstrated(Protocol):
+    """An environment whose expert demonstrates another task than its reward asks for."""
+
+    def demonstrated(self) -> PyTree:
+        """The parameters, as of `default_params`, under which the expert's episodes are recorded and judged."""
+        ...
+
+
+@runtime_checkable
 class HasDraw(Protocol):
     """An environment that can draw its scene."""
 

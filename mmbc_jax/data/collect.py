@@ -16,7 +16,7 @@ import numpy as np
 
 from mmbc_jax.core.config import check_range
 from mmbc_jax.core.errors import ConfigError, DataError
-from mmbc_jax.core.protocols import Env, HasExpert
+from mmbc_jax.core.protocols import Env, HasDemonstrated, HasExpert
 from mmbc_jax.core.types import Array, Key, PyTree
 from mmbc_jax.data.episodes import Episodes
 from mmbc_jax.envs import wrappers
@@ -37,7 +37,7 @@ def record(env: Env, key: Key, num_episodes: int, noise: float, params: PyTree |
       key: for initial states, expert and execution noise.
       num_episodes: E, at least 1.
       noise: standard deviation of the execution noise, in units of the action box [-1, 1].
-      params: traced environment parameters; None for the defaults.
+      params: traced environment parameters; None for the defaults, or those of `HasDemonstrated`.
 
     Returns:
       E labelled episodes: observations and the expert's actions, both in physical units.
@@ -51,6 +51,8 @@ def record(env: Env, key: Key, num_episodes: int, noise: float, params: PyTree |
     spec, expert = env.spec, getattr(env, "unwrapped", env)
     if not isinstance(expert, HasExpert) or spec.num_modes == 0:
         raise ConfigError("env.name", spec.name, "an environment with an expert; give it a data file instead")
+    if params is None and isinstance(expert, HasDemonstrated):
+        params = expert.demonstrated()
     wanted = np.arange(num_episodes) % spec.num_modes
     fitting = max(MAX_BYTES // (spec.episode_length * spec.obs.nbytes), 1)
     batch = min(num_episodes, MAX_BATCH, fitting)

@@ -94,7 +94,18 @@ def test_batches_are_bounded(monkeypatch):
 def test_an_expert_that_keeps_failing_is_named(monkeypatch):
     monkeypatch.setattr(collect, "MAX_ROUNDS", 2)
     with pytest.raises(DataError, match="mode 0, 1, 2, 3 with noise"):
-        collect.record(build("landscape", reward="rotated"), jax.random.key(0), 8, 0.0)
+        env = build("landscape", reward="rotated")
+        collect.record(env, jax.random.key(0), 8, 0.0, env.default_params())
+
+
+def test_the_expert_may_demonstrate_another_task_than_is_paid():
+    """Of the landscape whose peaks are turned: the very episodes of the one whose are not."""
+    turned, plain = (
+        collect.record(build("landscape", reward=reward), jax.random.key(6), 8, 0.2)
+        for reward in ("rotated", "balanced")
+    )
+    np.testing.assert_array_equal(turned.obs, plain.obs)
+    np.testing.assert_array_equal(turned.mode, plain.mode)
 
 
 def test_bad_requests_are_refused():

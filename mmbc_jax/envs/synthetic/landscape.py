@@ -10,7 +10,7 @@ Success is d <= 0.2; the mode label is then i, else -1.
 
 `reward` selects the default parameters: "balanced" heights (1, 1, 1, 1), "unbalanced" (1, .8, .8, .8), and
 "rotated" equal heights with centres turned by 20 deg. The expert always goes to the centres that are not
-turned, so with "rotated" the reward lies outside the support of the demonstrations.
+turned, and its demonstrations succeed there, so with "rotated" the reward lies outside their support.
 
 A block at (block_x, block_y), if there is one, ends the episode without success or reward where the way of a step
 touches it. Its parameters exist where `block_radius` is above 0, or of `perturbed()`. There are no dynamics to
@@ -85,6 +85,10 @@ class Landscape:
             "start_std": jnp.asarray(self.options.start_std),
             "peak_width": jnp.asarray(self.options.peak_width),
         }
+
+    def demonstrated(self) -> PyTree:
+        """The default parameters with centres that are not turned."""
+        return {**self.default_params(), "goal_angle": jnp.zeros(())}
 
     def perturbed(self) -> Landscape:
         """The same task, with those of a block among its parameters."""
