@@ -149,3 +149,22 @@ def test_blocks_take_several_files(tmp_path):
     normalizer = fit(episodes.obs, episodes.action)
     blocks = Blocks(episodes, normalizer, 2, 1.0, seed=0)
     np.testing.assert_array_equal(np.sort(blocks.rows(0)), np.arange(16))
+
+
+def test_aggregated_rounds_keep_the_shares(tmp_path):
+    """DAgger with nothing aggregated draws demonstrations alone: of a file with a share of 0 never one."""
+    from mmbc_jax.core.types import PolicySpec
+    from mmbc_jax.learners._relabel import Aggregate
+
+    a, b = write(tmp_path, "a"), write(tmp_path, "b")
+    episodes = several.read(f"{a},{b}", weights=(0.0, 1.0))
+    windows = make_windows(episodes, fit(episodes.obs, episodes.action), 2)
+    firsts, shares = several.shares(episodes, np.arange(16))
+    aggregate = Aggregate.empty(1, PolicySpec(3, 2, 2))
+    drawn_rows = {}
+    for name, files in (("even", None), ("shares", (jnp.asarray(firsts), jnp.asarray(shares)))):
+        batch = aggregate.sample(jax.random.key(0), windows.replace(files=files), 200)
+        drawn_rows[name] = {tuple(row) for row in np.asarray(batch.obs)}
+    second = {tuple(row) for row in np.asarray(windows.obs)[12:]}
+    assert drawn_rows["shares"] == second
+    assert len(drawn_rows["even"]) > len(second)
