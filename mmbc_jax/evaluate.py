@@ -66,6 +66,7 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, str]
     parser.add_argument("--trials", type=int, default=5, help="of each z, at least 1; default: 5")
     parser.add_argument("--ensemble", type=float, default=None, help="m of temporal ensembling, at least 0")
     parser.add_argument("--sampler_steps", type=int, default=None, help="default: as in training")
+    parser.add_argument("--gym", help="play in this Gymnasium environment, id or module:id, on the host")
     parser.add_argument("--out", type=_out, help="write summary.json and figures to this folder")
     args, unknown = parser.parse_known_args(rest)
     if unknown:
@@ -80,6 +81,8 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, str]
     for name in ("attempts", "trials"):
         if not 1 <= getattr(args, name) <= _MOST:
             raise UserError(f"--{name} {getattr(args, name)} must be at least 1 and at most {_MOST}")
+    if args.gym is not None:
+        _check_gym(args)
     asked = [
         name for name in ("z", "like", "headless", "recommand") if getattr(args, name) not in (None, False)
     ]
@@ -88,6 +91,13 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, str]
     if args.seed is not None and not 0 <= args.seed < 2**32:
         raise UserError(f"--seed {args.seed} must be at least 0 and below 2^32")
     return args, overrides
+
+
+def _check_gym(args: argparse.Namespace) -> None:
+    """Raises UserError where something is asked for that only our own environments can do."""
+    for name in ("like", "headless", "recommand", "diagnostics", "hold", "ensemble", "out"):
+        if getattr(args, name) not in (None, False, ""):
+            raise UserError(f"--{name} and --gym do not go together")
 
 
 def _out(text: str) -> Path:
@@ -142,6 +152,12 @@ def main(argv: Sequence[str]) -> int:
     overrides.append(("diagnostics", args.diagnostics))
     among = COMMANDED if args.recommand or args.like is not None or args.headless else STAGES
     restored = restore(local_path(args.checkpoint, "--checkpoint"), args.stage, overrides, among)
+    if args.gym is not None:
+        from mmbc_jax.runs.gymnasium_runs import played
+
+        json.dump(plain(played(restored, args.gym, args.seed, args.z)), sys.stdout, indent=2)
+        print()
+        return 0
     restored.check(args.z)
     check_sizes(restored.setup, [restored.stage], restored.grid)
     results, more = evaluated(restored, args, overrides)

@@ -154,3 +154,32 @@ def test_what_cannot_work_is_one_line(monkeypatch, capsys, argv, found):
     assert err.startswith("error: ")
     assert err.count("\n") == 1
     assert found in err
+
+
+OURS = "mmbc_jax.envs.gymnasium_tasks:mmbc_jax/landscape-v0"
+
+
+def test_a_gymnasium_environment(capsys):
+    pytest.importorskip("gymnasium")
+    found = main(capsys, finished_run(), "--stage=finetune", f"--gym={OURS}", "--episodes=4", "--z=1")
+    assert (found["gym"], found["stage"], found["episodes"]) == (OURS, "finetune", 4)
+    assert len(found["runs"]) == 2
+    for one in found["runs"]:
+        assert one["mean_steps"] == 16
+        assert 0.0 <= one["success_rate"] <= 1.0
+        assert sum(one["modes"].values()) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (("--gym=Nothing-v9",), "--gym 'Nothing-v9' cannot be made"),
+        (("--gym=CartPole-v1",), r"--gym CartPole-v1: its actions are Discrete\(2\)"),
+        ((f"--gym={OURS}", "--hold"), "--hold and --gym do not go together"),
+        ((f"--gym={OURS}", "--z=9", "--stage=finetune"), "--z 9: stage finetune has z 0 to 1"),
+    ],
+)
+def test_what_a_gymnasium_environment_cannot_do(argv, message):
+    pytest.importorskip("gymnasium")
+    with unchecked(), pytest.raises(UserError, match=message):
+        evaluate.main(["--checkpoint", str(finished_run()), *argv])

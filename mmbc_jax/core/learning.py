@@ -211,6 +211,10 @@ class Scales(Protocol):
         """Actions [..., A] of a policy as the environment takes them."""
         ...
 
+    def denormalize_action(self, action: Array) -> Array:
+        """Actions [..., A] of a policy in physical units."""
+        ...
+
 
 class Subject(flax.struct.PyTreeNode):
     """What one run is evaluated with.

@@ -34,6 +34,8 @@ class Episodes:
       source: where the data came from, for messages.
       num_modes: K; labels lie in 0 .. K-1. 0 if nothing is labelled.
       notes: what was noticed when they were read, in sentences.
+      part: [E] int32 which file each episode is of, ascending; None for one file.
+      weights: share of training windows of each file; empty where all windows are drawn alike.
 
     Raises:
       DataError: float32 would lose what a column says.
@@ -46,6 +48,8 @@ class Episodes:
     source: str
     num_modes: int = 0
     notes: tuple[str, ...] = ()
+    part: np.ndarray | None = None
+    weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         # Values that do not fit float32 become infinite here, and `validate` reports them by episode.
@@ -109,6 +113,7 @@ class Episodes:
             action=self.action[rows],
             ends=np.cumsum(self.lengths[indices]),
             mode=None if self.mode is None else self.mode[indices],
+            part=None if self.part is None else self.part[indices],
         )
 
     def split(self, fraction: float, seed: int) -> tuple[Episodes, Episodes]:
@@ -159,15 +164,7 @@ class Episodes:
         Raises:
           DataError: the file cannot be written there.
         """
-        path = Path(path)
-        if path.suffix != ".npz":
-            raise DataError(f"{path}: the file name must end in .npz")
-        arrays = _arrays(self)
-        try:
-            write_atomic(path, lambda stream: np.savez_compressed(stream, **arrays))
-        except OSError as error:
-            raise DataError(f"{path}: cannot be written ({error})") from error
-        return path
+        return _saved(Path(path), _arrays(self))
 
 
 def _in_proportion(labels: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -207,3 +204,14 @@ def _arrays(episodes: Episodes) -> dict[str, Any]:
     if episodes.mode is not None:
         arrays |= {"mode": episodes.mode, "num_modes": np.asarray(episodes.num_modes, np.int32)}
     return arrays
+
+
+def _saved(path: Path, arrays: dict[str, Any]) -> Path:
+    """As `Episodes.save_npz`."""
+    if path.suffix != ".npz":
+        raise DataError(f"{path}: the file name must end in .npz")
+    try:
+        write_atomic(path, lambda stream: np.savez_compressed(stream, **arrays))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error})") from error
+    return path

@@ -60,15 +60,18 @@ def there(path: str | Path) -> bool:
 
 def loaders() -> dict[str, Loader]:
     """{suffix: loader} of every loader of the package."""
-    built = [registry.find("loader", name)(ConfigDict()) for name in registry.available("loader")]
-    return {suffix: one for one in built for suffix in one.suffixes}
+    return {suffix: one for one in _built() for suffix in one.suffixes}
+
+
+def _built() -> list[Loader]:
+    return [registry.find("loader", name)(ConfigDict()) for name in registry.available("loader")]
 
 
 def load(path: str | Path, cfg: ConfigDict | ReaderOptions | None = None) -> Episodes:
     """Reads and checks a file of demonstrations.
 
     Args:
-      path: `.npz`, `.zarr` or `.zip` (a zipped Zarr store); environment variables are expanded.
+      path: a file or folder that one of `loaders` reads; environment variables are expanded.
       cfg: the section `data.reader`, whose missing fields keep their defaults, or checked options; None for the
         defaults.
 
@@ -80,20 +83,32 @@ def load(path: str | Path, cfg: ConfigDict | ReaderOptions | None = None) -> Epi
         demonstrations; the message names the file and what is allowed.
       ConfigError: an option that does not fit the file.
     """
-    file, known = resolve(path), loaders()
-    if file.suffix not in known:
-        raise DataError(f"{file}: no reader for suffix {file.suffix!r}; allowed: {', '.join(sorted(known))}")
-    if file.is_dir() and file.suffix != ".zarr":
-        raise DataError(f"{file} is a folder; only a .zarr store may be one")
-    if not (file.is_file() or file.is_dir()):
-        raise DataError(f"{file} is neither a file nor a folder")
+    file = resolve(path)
+    loader = _loader(file)
     if isinstance(cfg, ReaderOptions):
         options = cfg
     else:
         section = ReaderOptions.to_config()
         section.update({key: value for key, value in (cfg or {}).items() if key in section})
         options = ReaderOptions.from_config(section, "data.reader")
-    return known[file.suffix].read(file, options)
+    return loader.read(file, options)
+
+
+def _loader(file: Path) -> Loader:
+    """The loader of an existing file or folder."""
+    if file.is_dir():
+        built = _built()
+        for one in built:
+            if one.folder(file):
+                return one
+        allowed = ", ".join(one.folders for one in built if one.folders)
+        raise DataError(f"{file} is a folder that no reader knows; allowed: {allowed}")
+    known = loaders()
+    if file.suffix not in known:
+        raise DataError(f"{file}: no reader for suffix {file.suffix!r}; allowed: {', '.join(sorted(known))}")
+    if not file.is_file():
+        raise DataError(f"{file} is neither a file nor a folder")
+    return known[file.suffix]
 
 
 def check_fits(episodes: Episodes, env_spec: EnvSpec, chunk_len: int) -> None:

@@ -34,6 +34,8 @@ class Windows(flax.struct.PyTreeNode):
       past: [M, T] int32 rows of `obs` that make up the window's observation, the oldest first; None where T = 1 and
         `obs` has one row per window.
       jitter: moves the windows of training batches; None where they stay as recorded.
+      files: ([G + 1] int32 first window of each of G files and M, [G] float32 share of training windows that each
+        gets); None where all windows are drawn alike.
     """
 
     obs: Obs
@@ -44,6 +46,7 @@ class Windows(flax.struct.PyTreeNode):
     step: Array
     past: Array | None = None
     jitter: Jitter | None = None
+    files: tuple[Array, Array] | None = None
 
     def __len__(self) -> int:
         return self.chunk.shape[0]
@@ -65,7 +68,9 @@ class Windows(flax.struct.PyTreeNode):
 
     def take(self, indices: np.ndarray) -> Windows:
         """The windows at `indices` [S] int, known outside of a trace, without the rows that no other needs."""
-        chosen = jax.tree.map(lambda leaf: leaf[indices], self.replace(obs={}, past=None, jitter=None))
+        chosen = jax.tree.map(
+            lambda leaf: leaf[indices], self.replace(obs={}, past=None, jitter=None, files=None)
+        )
         chosen = chosen.replace(jitter=self.jitter)
         if self.past is None:
             return chosen.replace(obs=self.observed(indices))
@@ -188,15 +193,28 @@ def make_windows(
     return jax.tree.map(jnp.asarray, cut)
 
 
+def drawn(key: Key, windows: Windows, size: int) -> Array:
+    """[size] int32 windows drawn with replacement: uniformly, or with `files` a file by its share and a window of it.
+
+    So a window of file g, which has M_g, is drawn with probability share_g / M_g.
+    """
+    if windows.files is None:
+        return jax.random.randint(key, (size,), 0, len(windows))
+    firsts, shares = windows.files
+    key_file, key_row = jax.random.split(key)
+    file = jax.random.categorical(key_file, jnp.log(shares), shape=(size,))
+    return jax.random.randint(key_row, (size,), firsts[file], firsts[file + 1])
+
+
 def sample_batch(key: Key, windows: Windows, size: int) -> Batch:
-    """`size` windows drawn uniformly with replacement, and moved by their jitter where they have one.
+    """`size` windows as `drawn`, and moved by their jitter where they have one.
 
     Pure, and traceable where `size` is static.
     """
     if windows.jitter is None:
-        return spread(windows.batch(jax.random.randint(key, (size,), 0, len(windows))))
+        return spread(windows.batch(drawn(key, windows, size)))
     key, key_move = jax.random.split(key)
-    batch = windows.batch(jax.random.randint(key, (size,), 0, len(windows)))
+    batch = windows.batch(drawn(key, windows, size))
     return spread(windows.jitter.apply(key_move, batch))
 
 

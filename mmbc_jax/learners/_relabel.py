@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from mmbc_jax.core.protocols import Policy
 from mmbc_jax.core.sharding import spread
 from mmbc_jax.core.types import Array, Batch, Key, Metrics, PolicySpec, State, Variables
-from mmbc_jax.data.windows import Windows
+from mmbc_jax.data.windows import Windows, drawn
 from mmbc_jax.envs import wrappers
 from mmbc_jax.ops.leading_axes import merge_leading
 from mmbc_jax.ops.normalisation import Normalizer
@@ -51,10 +51,13 @@ class Aggregate(flax.struct.PyTreeNode):
         return Aggregate(rows, self.count + valid.sum(dtype=jnp.int32))
 
     def sample(self, key: Key, demonstrations: Windows, size: int) -> Batch:
-        """`size` windows drawn uniformly with replacement from the union with the demonstrations."""
-        first = len(demonstrations)
+        """`size` windows drawn with replacement from the union with the demonstrations, files by their shares."""
+        first, shown_row = len(demonstrations), None
+        if demonstrations.files is not None:
+            key, key_row = jax.random.split(key)
+            shown_row = drawn(key_row, demonstrations, size)
         index = jax.random.randint(key, (size,), 0, first + self.count)
-        shown = demonstrations.batch(jnp.minimum(index, first - 1))
+        shown = demonstrations.batch(jnp.minimum(index, first - 1) if shown_row is None else shown_row)
         own = jax.tree.map(lambda leaf: leaf[jnp.maximum(index - first, 0)], self.windows)
         return wrappers.where(index < first, shown, own)
 

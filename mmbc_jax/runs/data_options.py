@@ -14,7 +14,20 @@ from mmbc_jax.ops.action_scale import SCALES
 class DataOptions(Options):
     """Demonstrations."""
 
-    path: str = option("", "file of demonstrations; empty to record the environment's scripted expert")
+    path: str = option(
+        "",
+        "file or folder of demonstrations, or several with commas between; empty to record the environment's "
+        "scripted expert",
+    )
+    subset: tuple[str, ...] = option(
+        (), "for each file which of its episodes are read, start:stop or start:stop:step; empty for all"
+    )
+    weights: tuple[float, ...] = option(
+        (),
+        "for each file its share of the training windows that are drawn, whatever its size, in any unit; empty to "
+        "draw all windows alike",
+        low=0.0,
+    )
     episodes: int = option(1000, "recorded from the expert", low=1)
     noise: float = option(
         0.0, "execution noise of the expert, in units of the action range", low=0.0, high=2.0
@@ -41,3 +54,11 @@ class DataOptions(Options):
         0.0, "device memory for windows in MB; the rest waits on the host; 0 for all", low=0.0
     )
     reader: load.ReaderOptions = option(load.ReaderOptions(), "of files")
+
+    def check(self) -> None:
+        """Raises ConfigError where shares are asked for of windows that are streamed, each once per pass."""
+        if self.weights and self.stream:
+            raise self.error("weights", "(): data.stream draws every window once per pass")
+        for field in ("subset", "weights"):
+            if getattr(self, field) and not self.path:
+                raise self.error(field, "(): data.path is empty")

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from mmbc_jax.core.errors import DataError
 from mmbc_jax.core.files import read_sealed, write_sealed
 from mmbc_jax.core.keys import seeded
-from mmbc_jax.data import load
+from mmbc_jax.data import load, several
 from mmbc_jax.data.blocks import Blocks
 from mmbc_jax.data.episodes import Episodes
 from mmbc_jax.data.fingerprint import check_same, fingerprint
@@ -169,7 +170,7 @@ class Demonstrations:
         if not (self._cloning and path) or self._episodes is not None:
             return
         done = all((self._workdir / "stages" / name / "result.json").exists() for name in self._cloning)
-        if done and not load.there(path):
+        if done and not several.there(path):
             return
         self._episodes = setup_lib.load_episodes(self._setup)
         self._check(self._episodes)
@@ -236,7 +237,8 @@ def _training(setup: Setup, episodes: Episodes, single: Normalizer) -> Callable[
         own = (episodes, single, chunk.predict, data.stream, data.seed, data.windows, chunk.observe)
         return Blocks(*own, put=lambda block: jax.device_put(block.replace(jitter=jitter))).block
     windows = make_windows(episodes, single, chunk.predict, data.windows, chunk.observe)
-    windows = windows.replace(jitter=jitter)
+    files = several.shares(episodes, window_rows(episodes, data.windows))
+    windows = windows.replace(jitter=jitter, files=None if files is None else tuple(map(jnp.asarray, files)))
     return lambda epoch: windows
 
 

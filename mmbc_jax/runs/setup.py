@@ -20,7 +20,7 @@ from mmbc_jax.core.observations import ObsSpec, with_history
 from mmbc_jax.core.options import Options
 from mmbc_jax.core.protocols import Env, Policy
 from mmbc_jax.core.types import EnvSpec, PolicySpec
-from mmbc_jax.data import load
+from mmbc_jax.data import load, several
 from mmbc_jax.data.collect import record
 from mmbc_jax.data.episodes import Episodes
 from mmbc_jax.evaluation.shifts import played_env, shifted_params
@@ -187,7 +187,7 @@ def build(config: ConfigDict, sizes: tuple[ObsSpec, int] | None = None) -> Setup
     elif sizes is None:
         if not config.data.path:
             raise ConfigError("data.path", "", "a file of demonstrations, since env.name is empty")
-        episodes = load.load(config.data.path, config.data.reader)
+        episodes = several.for_section(config.data)
         sizes = (episodes.spec, episodes.action.shape[1])
     shifted_params(config.evaluation.shifts, env)
     if config.data.scale == "box" and not _bounded(env):
@@ -231,7 +231,7 @@ def load_episodes(setup: Setup) -> Episodes:
         assert setup.env is not None
         episodes = record(setup.env, seeded(config.seed), config.episodes, config.noise)
         return dataclasses.replace(episodes, source=expert_source(setup))
-    episodes = setup.episodes or load.load(config.path, config.reader)
+    episodes = setup.episodes or several.for_section(config)
     if setup.env is not None:
         load.check_fits(episodes, setup.env_spec, chunk_len)
     elif chunk_len > episodes.lengths.max():

@@ -45,9 +45,9 @@ def test_resolve_says_how_to_set_the_variable(monkeypatch):
 
 
 def test_suffix_without_reader(tmp_path):
-    path = tmp_path / "demos.hdf5"
+    path = tmp_path / "demos.mat"
     path.touch()
-    with pytest.raises(DataError, match=r"'.hdf5'; allowed: .npz, .zarr, .zip"):
+    with pytest.raises(DataError, match=r"'.mat'; allowed: .h5, .hdf5, .npz, .pickle, .pkl, .zarr, .zip"):
         load_lib.load(path)
     (tmp_path / "folder.npz").mkdir()
     with pytest.raises(DataError, match="is a folder"):

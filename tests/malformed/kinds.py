@@ -85,7 +85,7 @@ def _item(target: Target) -> Any:
         return hint
     if hint:
         return hint[0]
-    return 0 if target.path.endswith(".angles") else ""
+    return {"angles": 0, "weights": 0.0}.get(target.path.rpartition(".")[2], "")
 
 
 def texts(target: Target) -> dict[str, str]:
@@ -133,6 +133,8 @@ def texts(target: Target) -> dict[str, str]:
         found = {"choice": "nonesuch", "number": "3", "none": "None", "dict": "{}"}
         if not many:
             found |= {"empty": "()", "blank": "", "list": f"[{target.default!r}]"}
+            if "" in rule.choices:
+                del found["blank"]
     if many and rule.filled:
         found |= {"empty": "()", "blank": ""}
     if many and rule.length is not None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmbc_jax import evaluate, replay, train
+from mmbc_jax import evaluate, export_data, replay, train
 from mmbc_jax.study import __main__ as study
 from tests.malformed import archives
 from tests.malformed.calls import CONFIG, contents, failures, refusal
@@ -23,17 +23,25 @@ def get_studies(scale):
     config.env = plugin("env", "landscape")
     return [Study("toy", "A question.", [Variant("one", {{}}, config)], [("success_rate", "SR", 2)])]
 """
-MAINS = {"train": train.main, "evaluate": evaluate.main, "replay": replay.main, "study": study.main}
+MAINS = {
+    "train": train.main,
+    "evaluate": evaluate.main,
+    "export_data": export_data.main,
+    "replay": replay.main,
+    "study": study.main,
+}
 NEEDED = {
     "train": ["--config", CONFIG],
     "evaluate": ["--checkpoint", "/no/such/run"],
     "replay": ["--data", "/no/such.npz"],
+    "export_data": ["--data", "/no/such.npz", "--out", "set", "--format", "lerobot"],
     "study": ["--config", "{study}", "--workdir", "{folder}/runs"],
 }
 PATHS = {
     "train": ("--workdir",),
     "evaluate": ("--checkpoint", "--out"),
     "replay": ("--out",),
+    "export_data": ("--out",),
     "study": ("--workdir",),
 }
 

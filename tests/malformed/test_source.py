@@ -12,6 +12,9 @@ FORBIDDEN = {"eval", "exec", "compile", "__import__"}
 MODULES = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib", "yaml"}
 # Where code of the user's choice is run, as is documented: config files, and plug-ins named package.module:attribute.
 RUNS_CODE = {"core/user_file.py": {"exec_module"}, "core/registry.py": {"import_module"}}
+# The one reader of pickles, which looks up no name of a file; and what imports optional packages, by names of ours.
+PLAIN_DATA = "data/loaders/_pickles.py"
+OPTIONAL = "core/extras.py"
 
 
 def nodes(kind):
@@ -28,7 +31,24 @@ def test_nothing_is_unpickled():
             assert node.value.value is False, path
     for path, node in nodes((ast.Import, ast.ImportFrom)):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module]
-        assert not {name.split(".")[0] for name in names} & MODULES, path
+        found = {name.split(".")[0] for name in names} & MODULES
+        assert not found or (path == PLAIN_DATA and found == {"pickle"}), path
+
+
+def test_the_reader_of_pickles_looks_up_nothing():
+    """Of `pickle` only the class whose look-up it replaces is used, and that never asks the original."""
+    used = [ast.unparse(node) for path, node in nodes(ast.Attribute) if path == PLAIN_DATA]
+    assert [name for name in used if name.startswith("pickle.")] == ["pickle.Unpickler"]
+    calls = [ast.unparse(node.func) for path, node in nodes(ast.Call) if path == PLAIN_DATA]
+    assert not {"super", "getattr"} & set(calls)
+    bodies = [node.name for path, node in nodes(ast.FunctionDef) if path == PLAIN_DATA]
+    assert "find_class" in bodies
+
+
+def test_optional_packages_are_imported_by_names_of_ours():
+    found = [node.args[0] for _, node in nodes(ast.Call) if ast.unparse(node.func) == "imported"]
+    assert len(found) > 5
+    assert all(isinstance(name, ast.Constant) for name in found)
 
 
 def test_arrays_are_read_without_pickles():
@@ -51,7 +71,7 @@ def test_no_text_is_run():
 def test_code_of_the_user_is_run_in_two_places():
     found: dict[str, set[str]] = {}
     for path, node in nodes(ast.Attribute):
-        if node.attr in ("exec_module", "import_module"):
+        if node.attr in ("exec_module", "import_module") and path != OPTIONAL:
             found.setdefault(path, set()).add(node.attr)
     assert found == RUNS_CODE
 

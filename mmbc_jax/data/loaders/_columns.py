@@ -28,10 +28,14 @@ class Loader:
     Attributes:
       suffixes: of the files that it reads, with their dot.
       read: (existing file or folder, options of all readers) to checked episodes in physical units.
+      folder: whether an existing folder is one that it reads.
+      folders: what such folders are, in words; empty where it reads none.
     """
 
     suffixes: tuple[str, ...]
     read: Callable[[Path, ReaderOptions], Episodes]
+    folder: Callable[[Path], bool] = lambda path: False
+    folders: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,7 +51,11 @@ class ReaderOptions(Options):
         (),
         "observed arrays, each key or key[start:stop]: images as they are, numbers in one vector; empty: by name",
     )
-    action_key: str = option("action", "the action array")
+    action_key: str = option(
+        "action",
+        "the action array, or `actions` where the file has that; D3IL: the positions whose changes are the actions",
+    )
+    filter: str = option("", "robomimic: the filter key under `mask` that says which episodes to read")
     angles: tuple[int, ...] = option((), "observed columns in radians, replaced by cosine and sine")
     shapes: tuple[str, ...] = option((), "drawings: which shapes to read; empty for all")
     drop: tuple[str, ...] = option(("two_roads_2",), "drawings: paths to leave out")

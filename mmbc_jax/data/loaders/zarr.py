@@ -1,7 +1,8 @@
 """Zarr stores in the layout of Diffusion Policy's replay buffers, as a folder or zipped.
 
     data/<name>          [n, ...] one array per recorded quantity: `obs` or `state`, `action`, ...; uint8 arrays
-                         [n, height, width, channels] are images
+                         [n, height, width, channels] are images, and so are numbers of that shape, 0 to 255 as the
+                         original Push-T store has them; [n, points, 2 or 3] become columns
     meta/episode_ends    [E] cumulative
     meta/mode            [E] optional mode labels, an addition of ours
 
@@ -22,14 +23,17 @@ from typing import Any
 import numpy as np
 
 from mmbc_jax.core.errors import DataError, UserError, cut
+from mmbc_jax.core.extras import imported
 from mmbc_jax.core.options import Options
 from mmbc_jax.core.registry import register
 from mmbc_jax.data.episodes import Episodes
 from mmbc_jax.data.loaders import _columns
 from mmbc_jax.data.loaders._archive import open_zip
 from mmbc_jax.data.loaders._columns import Loader, ReaderOptions
+from mmbc_jax.data.loaders._images import as_bytes
 
 OBS_KEYS = ("obs", "state", "keypoint")
+_POINTS = (2, 3)  # sizes of a point
 _FEW_CHUNKS = 1000  # what is not there is the fill value: of more chunks than these a tenth must be there
 # Format 2 stores may name any codec of numcodecs, `pickle` among them; these only move bytes about.
 CODECS = frozenset(
@@ -61,7 +65,12 @@ def load(path: Path, options: ReaderOptions) -> Episodes:
             raise DataError(f"{source}: no meta/episode_ends; found {cut(', '.join(sorted(names.values())))}")
 
         def read(key: str) -> np.ndarray:
-            return _decode(root, names[key], source)
+            values = _decode(root, names[key], source)
+            if values.ndim == 4 and values.dtype.kind == "f":
+                return as_bytes(values, names[key], source)
+            if values.ndim == 3 and values.shape[2] in _POINTS:
+                return values.reshape(len(values), -1)
+            return values
 
         ends = _columns.integers(read("episode_ends"), "meta/episode_ends", source)
         obs = _columns.select_obs(read, names, options, OBS_KEYS, source)
@@ -70,10 +79,7 @@ def load(path: Path, options: ReaderOptions) -> Episodes:
 
 @contextlib.contextmanager
 def _open(path: Path) -> Iterator[Any]:
-    try:
-        import zarr
-    except ImportError as error:
-        raise UserError(f"{path}: reading Zarr stores needs `pip install 'mmbc-jax[data]'`") from error
+    zarr = imported("zarr", "data", f"{path}: reading Zarr stores")
     try:
         store = zarr.storage.LocalStore(path, read_only=True) if path.is_dir() else _zip_store(zarr, path)
         root = zarr.open_group(store, mode="r")
@@ -155,4 +161,4 @@ def _codec_names(array: Any) -> set[str]:
 @register("loader", Options)
 def build(options: Options) -> Loader:
     """The loader of these files."""
-    return Loader((".zarr", ".zip"), load)
+    return Loader((".zarr", ".zip"), load, lambda path: path.suffix == ".zarr", "a .zarr store")
