@@ -9,14 +9,15 @@ engine's order:
   contacts   disc against each box, at the box's point that is nearest to the disc's centre; for each axis the two
              corners that are deepest in a wall. With n the normal into the block, r the point as seen from the
              block's centre of gravity, d <= 0 the gap and k = 1 + (r x n)^2 / moment, the mass of the block being 1,
-  impulses   `SWEEPS` times over the contacts, l and h from 0,
+  impulses   `SWEEPS` times over the contacts, h from 0, l (and g) from what the last substep came to,
                l <- max(l + (n v - n u(r)) / k, 0)       what touches does not approach
                h <- max(h + (push - n b(r)) / k, 0)      what overlaps parts, push = BIAS max(-d - SLOP, 0) / dt
              and with friction f along the tangent t of a contact with the disc, k as above with t for n,
                g <- clip(g + (t v - t u(r)) / k, -f l, f l).
 
-Not taken over: the warm start, which saves sweeps and changes no result that they reach, and what the task has none
-of (restitution, joints, sleep). Units: px, s, rad.
+Away from the walls this is the engine to rounding. The walls are half planes here: a block that is pressed against
+one stays, where the engine's thin segments let it through in the end. Not taken over is what the task has none of
+(restitution, joints, sleep). Units: px, s, rad.
 
 Source: the published algorithm of Chipmunk 7 (`cpSpaceStep`, `cpArbiter`, `cpCollision`) at the defaults that
 gym-pusht leaves as they are.
@@ -56,6 +57,8 @@ class Body(NamedTuple):
       velocity: [3] u: of the block's centre of gravity [px/s] and its turn [rad/s].
       parting: [3] b, likewise.
       touched: [] bool whether the disc touched the block in the last control step.
+      impulses: [8] l of the contacts, those of the disc first, and g of the disc's: where the next substep starts.
+      met: [2] where the disc was when it first did, or is where it did not.
     """
 
     disc: Array
@@ -64,6 +67,8 @@ class Body(NamedTuple):
     velocity: Array
     parting: Array
     touched: Array
+    impulses: Array
+    met: Array
 
 
 class BlockDynamics(NamedTuple):
@@ -94,7 +99,9 @@ class Contact(NamedTuple):
 def at_rest(disc: Array, disc_velocity: Array, block: Array, dynamics: BlockDynamics | None = None) -> Body:
     """A body whose block has the velocities that its contacts give it from rest."""
     zero = jnp.zeros((3,))
-    return _solved(Body(disc, disc_velocity, block, zero, zero, jnp.zeros((), bool)), dynamics)
+    return _solved(
+        Body(disc, disc_velocity, block, zero, zero, jnp.zeros((), bool), jnp.zeros(8), disc), dynamics
+    )
 
 
 def control_step(body: Body, target: Array, dynamics: BlockDynamics | None = None) -> Body:
@@ -163,10 +170,24 @@ def _solved(body: Body, dynamics: BlockDynamics | None) -> Body:
     if dynamics is not None:
         share = known.damping**DT
         kept = tuple(share * v for v in body.velocity)
-    start = (kept, rest, ((zero, zero),) * len(contacts), (zero,) * len(rough))
-    u, b, *_ = jax.lax.fori_loop(0, SWEEPS, sweep, start)
+    old = [jnp.where(c.mass > 0.0, body.impulses[i], 0.0) for i, c in enumerate((*contacts, *rough))]
+    for contact, normal in zip(contacts, old, strict=False):
+        kept = _pushed(kept, normal, contact, known.moment)
+    for contact, grip in zip(rough, old[len(contacts) :], strict=True):
+        kept = _dragged(kept, grip, contact, known.moment)
+    start = (
+        kept,
+        rest,
+        tuple((normal, zero) for normal in old[: len(contacts)]),
+        tuple(old[len(contacts) :]),
+    )
+    u, b, normals, grips = jax.lax.fori_loop(0, SWEEPS, sweep, start)
+    impulses = jnp.stack([*(normal for normal, _ in normals), *(grips or (zero, zero))])
     touched = body.touched | (disc[0].mass > 0.0) | (disc[1].mass > 0.0)
-    return body._replace(velocity=jnp.stack(u), parting=jnp.stack(b), touched=touched)
+    met = jnp.where(body.touched, body.met, body.disc)
+    return body._replace(
+        velocity=jnp.stack(u), parting=jnp.stack(b), touched=touched, impulses=impulses, met=met
+    )
 
 
 def _normal(
@@ -175,12 +196,7 @@ def _normal(
     """Velocity and impulse once the velocity along n is at least `wanted`."""
     speed = contact.nx * u[0] + contact.ny * u[1] + contact.arm * u[2]
     new = jnp.maximum(impulse + (wanted - speed) * contact.mass, 0.0)
-    change = new - impulse
-    return (
-        u[0] + contact.nx * change,
-        u[1] + contact.ny * change,
-        u[2] + contact.arm * change / moment,
-    ), new
+    return _pushed(u, new - impulse, contact, moment), new
 
 
 def _tangent(
@@ -189,12 +205,25 @@ def _tangent(
     """Velocity and impulse along t = (-ny, nx), of at most `most`; the engine looks at the velocity `before`."""
     speed = contact.nx * before[1] - contact.ny * before[0] + contact.lever * before[2]
     new = jnp.clip(impulse + (contact.slides - speed) * contact.grip, -most, most)
-    change = new - impulse
+    return _dragged(u, new - impulse, contact, moment), new
+
+
+def _pushed(u: Numbers, change: Array, contact: Contact, moment: Array | float) -> Numbers:
+    """Velocity after an impulse along n."""
+    return (
+        u[0] + contact.nx * change,
+        u[1] + contact.ny * change,
+        u[2] + contact.arm * change / moment,
+    )
+
+
+def _dragged(u: Numbers, change: Array, contact: Contact, moment: Array | float) -> Numbers:
+    """Velocity after an impulse along t."""
     return (
         u[0] - contact.ny * change,
         u[1] + contact.nx * change,
         u[2] + contact.lever * change / moment,
-    ), new
+    )
 
 
 def _contact(normal: tuple, point: tuple, velocity: tuple, gap: Array, moment: Array | float) -> Contact:

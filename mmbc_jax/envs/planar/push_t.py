@@ -14,7 +14,7 @@ Reset, as in the original: disc uniform on the whole numbers of [disc_low, disc_
 [block_low, block_high)^2, then the block turned about its centre of gravity, so that the middle of the bar lies
 elsewhere. The original's angle is N(-pi, (2 pi)^2) modulo 2 pi, which is uniform up to 6e-9; ours is uniform.
 
-Mode of a successful episode: 2 side + turn, both settled with the first control step in which the disc touches.
+Mode of a successful episode: 2 side + turn, both settled when the disc first touches the block.
   side   0 where the disc is then on the left of the block, x < 0 in the block's frame, else 1
   turn   0 where until then the disc has gone round the block's centre of gravity anticlockwise as one looks at the
          picture, else 1
@@ -177,7 +177,7 @@ class PushT:
         target = 0.5 * SIZE * (jnp.clip(action, -1.0, 1.0) + 1.0)
         old: physics.Body = data["body"]
         body = physics.control_step(old, target, self._dynamics(params))
-        before, after = _around(old.disc, old.block), _around(body.disc, old.block)
+        before, after = _around(old.disc, old.block), _around(body.met, old.block)
         swept = data["swept"] + jnp.arctan2(
             before[0] * after[1] - before[1] * after[0], (before * after).sum()
         )
