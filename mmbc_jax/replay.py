@@ -1,9 +1,11 @@
 """Plays recorded actions open loop and says how well the environment follows the recording.
 
     python -m mmbc_jax.replay --env avoiding --data FILE.npz [--out FILE.json] [--config.env.KEY VALUE]
+    python -m mmbc_jax.replay --env push_t --data FILE.npz [--window 10] [--goal X,Y,ANGLE]
 
 Prints one JSON object. Every episode starts at its first recorded observation, at rest. Recordings stop when
 they cross the finish line; a replay that lags behind gets the last action again, for `HOLD` steps at most.
+Where a block is pushed, `--window` restarts from the recording every so many steps (`replay_block`).
 """
 
 from __future__ import annotations
@@ -25,8 +27,10 @@ from mmbc_jax.core.keys import seeded
 from mmbc_jax.data.episodes import Episodes
 from mmbc_jax.data.load import check_fits, load
 from mmbc_jax.envs import wrappers
+from mmbc_jax.replay_block import pushes, replay_open, replay_windows
 
 HOLD = 25
+LONGEST_WINDOW = 10_000
 
 
 def replay(env: Any, episodes: Episodes) -> dict[str, Any]:
@@ -102,6 +106,47 @@ def _roll(env: Any, first: np.ndarray, action: np.ndarray) -> tuple[jax.Array, j
     return run(keys, jnp.asarray(first), jnp.asarray(action))
 
 
+def _goal(cfg: ConfigDict, flags: Any) -> list[tuple[str, str]]:
+    """What `--goal` sets of a configuration.
+
+    Raises:
+      UserError: the environment has no goal, or these are not three numbers.
+    """
+    if flags.goal is None:
+        return []
+    names = ("goal_x", "goal_y", "goal_angle")
+    if not all(name in cfg.env for name in names):
+        raise UserError(f"--goal {flags.goal}: environment {flags.env!r} has no goal to set")
+    parts = flags.goal.split(",")
+    if len(parts) != len(names) or not all(map(_is_number, parts)):
+        raise UserError(f"--goal {flags.goal}: needs three numbers X,Y,ANGLE, as 356,356,0.785")
+    return [(f"env.{name}", str(float(part))) for name, part in zip(names, parts, strict=True)]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return bool(np.isfinite(float(text)))
+    except ValueError:
+        return False
+
+
+def _played(env: Any, flags: Any) -> dict[str, Any]:
+    """The figures that fit an environment.
+
+    Raises:
+      UserError: a window that is no whole number above 0, or that nothing is pushed in.
+    """
+    if not pushes(env):
+        if flags.window is not None:
+            raise UserError(f"--window {flags.window}: environment {flags.env!r} has no block to restart")
+        return replay(env, load(flags.data))
+    if flags.window is None:
+        return replay_open(env, load(flags.data))
+    if not (flags.window.isdecimal() and 0 < int(flags.window) <= LONGEST_WINDOW):
+        raise UserError(f"--window {flags.window}: needs a whole number, 1 to {LONGEST_WINDOW}")
+    return replay_windows(env, load(flags.data), int(flags.window))
+
+
 def main(argv: Sequence[str]) -> int:
     """Runs the command line; returns the exit code."""
     cli.quiet()
@@ -110,6 +155,8 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--env", default="avoiding", help="environment (default: avoiding)")
     parser.add_argument("--data", required=True, help="recording: .npz, .zarr or .zip")
     parser.add_argument("--out", help="also write the JSON there")
+    parser.add_argument("--window", help="where a block is pushed: restart every so many control steps")
+    parser.add_argument("--goal", help="where there is one: its pose as X,Y,ANGLE in px and rad")
     flags, unknown = parser.parse_known_args(rest)
     if unknown:
         raise UserError(f"unknown argument {unknown[0]!r}")
@@ -118,9 +165,10 @@ def main(argv: Sequence[str]) -> int:
         check_folder(out.parent, "the folder of --out")
         if out.is_dir() or not out.parent.exists():
             raise UserError(f"--out {out} cannot be a file: it is a folder, or its own folder is not there")
-    cfg = config.apply_overrides(ConfigDict({"env": config.plugin("env", flags.env)}), overrides)
+    cfg = ConfigDict({"env": config.plugin("env", flags.env)})
+    cfg = config.apply_overrides(cfg, [*overrides, *_goal(cfg, flags)])
     env = registry.build("env", cfg.env)
-    found = {"env": flags.env, "data": flags.data} | replay(env, load(flags.data))
+    found = {"env": flags.env, "data": flags.data} | _played(env, flags)
     if out is not None:
         write_json(out, found)
     print(json.dumps(found))

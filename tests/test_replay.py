@@ -98,3 +98,84 @@ def test_bad_input_is_one_line_and_exit_2(tmp_path, recorded, capsys, monkeypatc
     assert captured.err.startswith("error: ")
     assert message in captured.err
     assert captured.err.count("\n") == 1
+
+
+@pytest.fixture(scope="module")
+def pushed(tmp_path_factory):
+    """A file of three episodes of Push-T, 24 steps each, with what replay buffers hold and nothing more."""
+    task = registry.build("env", config.plugin("env", "push_t"))
+    target = jax.random.uniform(jax.random.key(1), (3, 24, 2), minval=150.0, maxval=360.0)
+
+    @jax.jit
+    @jax.vmap
+    def record(key, target):
+        state = task.reset(key)
+        return jax.lax.scan(lambda s, a: (task.step(s, a / 256.0 - 1.0), s.obs), state, target)[1]
+
+    state = np.asarray(record(jax.random.split(jax.random.key(0), 3), target))
+    path = tmp_path_factory.mktemp("pushed") / "three.npz"
+    np.savez(
+        path, state=state.reshape(-1, 5), action=np.asarray(target).reshape(-1, 2), episode_ends=[24, 48, 72]
+    )
+    return path
+
+
+def test_windows_restart_from_the_recording(pushed, capsys):
+    assert replay.main(["--env", "push_t", "--data", str(pushed), "--window", "10"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["episodes"], printed["windows"]) == (
+        3,
+        6,
+    )  # rows 0 and 10 of 24; row 20 has no tenth after it
+    assert printed["moved_windows"] > 0
+    assert printed["moved_median_block_error_px"] < 0.02
+    assert printed["median_block_error_rad"] < 0.001
+    assert printed["median_agent_error_px"] < 0.01
+
+
+@pytest.mark.slow
+def test_open_loop_covers_the_goal_that_is_asked_for(pushed, capsys):
+    assert replay.main(["--env", "push_t", "--data", str(pushed)]) == 0
+    usual = json.loads(capsys.readouterr().out)
+    assert usual["median_final_block_error_px"] < 0.02
+    goal = ",".join(str(float(x)) for x in load(pushed).obs[0, 2:])
+    assert replay.main(["--env", "push_t", "--data", str(pushed), "--goal", goal]) == 0
+    asked = json.loads(capsys.readouterr().out)
+    assert asked["max_coverage_above_0.90"] > usual["max_coverage_above_0.90"]
+
+
+@pytest.mark.parametrize(
+    ("name", "goal"), [("pusht_human_164", "256,256,0.785"), ("pusht_goal356_121", "356,356,0.785")]
+)
+def test_the_recorded_pushes(shared_data, capsys, name, goal):
+    path = shared_data / "pusht" / f"{name}.npz"
+    if not path.is_file():
+        pytest.skip(f"{path} is not there")
+    assert replay.main(["--env", "push_t", "--data", str(path), "--window", "10", "--goal", goal]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["p95_block_error_px"] < 0.01
+    assert printed["p95_block_error_rad"] < 0.001
+    assert printed["p95_agent_error_px"] < 0.01
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--env", "avoiding", "--data", "x.npz", "--goal", "1,2,3"], "has no goal"),
+        (["--env", "avoiding", "--data", "x.npz", "--window", "10"], "has no block"),
+        (["--env", "push_t", "--data", "x.npz", "--goal", "356,356"], "three numbers"),
+        (["--env", "push_t", "--data", "x.npz", "--goal", "356,356,nan"], "three numbers"),
+        (["--env", "push_t", "--data", "x.npz", "--goal", "900,356,0"], "env.goal_x"),
+        (["--env", "push_t", "--data", "x.npz", "--window", "0"], "whole number"),
+        (["--env", "push_t", "--data", "{data}", "--window", "24"], "no episode has more than 24 rows"),
+    ],
+)
+def test_bad_window_or_goal(pushed, capsys, monkeypatch, arguments, message):
+    monkeypatch.setattr(sys, "argv", ["replay", *(a.replace("{data}", str(pushed)) for a in arguments)])
+    with pytest.raises(SystemExit) as exit_:
+        cli.run_main(replay.main)
+    assert exit_.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert message in captured.err
+    assert captured.err.count("\n") == 1

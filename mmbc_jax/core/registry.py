@@ -25,7 +25,7 @@ FOLDERS: dict[str, tuple[str, ...]] = {
     "policy": ("mmbc_jax.policies",),
     "prior": ("mmbc_jax.priors",),
     "sampler": ("mmbc_jax.samplers",),
-    "env": ("mmbc_jax.envs.synthetic", "mmbc_jax.envs.mjx", "mmbc_jax.envs.adapters"),
+    "env": ("mmbc_jax.envs.synthetic", "mmbc_jax.envs.planar", "mmbc_jax.envs.mjx", "mmbc_jax.envs.adapters"),
     "actor": ("mmbc_jax.actors",),
     "discriminator": ("mmbc_jax.discriminators",),
     "reward": ("mmbc_jax.rewards",),
