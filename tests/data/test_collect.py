@@ -93,8 +93,8 @@ def test_batches_are_bounded(monkeypatch):
 
 def test_an_expert_that_keeps_failing_is_named(monkeypatch):
     monkeypatch.setattr(collect, "MAX_ROUNDS", 2)
+    env = build("landscape", reward="rotated")
     with pytest.raises(DataError, match="mode 0, 1, 2, 3 with noise"):
-        env = build("landscape", reward="rotated")
         collect.record(env, jax.random.key(0), 8, 0.0, env.default_params())
 
 
