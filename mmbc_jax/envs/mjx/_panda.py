@@ -8,9 +8,9 @@ displacement d [m] and rotation vector w [rad], both in the frame of the base, l
 by `IK_STEPS` of damped least squares from q* (`_panda_kinematics`). So a command is where its joints are: it cannot
 wind up beyond what the arm reaches. Within a control step targets move linearly.
 
-Other dynamics (`ArmDynamics`) are links of other mass and inertia, more damping, which is implicit, and dry friction
-of F N m at every joint, also implicit: v' = sign(w) max(|w| - dt F / (M_jj + dt D_jj), 0) for the velocity w without it
-and the mass matrix M. A locked joint has a brake of `BRAKE` N m s/rad.
+Other dynamics (`ArmDynamics`) are links of other mass and inertia, more damping, which is implicit, and dry
+friction of F N m at every joint, also implicit: v' = sign(w) max(|w| - dt F / (M_jj + dt D_jj), 0) for the velocity
+w without it and the mass matrix M. A locked joint has a brake of `BRAKE` N m s/rad.
 """
 
 from __future__ import annotations
@@ -160,7 +160,13 @@ class Panda:
         )
 
 
-def led(joints: Array, move: Array, rotation: Array, box: tuple[np.ndarray, np.ndarray]) -> Array:
+def led(
+    joints: Array,
+    move: Array,
+    rotation: Array,
+    box: tuple[np.ndarray, np.ndarray],
+    rest: tuple[float, ...] = REST,
+) -> Array:
     """[7] joint targets after those of `joints` [7] for an action; see the module docstring.
 
     Args:
@@ -168,10 +174,11 @@ def led(joints: Array, move: Array, rotation: Array, box: tuple[np.ndarray, np.n
       move: [3] displacement [m].
       rotation: [3] rotation vector [rad].
       box: least and largest position of the command [m], [3] each.
+      rest: posture that is preferred where the pose leaves a choice [rad].
     """
     position, attitude = tcp(joints)
     wanted = jnp.clip(position + move, box[0], box[1]), turn(rotation) @ attitude
-    return solved(joints, wanted, jnp.asarray(REST), IK_STEPS)
+    return solved(joints, wanted, jnp.asarray(rest), IK_STEPS)
 
 
 def gap_between(a: tuple[Array, Array], b: tuple[Array, Array]) -> Array:

@@ -1,8 +1,8 @@
 r"""Forward and inverse kinematics of a Panda's tool centre point, for one configuration.
 
 A pose is (position [3] m, rotation [3, 3]) in the frame of the robot's base. With J [6, 7] the Jacobian of the tool
-centre point (linear rows over angular ones) and e the way to the wanted pose (displacement, rotation vector), one step
-of damped least squares is
+centre point (linear rows over angular ones) and e the way to the wanted pose (displacement, rotation vector), one
+step of damped least squares is
 
   dq = J' (J J' + d^2 1)^-1 (e - J g) + g,      g = PULL (rest - q),
 
@@ -131,6 +131,17 @@ def quaternion(rotation: Array) -> Array:
     return jnp.where(unit[0] < 0, -unit, unit)
 
 
-def _times(matrix: Array, vector: Array | np.ndarray) -> Array:
+def matrix(quat: Array) -> Array:
+    """[3, 3] rotation of a unit quaternion [4] (w, x, y, z)."""
+    w, x, y, z = quat
+    rows = (
+        (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
+        (2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),
+        (2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)),
+    )
+    return jnp.stack([jnp.stack(row) for row in rows])
+
+
+def _times(linear: Array, vector: Array | np.ndarray) -> Array:
     """Matrix times vector, written out: small enough to be a part of what is around it."""
-    return (matrix * vector).sum(-1)
+    return (linear * vector).sum(-1)

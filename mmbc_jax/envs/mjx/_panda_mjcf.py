@@ -16,7 +16,6 @@ from mmbc_jax.envs.mjx import _panda_table as table
 PAD_RADIUS = 0.004
 PADS = tuple((x, z) for x in (-0.006, 0.006) for z in (-0.006, 0.006))
 """Radius of a fingertip's spheres, and where they are on its inner face [m]."""
-GRIP = 'friction="1 .005 .0001" solref=".01 1" solimp=".99 .995 .01"'
 
 
 def _numbers(values: Sequence[float] | np.ndarray) -> str:
@@ -40,7 +39,7 @@ def _finger(name: str, turned: bool, contacts: bool) -> str:
       <body name="{name}" pos="0 0 {table.FINGER}" quat="{quat}">
         {_inertial(table.FINGER_INERTIAL)}
         <joint name="{name}" type="slide" axis="0 1 0" range="0 {table.FINGER_TRAVEL}"
-          damping="{table.FINGER_DAMPING}"/>
+          damping="{table.FINGER_DAMPING}" armature="{table.ARMATURE}"/>
         <geom class="look" type="box" size="{x} {y} {z}" pos="{_numbers(table.PAD_AT)}" rgba=".2 .2 .2 1"/>
         <geom class="look" type="box" size=".01 .007 .02" pos="0 .013 .02"/>
         {spheres if contacts else ""}
@@ -97,7 +96,12 @@ def _servos(fingers: bool) -> str:
 
 
 def scene(
-    world: str, timestep: float, fingers: bool, iterations: tuple[int, int] | None, tool: str = ""
+    world: str,
+    timestep: float,
+    fingers: bool,
+    iterations: tuple[int, int] | None,
+    tool: str = "",
+    contacts: str = "",
 ) -> str:
     """MJCF text of the arm in a scene.
 
@@ -107,6 +111,7 @@ def scene(
       fingers: whether they move; else nothing but the arm does.
       iterations: (of the solver, of its line search); None for a scene without constraints, joint limits included.
       tool: MJCF of what the hand holds, in its frame.
+      contacts: MJCF of the pairs of geoms that collide; no others do.
     """
     steps = (1, 1) if iterations is None else iterations
     flag = "" if iterations is not None else '<flag constraint="disable" contact="disable"/>'
@@ -122,18 +127,19 @@ def scene(
   <default>
     <default class="look"><geom contype="0" conaffinity="0" group="2" rgba=".92 .92 .95 1"/></default>
     <default class="hand"><geom contype="0" conaffinity="0" rgba=".92 .92 .95 1"/></default>
-    <default class="pad"><geom type="sphere" contype="0" conaffinity="0" {GRIP} rgba="0 0 0 0"/></default>
+    <default class="pad"><geom type="sphere" contype="0" conaffinity="0" rgba="0 0 0 0"/></default>
   </default>
   <worldbody>
     <light pos="0 0 3" dir="0 0 -1"/>
     <geom name="floor" type="plane" size="2 2 .1" rgba=".55 .6 .65 1" contype="0" conaffinity="0"/>
-    {world}
     <body name="link0">
       {_inertial(table.INERTIALS[0])}
       <geom class="look" type="capsule" size=".06" fromto="-.08 0 .06 0 0 .06"/>
       <geom class="look" type="capsule" size=".06" fromto="0 0 .06 0 0 .14"/>
       {_links(_hand(fingers, iterations is not None, tool))}
     </body>
+    {world}
   </worldbody>{same * fingers}
+  <contact>{contacts}</contact>
   <actuator>{_servos(fingers)}</actuator>
 </mujoco>"""
