@@ -21,6 +21,7 @@ from ml_collections import ConfigDict
 
 from mmbc_jax import cli
 from mmbc_jax.core import config, registry
+from mmbc_jax.core.compiling import jit
 from mmbc_jax.core.errors import ConfigError, UserError
 from mmbc_jax.core.files import check_folder, local_path, write_json
 from mmbc_jax.core.keys import seeded
@@ -89,7 +90,6 @@ def _roll(env: Any, first: np.ndarray, action: np.ndarray) -> tuple[jax.Array, j
     stepper = wrappers.Chunk(wrappers.Episode(env, action.shape[1] + 1), exec_len=1, gamma=1.0)
     keys = jax.random.split(seeded(0), len(first))
 
-    @jax.jit
     @jax.vmap
     def run(key: jax.Array, first: jax.Array, action: jax.Array) -> tuple[jax.Array, ...]:
         reset_key, noise_key = jax.random.split(key)
@@ -103,7 +103,7 @@ def _roll(env: Any, first: np.ndarray, action: np.ndarray) -> tuple[jax.Array, j
             last.metrics["contact"],
         )
 
-    return run(keys, jnp.asarray(first), jnp.asarray(action))
+    return jit(run, env.spec)(keys, jnp.asarray(first), jnp.asarray(action))
 
 
 def _goal(cfg: ConfigDict, flags: Any) -> list[tuple[str, str]]:

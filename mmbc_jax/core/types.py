@@ -124,6 +124,8 @@ class EnvSpec:
         value displaces; empty where actions are no displacements.
       summed: names of metrics that add up over the control steps of a decision; of the others the last counts.
       latched: True where an episode that was once successful remains so; else what counts is its end.
+      serial_chain: True where its physics holds a robot arm or another long chain of joints, whose programs need an
+        option of the compiler on a CPU (see `core.compiling`).
     """
 
     name: str
@@ -140,6 +142,7 @@ class EnvSpec:
     displaced: tuple[tuple[int, ...], ...] = ()
     summed: tuple[str, ...] = ()
     latched: bool = False
+    serial_chain: bool = False
 
     def __post_init__(self) -> None:
         _complete_obs(self)

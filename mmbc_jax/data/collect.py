@@ -7,13 +7,14 @@ the noise has led to. So the data show how to come back, which a clone needs to 
 
 from __future__ import annotations
 
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmbc_jax.core.compiling import jit
 from mmbc_jax.core.config import check_range
 from mmbc_jax.core.errors import ConfigError, DataError
 from mmbc_jax.core.protocols import Env, HasDemonstrated, HasExpert
@@ -60,8 +61,8 @@ def record(env: Env, key: Key, num_episodes: int, noise: float, params: PyTree |
     for round_key in jax.random.split(key, MAX_ROUNDS * -(-num_episodes // batch)):
         missing = np.array([i for i in range(num_episodes) if i not in done])
         slots = np.resize(missing, batch)  # spare rows try the missing ones again
-        tried = _roll(
-            env, round_key, jnp.asarray(wanted[slots], jnp.int32), jnp.asarray(noise, jnp.float32), params
+        tried = _roll(env)(
+            round_key, jnp.asarray(wanted[slots], jnp.int32), jnp.asarray(noise, jnp.float32), params
         )
         obs, action, length, good = jax.device_get(tried)
         for row, slot in enumerate(slots):
@@ -92,8 +93,13 @@ def _rows(recorded: PyTree, row: int, length: int) -> PyTree:
     return jax.tree.map(lambda values: values[:length, row].copy(), recorded)
 
 
-@partial(jax.jit, static_argnums=0)
-def _roll(env: Any, key: Key, modes: Array, noise: Array, params: PyTree) -> tuple[Any, ...]:
+@lru_cache(maxsize=16)
+def _roll(env: Any) -> Any:
+    """`_played` in an environment, compiled as that needs it."""
+    return jit(partial(_played, env), env.spec)
+
+
+def _played(env: Any, key: Key, modes: Array, noise: Array, params: PyTree) -> tuple[Any, ...]:
     """One episode per mode of `modes` [B]: obs [T, B, ...], action [T, B, A], length [B], success [B]."""
     size = modes.shape[0]
     batched = wrappers.make(env, autoreset=None)

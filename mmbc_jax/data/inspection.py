@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from mmbc_jax.core.compiling import jit
 from mmbc_jax.core.protocols import Env
 from mmbc_jax.core.types import Key
 from mmbc_jax.data._checks import place
@@ -56,7 +57,7 @@ def foreign(env: Env, episodes: Episodes, key: Key) -> list[str]:
       episodes: that fit it.
       key: for resets and actions.
     """
-    starts, walked = jax.device_get(_walk(env, key))
+    starts, walked = jax.device_get(jit(partial(_walk, env), env.spec)(key))
     named = episodes.entries if isinstance(episodes.obs, dict) else {env.spec.obs.entries[0][0]: episodes.obs}
     found = []
     for name, entry in env.spec.obs.entries:
@@ -140,7 +141,6 @@ def _columns(columns: Iterable[int]) -> str:
     return ("columns " if len(listed) > 1 else "column ") + ", ".join(listed)
 
 
-@partial(jax.jit, static_argnums=0)
 def _walk(env: Any, key: Key) -> tuple[Any, Any]:
     """(observations at resets [B, ...], and on walks [T, B, ...]), where an episode that has ended stands still."""
     batched = wrappers.make(env, autoreset=None)

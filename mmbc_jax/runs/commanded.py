@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmbc_jax.core.commanding import HasCommandValues, HasHead
+from mmbc_jax.core.compiling import jit
 from mmbc_jax.core.errors import UserError
 from mmbc_jax.core.state import TrainState
 from mmbc_jax.core.types import Array, Key, PyTree, Rollouts
@@ -84,5 +85,5 @@ def value_program(stage: BaseStage) -> Callable[[TrainState, Key, PyTree], Array
 
         return jax.vmap(under, out_axes=-1)(jnp.arange(num_modes), draws)
 
-    compiled = jax.jit(jax.vmap(values, in_axes=(0, 0, None)))
+    compiled = jit(jax.vmap(values, in_axes=(0, 0, None)), stage.setup.env_spec)
     return lambda state, keys, params: compiled(state.replace(opt_state={}, env_state={}), keys, params)

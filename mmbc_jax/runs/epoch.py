@@ -120,20 +120,21 @@ class Program:
         return self.compiled(*args)
 
 
-def compile_program(fn: Callable[..., Any], *args: Any, donate: bool = False, **shardings: Any) -> Program:
+def compile_program(fn: Callable[..., Any], *args: Any, donate: bool = False, **options: Any) -> Program:
     """Compiles `fn` for the shapes of `args` (arrays or ShapeDtypeStructs).
 
     Args:
       fn: a pure function.
       *args: what it will be called with.
       donate: give the first argument's buffers to the result.
-      **shardings: `in_shardings` and `out_shardings` of `jax.jit`, where there is a mesh.
+      **options: of `jax.jit`: `in_shardings` and `out_shardings` where there is a mesh, `compiler_options` where an
+        environment needs some (see `core.compiling`).
 
     Returns:
       The program, with its compile time.
     """
     start = time.perf_counter()
-    compiled = jax.jit(fn, donate_argnums=(0,) if donate else (), **shardings).lower(*args).compile()
+    compiled = jax.jit(fn, donate_argnums=(0,) if donate else (), **options).lower(*args).compile()
     seconds = time.perf_counter() - start
     memory = compiled.memory_analysis()
     return Program(compiled, seconds, int(getattr(memory, "temp_size_in_bytes", -1)))

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmbc_jax.core.compiling import compiler_options, jit
 from mmbc_jax.core.state import Hparams, TrainState
 from mmbc_jax.core.types import Key, Metrics, PyTree, Rollouts
 from mmbc_jax.diagnostics.modes import mode_metrics
@@ -62,10 +63,10 @@ class Programs:
           shared: what all runs read, as from `Mesh.share`.
         """
         if self.mesh.devices is None:
-            return jax.jit(stage.start)(keys, hp, parent, shared)
+            return jit(stage.start, stage.held_env)(keys, hp, parent, shared)
         placed = self.mesh.place((keys, hp, parent))
         at = self.mesh.state(jax.eval_shape(stage.start, *placed, shared))
-        return jax.jit(stage.start, out_shardings=at)(*placed, shared)
+        return jit(stage.start, stage.held_env, out_shardings=at)(*placed, shared)
 
     def epoch(self, stage: BaseStage, state: TrainState, shared: PyTree, runs: int | None = None) -> Program:
         """The epoch of a stage for states like `state`, whose buffers it takes over; its metrics are [R, rows].
@@ -90,11 +91,11 @@ class Programs:
         """The epoch of a stage, its runs computed in a mode."""
         schedule, mesh = stage.schedule, dataclasses.replace(self.mesh, mode=mode)
         epoch = make_epoch(stage.train_step, schedule.rows, schedule.steps_per_row, mesh, stage.logs)
-        at = {}
+        at: dict[str, Any] = {"compiler_options": compiler_options(stage.held_env)}
         if mesh.devices is not None:
             epoch, states = _first_metrics(epoch, runs), mesh.state(state)
             whole = mesh.everywhere()
-            at = {"in_shardings": (states, whole), "out_shardings": (states, whole)}
+            at |= {"in_shardings": (states, whole), "out_shardings": (states, whole)}
         program = compile_program(epoch, state, shared, donate=True, **at)
         self.compiled.append((stage.name, "train", program.compile_seconds))
         return program
@@ -148,9 +149,9 @@ class Programs:
             run = stage.evaluator(self.command, self.headless).run
             under = (lambda given, params: run(given[0], params, given[1])) if commanded else run
             lifted = over_runs(under, self.mesh)
-            at: dict[str, Any] = {}
+            at: dict[str, Any] = {"compiler_options": compiler_options(self.setup.env_spec)}
             if self.mesh.devices is not None:
-                at = {"out_shardings": self.mesh.everywhere()}
+                at |= {"out_shardings": self.mesh.everywhere()}
             self._cache[key] = compile_program(lifted, given, params, **at)
             self.compiled.append((stage.name, "evaluate", self._cache[key].compile_seconds))
         return self._cache[key]
