@@ -8,7 +8,7 @@ in fine-tuning is the *reference*. See `core.types` for the shape legend.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 from jaxtyping import Float, Int, Shaped
 
@@ -24,9 +24,6 @@ from mmbc_jax.core.types import (
     State,
     Variables,
 )
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 CaseT = TypeVar("CaseT", contravariant=True)
 """What an instrument looks at: `diagnostics.case.Case`, of which `core` knows nothing."""
@@ -194,24 +191,6 @@ class HasDemonstrated(Protocol):
 
     def demonstrated(self) -> PyTree:
         """The parameters, as of `default_params`, under which the expert's episodes are recorded and judged."""
-        ...
-
-
-@runtime_checkable
-class HasDraw(Protocol):
-    """An environment that can draw its scene."""
-
-    def draw(self, ax: Axes) -> None:
-        """Draws the static scene on matplotlib axes, in the units of the plotted observation."""
-        ...
-
-
-@runtime_checkable
-class HasPlotted(Protocol):
-    """An environment that knows what to plot of a state, whether or not that is observed."""
-
-    def plotted(self, state: State) -> Float[Array, " 2"]:
-        """[2] position of one instance."""
         ...
 
 

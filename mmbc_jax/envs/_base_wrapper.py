@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mmbc_jax.core.protocols import HasPlotted
+from mmbc_jax.core.picturing import HasPlotted
 from mmbc_jax.core.types import Array, EnvSpec, Key, PyTree, State
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from mmbc_jax.core import config, registry
-from mmbc_jax.core.protocols import Env, HasDraw, HasExpert
+from mmbc_jax.core.picturing import HasDraw
+from mmbc_jax.core.protocols import Env, HasExpert
 from mmbc_jax.envs import wrappers
 
 ARGUMENT = {"brax": "brax:fast"}  # plug-ins that are nothing without an argument

@@ -203,6 +203,10 @@ class PushT:
         """[2] the disc's position."""
         return state.data["body"].disc
 
+    def frame(self, state: State) -> Array:
+        """[96, 96, 3] uint8, the picture that `observe=image` shows."""
+        return _picture(state.data["body"], state.info["params"])
+
     def draw(self, ax: Any) -> None:
         """The goal and the walls, y downwards as in the images, in px."""
         goal = _goal({name: getattr(self.options, name) for name in ("goal_x", "goal_y", "goal_angle")})
@@ -232,7 +236,7 @@ class PushT:
             return jnp.stack([*body.disc, x, y, angle - _TURN * jnp.floor(angle / _TURN)])
         if self.options.observe == "keypoints":
             return jnp.concatenate([_tee.placed(body.block, KEYPOINTS).ravel(), body.disc])
-        image = {"image": _tee_image.render(body.disc, physics.RADIUS, body.block, _goal(params))}
+        image = {"image": _picture(body, params)}
         return image if self.options.observe == "image" else image | {"state": body.disc}
 
 
@@ -250,6 +254,10 @@ def _described(observe: str) -> tuple[ObsSpec, tuple[int, ...]]:
 
 def _goal(params: PyTree) -> Array:
     return jnp.stack([jnp.asarray(params[name]) for name in ("goal_x", "goal_y", "goal_angle")])
+
+
+def _picture(body: physics.Body, params: PyTree) -> Array:
+    return _tee_image.render(body.disc, physics.RADIUS, body.block, _goal(params))
 
 
 def _around(disc: Array, block: Array) -> Array:

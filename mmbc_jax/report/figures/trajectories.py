@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mmbc_jax.core.options import Options
-from mmbc_jax.core.protocols import HasDraw, HasPlotted
+from mmbc_jax.core.picturing import HasDraw, HasPlotted
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import EnvSpec, Rollouts
 from mmbc_jax.data.windows import spread_indices
