@@ -135,19 +135,21 @@ class Lift:
         """One control step of 50 ms with `action` [7], clipped to [-1, 1]."""
         body, params = state.data["body"], state.info["params"]
         action = jnp.clip(action, -1.0, 1.0)
-        joints = led(body.target[ARM], MAX_MOVE * action[:3], MAX_TURN * action[3:6], BOX, START)
+        joints = led(
+            body.target[ARM], MAX_MOVE * action[:3], MAX_TURN * action[3:6], BOX, self.spec.control_dt, START
+        )
         change = 0.5 * (action[6] + 1.0) * table.FINGER_TRAVEL - body.target[FINGERS]
         fingers = body.target[FINGERS] + jnp.clip(change, -MAX_GRIP, MAX_GRIP)
         share = params["mass"] if self.further else 1.0
         weight = jnp.zeros(self.panda.model.nv).at[WEIGHT].set(-share * cube.MASS * cube.GRAVITY)
         model = self._other(params) if self.further else None
         body = self.panda.advance(body, jnp.concatenate([joints, fingers]), model, weight)
-        obs = _seen(body)
+        obs, before = _seen(body), self.spec.obs.flat(state.obs)
         up, away = body.qpos[PLACED][2], _away(obs)
         success = (up > cube.HALF[2] + LIFTED) & (away < HELD)
         closing = matrix(body.qpos[TURNED]).T @ tcp(body.qpos[ARM])[1][:, 1]
         label = (jnp.abs(closing[0]) < jnp.abs(closing[1])).astype(jnp.int32)
-        progress = _away(state.obs) - away + up - state.obs[21]
+        progress = _away(before) - away + up - before[21]
         reward = params["success_reward"] * success + params["progress_reward"] * progress
         return state.replace(
             data={"body": body},
@@ -184,6 +186,7 @@ class Lift:
         """
         del key
         body = state.data["body"]
+        obs = self.spec.obs.flat(state.obs)
         place, (position, rotation) = body.qpos[PLACED], tcp(body.target[ARM])
         faces = matrix(body.qpos[TURNED])
         closing = jnp.where(mode == 0, faces[:, 0], faces[:, 1]).at[2].set(0.0)
@@ -191,10 +194,10 @@ class Lift:
         closing = jnp.where((closing * rotation[:, 1]).sum() < 0.0, -closing, closing)
         down = jnp.array([0.0, 0.0, -1.0])
         turned = turn_between(rotation, jnp.stack([jnp.cross(closing, down), closing, down], -1))
-        off, height = place - position, state.obs[11] - place[2]
+        off, height = place - position, obs[11] - place[2]
         beside = jnp.sqrt((off[:2] ** 2).sum())
         twist = jnp.sqrt((turned * turned).sum())
-        gripped = (body.qpos[FINGERS].mean() < GRIPPED) & (_away(state.obs) < BESIDE)
+        gripped = (body.qpos[FINGERS].mean() < GRIPPED) & (_away(obs) < BESIDE)
         descending = height < ABOVE - 0.03
         aligned = (beside < jnp.where(descending, BESIDE, OVER)) & (
             twist < jnp.where(descending, 2, 1) * TWIST

@@ -140,13 +140,13 @@ class Reach:
         data, params = state.data, state.info["params"]
         body, goal, pillar = data["body"], data["goal"], data["pillar"]
         action = jnp.clip(action, -1.0, 1.0)
-        target = led(body.target, MAX_MOVE * action[:3], MAX_TURN * action[3:], BOX)
+        target = led(body.target, MAX_MOVE * action[:3], MAX_TURN * action[3:], BOX, self.spec.control_dt)
         if self.further:
             dynamics = ArmDynamics(*map(params.get, ArmDynamics._fields))
             body = self.panda.advance(body, target, self.panda.other(dynamics), friction=dynamics.friction)
         else:
             body = self.panda.advance(body, target)
-        before, pose = state.obs[7:10], tcp(body.qpos)
+        before, pose = self.spec.obs.flat(state.obs)[7:10], tcp(body.qpos)
         position = pose[0]
         hit = _clearance(pose, pillar) < 0.0
         if self.further:
