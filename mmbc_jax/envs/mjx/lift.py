@@ -26,6 +26,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import mujoco
 import numpy as np
 from mujoco import mjx
 
@@ -185,37 +186,17 @@ class Lift:
           [7] action in [-1, 1].
         """
         del key
-        body = state.data["body"]
-        obs = self.spec.obs.flat(state.obs)
-        place, (position, rotation) = body.qpos[PLACED], tcp(body.target[ARM])
-        faces = matrix(body.qpos[TURNED])
-        closing = jnp.where(mode == 0, faces[:, 0], faces[:, 1]).at[2].set(0.0)
-        closing = closing / jnp.sqrt((closing * closing).sum() + 1e-6)
-        closing = jnp.where((closing * rotation[:, 1]).sum() < 0.0, -closing, closing)
-        down = jnp.array([0.0, 0.0, -1.0])
-        turned = turn_between(rotation, jnp.stack([jnp.cross(closing, down), closing, down], -1))
-        off, height = place - position, obs[11] - place[2]
-        beside = jnp.sqrt((off[:2] ** 2).sum())
-        twist = jnp.sqrt((turned * turned).sum())
-        gripped = (body.qpos[FINGERS].mean() < GRIPPED) & (_away(obs) < BESIDE)
-        descending = height < ABOVE - 0.03
-        aligned = (beside < jnp.where(descending, BESIDE, OVER)) & (
-            twist < jnp.where(descending, 2, 1) * TWIST
-        )
-        low = aligned & (height < LOW)
-        vertical = jnp.where(aligned, GAIN * off[2], GAIN * (off[2] + ABOVE))
-        vertical = jnp.where(gripped, SPEED, jnp.clip(vertical, -SPEED, SPEED))
-        sideways = GAIN * off[:2] * jnp.where(gripped, 0.0, 1.0)
-        sideways = sideways * jnp.minimum(SPEED / jnp.maximum(jnp.abs(sideways).max(), 1e-6), 1.0)
-        move = jnp.concatenate([sideways, vertical[None]]) / MAX_MOVE
-        grip = jnp.where(gripped | low, -1.0, 1.0)
-        return jnp.clip(jnp.concatenate([move, GAIN * turned / MAX_TURN, grip[None]]), -1.0, 1.0)
+        return _grasp(state.data["body"], self.spec.obs.flat(state.obs), mode)
 
     def plotted(self, state: State) -> Array:
         """[2] m where the left finger is, from above: to see which faces it goes to."""
         body = state.data["body"]
         position, rotation = tcp(body.qpos[ARM])
         return (position + body.qpos[FINGERS][0] * rotation[:, 1])[:2]
+
+    def scene(self, state: State) -> tuple[mujoco.MjModel, Array, Array]:
+        """(model, positions [nq], no mocap bodies [0, 3]) of one state, to be filmed."""
+        return self.panda.model, state.data["body"].qpos, jnp.zeros((0, 3))
 
     def draw(self, ax: Any) -> None:
         """The cuboid in its place from above, in m."""
@@ -224,6 +205,31 @@ class Lift:
         corner = PLACE[0] - cube.HALF[0], PLACE[1] - cube.HALF[1]
         ax.add_patch(Rectangle(corner, 2 * cube.HALF[0], 2 * cube.HALF[1], color="0.35", zorder=0))
         ax.set(xlim=(0.38, 0.62), ylim=(-0.12, 0.12), aspect="equal", xlabel="x [m]", ylabel="y [m]")
+
+
+def _grasp(body: Body, obs: Array, mode: Array) -> Array:
+    """[7] what the expert does; see there."""
+    place, (position, rotation) = body.qpos[PLACED], tcp(body.target[ARM])
+    faces = matrix(body.qpos[TURNED])
+    closing = jnp.where(mode == 0, faces[:, 0], faces[:, 1]).at[2].set(0.0)
+    closing = closing / jnp.sqrt((closing * closing).sum() + 1e-6)
+    closing = jnp.where((closing * rotation[:, 1]).sum() < 0.0, -closing, closing)
+    down = jnp.array([0.0, 0.0, -1.0])
+    turned = turn_between(rotation, jnp.stack([jnp.cross(closing, down), closing, down], -1))
+    off, height = place - position, obs[11] - place[2]
+    beside = jnp.sqrt((off[:2] ** 2).sum())
+    twist = jnp.sqrt((turned * turned).sum())
+    gripped = (body.qpos[FINGERS].mean() < GRIPPED) & (_away(obs) < BESIDE)
+    descending = height < ABOVE - 0.03
+    aligned = (beside < jnp.where(descending, BESIDE, OVER)) & (twist < jnp.where(descending, 2, 1) * TWIST)
+    low = aligned & (height < LOW)
+    vertical = jnp.where(aligned, GAIN * off[2], GAIN * (off[2] + ABOVE))
+    vertical = jnp.where(gripped, SPEED, jnp.clip(vertical, -SPEED, SPEED))
+    sideways = GAIN * off[:2] * jnp.where(gripped, 0.0, 1.0)
+    sideways = sideways * jnp.minimum(SPEED / jnp.maximum(jnp.abs(sideways).max(), 1e-6), 1.0)
+    move = jnp.concatenate([sideways, vertical[None]]) / MAX_MOVE
+    grip = jnp.where(gripped | low, -1.0, 1.0)
+    return jnp.clip(jnp.concatenate([move, GAIN * turned / MAX_TURN, grip[None]]), -1.0, 1.0)
 
 
 def _seen(body: Body) -> Array:
