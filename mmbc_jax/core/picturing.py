@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from jaxtyping import Float, Shaped
 
@@ -27,6 +27,20 @@ class HasFrame(Protocol):
 
     def frame(self, state: State) -> Shaped[Array, "height width 3"]:
         """[height, width, 3] uint8 of one instance."""
+        ...
+
+
+@runtime_checkable
+class HasScene(Protocol):
+    """An environment whose state is that of a MuJoCo model, which draws it on the host."""
+
+    @property
+    def scene(self) -> Any:
+        """The `mujoco.MjModel`."""
+        ...
+
+    def posed(self, state: State) -> tuple[Float[Array, " nq"], Float[Array, "mocap 3"]]:
+        """(positions [nq], places of the mocap bodies [m]) of one instance."""
         ...
 
 

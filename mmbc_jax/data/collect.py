@@ -55,13 +55,15 @@ def record(env: Env, key: Key, num_episodes: int, noise: float, params: PyTree |
     if params is None and isinstance(expert, HasDemonstrated):
         params = expert.demonstrated()
     wanted = np.arange(num_episodes) % spec.num_modes
+    played: Any = env
+    compiled = _roll(played)
     fitting = max(MAX_BYTES // (spec.episode_length * spec.obs.nbytes), 1)
     batch = min(num_episodes, MAX_BATCH, fitting)
     done: dict[int, tuple[Any, np.ndarray]] = {}
     for round_key in jax.random.split(key, MAX_ROUNDS * -(-num_episodes // batch)):
         missing = np.array([i for i in range(num_episodes) if i not in done])
         slots = np.resize(missing, batch)  # spare rows try the missing ones again
-        tried = _roll(env)(
+        tried = compiled(
             round_key, jnp.asarray(wanted[slots], jnp.int32), jnp.asarray(noise, jnp.float32), params
         )
         obs, action, length, good = jax.device_get(tried)

@@ -29,11 +29,13 @@ from mmbc_jax.core import config, registry
 from mmbc_jax.core.errors import ConfigError, UserError
 from mmbc_jax.core.files import check_folder, local_path
 from mmbc_jax.core.keys import seeded
+from mmbc_jax.core.picturing import HasScene
 from mmbc_jax.evaluation import experts
 from mmbc_jax.report import clips
 
 _FPS = 20.0  # of an environment without a clock
 _SUFFIXES = (".mp4", ".png")
+_SIZE = (480, 360)  # of a tile that MuJoCo draws
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,6 +128,14 @@ def _list(names: Sequence[str], flags: argparse.Namespace, sections: dict[str, C
             print(f"{one.name}: {one.missing}")
 
 
+def _filmed(model: Any, qpos: np.ndarray, mocap: np.ndarray) -> np.ndarray:
+    """[T, B, height, width, 3] pictures of positions [T, B, nq] and mocap bodies [T, B, M, 3]."""
+    from mmbc_jax.report import scenes
+
+    each = [scenes.frames(model, qpos[:, i], mocap[:, i], _SIZE) for i in range(qpos.shape[1])]
+    return np.stack(each, axis=1)
+
+
 def render(env: Any, path: Path, seed: int) -> int:
     """Writes the expert in every mode, at most `clips.MOST_TILES` of them; returns how many it shows.
 
@@ -134,20 +144,21 @@ def render(env: Any, path: Path, seed: int) -> int:
     """
     spec, expert = env.spec, experts.has_expert(env)
     modes = np.arange(min(spec.num_modes, clips.MOST_TILES)) if expert else np.full(4, -1)
-    keep = experts.frame_of(env)
+    whole, scene = path.suffix == ".mp4", isinstance(env, HasScene)
+    keep = env.posed if scene else experts.frame_of(env)
     if keep is None and not experts.plots(env):
         raise UserError(
             f"{spec.name}: it draws nothing and has no plotted position, so there is nothing to see"
         )
     shown = experts.show(env, seeded(seed), modes, keep=keep)
-    last = int(shown.length.max()) + 1
+    chosen = slice(0 if whole else int(shown.length.max()), int(shown.length.max()) + 1)
     if keep is None:
         assert shown.path is not None
         titles = [spec.mode_labels[mode] if mode >= 0 else "random" for mode in modes]
-        frames = list(clips.drawn(env, shown.path[:last], titles, whole=path.suffix == ".mp4"))
+        frames = list(clips.drawn(env, shown.path[: chosen.stop], titles, whole))
     else:
-        kept = shown.states[:last]
-        frames = list(clips.tiled(kept if path.suffix == ".mp4" else kept[-1:]))
+        kept = jax.tree.map(lambda x: x[chosen], shown.states)
+        frames = list(clips.tiled(_filmed(env.scene, *kept) if scene else kept))
     if path.suffix == ".mp4":
         clips.write_video(path, frames, 1.0 / spec.control_dt if spec.control_dt else _FPS)
     else:

@@ -15,7 +15,7 @@ import numpy as np
 
 from mmbc_jax.core.compiling import compiler_options, jit
 from mmbc_jax.core.state import Hparams, TrainState
-from mmbc_jax.core.types import Key, Metrics, PyTree, Rollouts
+from mmbc_jax.core.types import EnvSpec, Key, Metrics, PyTree, Rollouts
 from mmbc_jax.diagnostics.modes import mode_metrics
 from mmbc_jax.diagnostics.outcomes import outcome_metrics
 from mmbc_jax.evaluation.shifts import shifted_params
@@ -63,10 +63,10 @@ class Programs:
           shared: what all runs read, as from `Mesh.share`.
         """
         if self.mesh.devices is None:
-            return jit(stage.start, stage.held_env)(keys, hp, parent, shared)
+            return jit(stage.start, _held(stage))(keys, hp, parent, shared)
         placed = self.mesh.place((keys, hp, parent))
         at = self.mesh.state(jax.eval_shape(stage.start, *placed, shared))
-        return jit(stage.start, stage.held_env, out_shardings=at)(*placed, shared)
+        return jit(stage.start, _held(stage), out_shardings=at)(*placed, shared)
 
     def epoch(self, stage: BaseStage, state: TrainState, shared: PyTree, runs: int | None = None) -> Program:
         """The epoch of a stage for states like `state`, whose buffers it takes over; its metrics are [R, rows].
@@ -91,7 +91,7 @@ class Programs:
         """The epoch of a stage, its runs computed in a mode."""
         schedule, mesh = stage.schedule, dataclasses.replace(self.mesh, mode=mode)
         epoch = make_epoch(stage.train_step, schedule.rows, schedule.steps_per_row, mesh, stage.logs)
-        at: dict[str, Any] = {"compiler_options": compiler_options(stage.held_env)}
+        at: dict[str, Any] = {"compiler_options": compiler_options(_held(stage))}
         if mesh.devices is not None:
             epoch, states = _first_metrics(epoch, runs), mesh.state(state)
             whole = mesh.everywhere()
@@ -177,6 +177,11 @@ class Programs:
             "temp_bytes": program.temp_bytes if program else -1,
             "mode": self.modes.known(_label(stage.program, runs)) or {"mode": _alone(self.mesh.mode)},
         }
+
+
+def _held(stage: BaseStage) -> EnvSpec | None:
+    """What a stage's training plays in; None where it clones recorded demonstrations alone."""
+    return stage.setup.env_spec if stage.learner.env_steps else None
 
 
 def _metrics(rollouts: Rollouts, num_modes: int, num_z: int) -> dict[str, Any]:

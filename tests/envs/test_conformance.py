@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mmbc_jax.core import config, registry
+from mmbc_jax.core.compiling import jit
 from mmbc_jax.core.picturing import HasDraw
 from mmbc_jax.core.protocols import Env, HasExpert
 from mmbc_jax.envs import wrappers
@@ -26,6 +27,9 @@ CASES = [
     ),
 ]
 B, H = 3, 4
+LONG = {
+    "lift"
+}  # a gripper's contacts compile for half a minute; `reach` stands for the arm in the short half
 
 
 @functools.cache
@@ -39,7 +43,6 @@ def rollout(case, length):
     """Random actions for 3 episodes of at most `length` steps, automatic resets in between."""
     env = wrappers.make(build(case), exec_len=H, gamma=0.99, autoreset="full", length=length)
 
-    @jax.jit
     def run(key):
         reset_key, scan_key = jax.random.split(key)
         state = env.reset(jax.random.split(reset_key, B))
@@ -52,10 +55,15 @@ def rollout(case, length):
 
         return state, jax.lax.scan(body, state, jax.random.split(scan_key, 3 * length // H))
 
-    return run
+    return jit(run, env.spec)
 
 
-@pytest.fixture(params=CASES, ids=lambda case: " ".join(case).strip())
+@pytest.fixture(
+    params=[
+        pytest.param(case, id=" ".join(case).strip(), marks=[pytest.mark.slow] * (case[0] in LONG))
+        for case in CASES
+    ]
+)
 def case(request):
     return request.param
 
@@ -136,8 +144,8 @@ def test_expert_and_drawing(case):
     env = build(case)
     if isinstance(env, HasExpert):
         modes = jnp.arange(env.spec.num_modes)
-        state = jax.jit(env.reset)(jax.random.key(0))
-        actions = jax.vmap(env.expert, (None, 0, 0))(
+        state = jit(env.reset, env.spec)(jax.random.key(0))
+        actions = jit(jax.vmap(env.expert, (None, 0, 0)), env.spec)(
             state, modes, jax.random.split(jax.random.key(1), len(modes))
         )
         assert actions.shape == (env.spec.num_modes, env.spec.action_dim)

@@ -5,8 +5,9 @@ displacement d [m] and rotation vector w [rad], both in the frame of the base, l
 
   p' = clip(p + d, low, high),    R' = turn(w) R
 
-by `IK_STEPS` of damped least squares from q* (`_panda_kinematics`). So a command is where its joints are: it cannot
-wind up beyond what the arm reaches. Within a control step targets move linearly.
+by `IK_STEPS` of damped least squares from q* (`_panda_kinematics`), no faster than the joints can turn. So a command
+is where its joints are: it cannot wind up beyond what the arm reaches. Within a control step targets move linearly.
+Without constraints a joint that reaches the end of its range stops there.
 
 Other dynamics (`ArmDynamics`) are links of other mass and inertia, more damping, which is implicit, and dry
 friction of F N m at every joint, also implicit: v' = sign(w) max(|w| - dt F / (M_jj + dt D_jj), 0) for the velocity
@@ -143,6 +144,10 @@ class Panda:
             slowed = jnp.sign(qvel) * jnp.maximum(jnp.abs(qvel) - loss, 0.0)
             qpos = qpos.at[: table.JOINTS].add(self.timestep * (slowed - qvel)[: table.JOINTS])
             qvel = slowed
+        if not self._constrained:
+            low, high = (jnp.asarray(self.model.jnt_range[:, i]) for i in (0, 1))
+            out = (qpos < low) & (qvel < 0.0) | (qpos > high) & (qvel > 0.0)
+            qpos, qvel = jnp.clip(qpos, low, high), jnp.where(out, 0.0, qvel)
         warm = data.qacc if self._constrained else body.warm
         return Body(qpos=qpos, qvel=qvel, warm=warm, target=target)
 
@@ -165,6 +170,7 @@ def led(
     move: Array,
     rotation: Array,
     box: tuple[np.ndarray, np.ndarray],
+    period: float,
     rest: tuple[float, ...] = REST,
 ) -> Array:
     """[7] joint targets after those of `joints` [7] for an action; see the module docstring.
@@ -174,11 +180,14 @@ def led(
       move: [3] displacement [m].
       rotation: [3] rotation vector [rad].
       box: least and largest position of the command [m], [3] each.
+      period: of control [s], in which no joint's target moves further than its velocity allows.
       rest: posture that is preferred where the pose leaves a choice [rad].
     """
     position, attitude = tcp(joints)
     wanted = jnp.clip(position + move, box[0], box[1]), turn(rotation) @ attitude
-    return solved(joints, wanted, jnp.asarray(rest), IK_STEPS)
+    found = solved(joints, wanted, jnp.asarray(rest), IK_STEPS)
+    most = jnp.asarray(period * table.VELOCITY)
+    return joints + jnp.clip(found - joints, -most, most)
 
 
 def gap_between(a: tuple[Array, Array], b: tuple[Array, Array]) -> Array:

@@ -40,6 +40,8 @@ HIGH = np.array([2.8973, 1.7628, 2.8973, -0.0698, 2.8973, 3.7525, 2.8973])
 """Ranges of the joints [rad]."""
 TORQUE = np.array([87.0, 87.0, 87.0, 87.0, 12.0, 12.0, 12.0])
 """The most that a servo gives either way [N m]."""
+VELOCITY = np.array([2.175, 2.175, 2.175, 2.175, 2.61, 2.61, 2.61])
+"""The most that a joint turns [rad/s]."""
 ARMATURE = 0.1
 """Rotor inertia at every joint [kg m^2]."""
 STIFFNESS = np.array([1000.0, 1000.0, 750.0, 750.0, 300.0, 300.0, 300.0])

@@ -26,6 +26,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import mujoco
 import numpy as np
 from mujoco import mjx
 
@@ -135,19 +136,21 @@ class Lift:
         """One control step of 50 ms with `action` [7], clipped to [-1, 1]."""
         body, params = state.data["body"], state.info["params"]
         action = jnp.clip(action, -1.0, 1.0)
-        joints = led(body.target[ARM], MAX_MOVE * action[:3], MAX_TURN * action[3:6], BOX, START)
+        joints = led(
+            body.target[ARM], MAX_MOVE * action[:3], MAX_TURN * action[3:6], BOX, self.spec.control_dt, START
+        )
         change = 0.5 * (action[6] + 1.0) * table.FINGER_TRAVEL - body.target[FINGERS]
         fingers = body.target[FINGERS] + jnp.clip(change, -MAX_GRIP, MAX_GRIP)
         share = params["mass"] if self.further else 1.0
         weight = jnp.zeros(self.panda.model.nv).at[WEIGHT].set(-share * cube.MASS * cube.GRAVITY)
         model = self._other(params) if self.further else None
         body = self.panda.advance(body, jnp.concatenate([joints, fingers]), model, weight)
-        obs = _seen(body)
+        obs, before = _seen(body), self.spec.obs.flat(state.obs)
         up, away = body.qpos[PLACED][2], _away(obs)
         success = (up > cube.HALF[2] + LIFTED) & (away < HELD)
         closing = matrix(body.qpos[TURNED]).T @ tcp(body.qpos[ARM])[1][:, 1]
         label = (jnp.abs(closing[0]) < jnp.abs(closing[1])).astype(jnp.int32)
-        progress = _away(state.obs) - away + up - state.obs[21]
+        progress = _away(before) - away + up - before[21]
         reward = params["success_reward"] * success + params["progress_reward"] * progress
         return state.replace(
             data={"body": body},
@@ -183,36 +186,22 @@ class Lift:
           [7] action in [-1, 1].
         """
         del key
-        body = state.data["body"]
-        place, (position, rotation) = body.qpos[PLACED], tcp(body.target[ARM])
-        faces = matrix(body.qpos[TURNED])
-        closing = jnp.where(mode == 0, faces[:, 0], faces[:, 1]).at[2].set(0.0)
-        closing = closing / jnp.sqrt((closing * closing).sum() + 1e-6)
-        closing = jnp.where((closing * rotation[:, 1]).sum() < 0.0, -closing, closing)
-        down = jnp.array([0.0, 0.0, -1.0])
-        turned = turn_between(rotation, jnp.stack([jnp.cross(closing, down), closing, down], -1))
-        off, height = place - position, state.obs[11] - place[2]
-        beside = jnp.sqrt((off[:2] ** 2).sum())
-        twist = jnp.sqrt((turned * turned).sum())
-        gripped = (body.qpos[FINGERS].mean() < GRIPPED) & (_away(state.obs) < BESIDE)
-        descending = height < ABOVE - 0.03
-        aligned = (beside < jnp.where(descending, BESIDE, OVER)) & (
-            twist < jnp.where(descending, 2, 1) * TWIST
-        )
-        low = aligned & (height < LOW)
-        vertical = jnp.where(aligned, GAIN * off[2], GAIN * (off[2] + ABOVE))
-        vertical = jnp.where(gripped, SPEED, jnp.clip(vertical, -SPEED, SPEED))
-        sideways = GAIN * off[:2] * jnp.where(gripped, 0.0, 1.0)
-        sideways = sideways * jnp.minimum(SPEED / jnp.maximum(jnp.abs(sideways).max(), 1e-6), 1.0)
-        move = jnp.concatenate([sideways, vertical[None]]) / MAX_MOVE
-        grip = jnp.where(gripped | low, -1.0, 1.0)
-        return jnp.clip(jnp.concatenate([move, GAIN * turned / MAX_TURN, grip[None]]), -1.0, 1.0)
+        return _grasp(state.data["body"], self.spec.obs.flat(state.obs), mode)
 
     def plotted(self, state: State) -> Array:
         """[2] m where the left finger is, from above: to see which faces it goes to."""
         body = state.data["body"]
         position, rotation = tcp(body.qpos[ARM])
         return (position + body.qpos[FINGERS][0] * rotation[:, 1])[:2]
+
+    @property
+    def scene(self) -> mujoco.MjModel:
+        """What is to be filmed."""
+        return self.panda.model
+
+    def posed(self, state: State) -> tuple[Array, Array]:
+        """(positions [nq], no mocap bodies [0, 3]) of one state of the scene."""
+        return state.data["body"].qpos, jnp.zeros((0, 3))
 
     def draw(self, ax: Any) -> None:
         """The cuboid in its place from above, in m."""
@@ -221,6 +210,31 @@ class Lift:
         corner = PLACE[0] - cube.HALF[0], PLACE[1] - cube.HALF[1]
         ax.add_patch(Rectangle(corner, 2 * cube.HALF[0], 2 * cube.HALF[1], color="0.35", zorder=0))
         ax.set(xlim=(0.38, 0.62), ylim=(-0.12, 0.12), aspect="equal", xlabel="x [m]", ylabel="y [m]")
+
+
+def _grasp(body: Body, obs: Array, mode: Array) -> Array:
+    """[7] what the expert does; see there."""
+    place, (position, rotation) = body.qpos[PLACED], tcp(body.target[ARM])
+    faces = matrix(body.qpos[TURNED])
+    closing = jnp.where(mode == 0, faces[:, 0], faces[:, 1]).at[2].set(0.0)
+    closing = closing / jnp.sqrt((closing * closing).sum() + 1e-6)
+    closing = jnp.where((closing * rotation[:, 1]).sum() < 0.0, -closing, closing)
+    down = jnp.array([0.0, 0.0, -1.0])
+    turned = turn_between(rotation, jnp.stack([jnp.cross(closing, down), closing, down], -1))
+    off, height = place - position, obs[11] - place[2]
+    beside = jnp.sqrt((off[:2] ** 2).sum())
+    twist = jnp.sqrt((turned * turned).sum())
+    gripped = (body.qpos[FINGERS].mean() < GRIPPED) & (_away(obs) < BESIDE)
+    descending = height < ABOVE - 0.03
+    aligned = (beside < jnp.where(descending, BESIDE, OVER)) & (twist < jnp.where(descending, 2, 1) * TWIST)
+    low = aligned & (height < LOW)
+    vertical = jnp.where(aligned, GAIN * off[2], GAIN * (off[2] + ABOVE))
+    vertical = jnp.where(gripped, SPEED, jnp.clip(vertical, -SPEED, SPEED))
+    sideways = GAIN * off[:2] * jnp.where(gripped, 0.0, 1.0)
+    sideways = sideways * jnp.minimum(SPEED / jnp.maximum(jnp.abs(sideways).max(), 1e-6), 1.0)
+    move = jnp.concatenate([sideways, vertical[None]]) / MAX_MOVE
+    grip = jnp.where(gripped | low, -1.0, 1.0)
+    return jnp.clip(jnp.concatenate([move, GAIN * turned / MAX_TURN, grip[None]]), -1.0, 1.0)
 
 
 def _seen(body: Body) -> Array:

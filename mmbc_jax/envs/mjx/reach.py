@@ -7,7 +7,7 @@ through. Servos follow its joints (`_panda.py`). The observation is, in m and ra
   joints 7, position 3 and quaternion 4 of the tool centre point, commanded position 3, goal 3, pillar (x, y) 2.
 
 The episode ends with success where the tool centre point comes within `REACHED` m of the goal, and as a failure where
-the hand or its fingers, two capsules, touch the pillar; the arm's other links pass above. The label is the side of
+the hand or its fingers, two capsules, touch the pillar; other links are not looked at. The label is the side of
 the first position beyond the pillar, y above (left, 0) or below (right, 1) its own. Reward: `success_reward` at
 success, and `progress_reward` for every metre nearer to the goal.
 
@@ -24,6 +24,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import mujoco
 import numpy as np
 
 from mmbc_jax.core.observations import ObsSpec
@@ -39,9 +40,9 @@ from mmbc_jax.envs.mjx._panda_mjcf import scene
 TIMESTEP, SUBSTEPS = 0.01, 5
 MAX_MOVE, MAX_TURN = 0.02, 0.1
 START = (0.0, -0.4044, 0.0, -2.7081, 0.0, 2.3037, 0.7854)
-PILLAR, PILLAR_RADIUS, PILLAR_HEIGHT = (0.56, 0.0), 0.025, 0.5
+PILLAR, PILLAR_RADIUS, PILLAR_HEIGHT = (0.56, 0.0), 0.025, 0.42
 GOAL = (0.7, 0.0, 0.25)
-BOX = (np.array([0.3, -0.35, 0.12]), np.array([0.8, 0.35, 0.38]))
+BOX = (np.array([0.3, -0.35, 0.12]), np.array([0.8, 0.35, 0.36]))
 REACHED = 0.02
 # The expert: how far beside the pillar it passes, where its lanes open and close, speed and pull towards its lane.
 ASIDE, OPENS, CLOSES = 0.21, (-0.15, -0.06), (0.06, 0.14)
@@ -140,13 +141,13 @@ class Reach:
         data, params = state.data, state.info["params"]
         body, goal, pillar = data["body"], data["goal"], data["pillar"]
         action = jnp.clip(action, -1.0, 1.0)
-        target = led(body.target, MAX_MOVE * action[:3], MAX_TURN * action[3:], BOX)
+        target = led(body.target, MAX_MOVE * action[:3], MAX_TURN * action[3:], BOX, self.spec.control_dt)
         if self.further:
             dynamics = ArmDynamics(*map(params.get, ArmDynamics._fields))
             body = self.panda.advance(body, target, self.panda.other(dynamics), friction=dynamics.friction)
         else:
             body = self.panda.advance(body, target)
-        before, pose = state.obs[7:10], tcp(body.qpos)
+        before, pose = self.spec.obs.flat(state.obs)[7:10], tcp(body.qpos)
         position = pose[0]
         hit = _clearance(pose, pillar) < 0.0
         if self.further:
@@ -197,6 +198,16 @@ class Reach:
         move = jnp.where(near, straight, along.at[2].set(height)) / MAX_MOVE
         turned = HOLD * turn_between(rotation, jnp.asarray(DOWN, jnp.float32)) / MAX_TURN
         return jnp.clip(jnp.concatenate([move, turned]), -1.0, 1.0)
+
+    @property
+    def scene(self) -> mujoco.MjModel:
+        """What is to be filmed."""
+        return self.panda.model
+
+    def posed(self, state: State) -> tuple[Array, Array]:
+        """(positions [nq], places of pillar and goal [2, 3] m) of one state of the scene."""
+        foot = jnp.concatenate([state.data["pillar"], jnp.zeros(1)])
+        return state.data["body"].qpos, jnp.stack([foot, state.data["goal"]])
 
     def draw(self, ax: Any) -> None:
         """The pillar, the range of goals and the start from above, in m."""

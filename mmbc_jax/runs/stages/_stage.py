@@ -18,7 +18,7 @@ from mmbc_jax.core.learning import Learner, Parts, Subject
 from mmbc_jax.core.protocols import HasExpert, Policy
 from mmbc_jax.core.stages import Cloned
 from mmbc_jax.core.state import Hparams, TrainState
-from mmbc_jax.core.types import EnvSpec, Key, Metrics, PyTree
+from mmbc_jax.core.types import Key, Metrics, PyTree
 from mmbc_jax.evaluation.evaluator import Evaluator, make_evaluator
 from mmbc_jax.evaluation.playing import Playing
 from mmbc_jax.nn.precision import networks_in
@@ -116,11 +116,6 @@ class BaseStage(abc.ABC):
     def traced(self) -> tuple[str, ...]:
         """Config paths of the scalars that its result depends on, those of its ancestors among them."""
         return tuple(dict.fromkeys((*(self.parent.traced if self.parent else ()), *self.scalars.values())))
-
-    @property
-    def held_env(self) -> EnvSpec | None:
-        """What its training plays in; None where it clones recorded demonstrations alone."""
-        return self.setup.env_spec if self.learner.env_steps else None
 
     @property
     def env_steps(self) -> int:
