@@ -40,7 +40,7 @@ from mmbc_jax.core.options import Options, option
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, EnvSpec, Key, PyTree, State
 from mmbc_jax.envs.planar import _quasistatic as physics
-from mmbc_jax.envs.planar import _tee, _tee_image
+from mmbc_jax.envs.planar import _tee, _tee_image, _tee_pusher
 
 SIZE = 512.0
 THRESHOLD = 0.95
@@ -198,6 +198,16 @@ class PushT:
             },
             info=state.info | {"mode": jnp.where(success, way, -1)},
         )
+
+    def expert(self, state: State, mode: Array, key: Key) -> Array:
+        """Action [2] of a disc that touches the block first as `mode` says (`_tee_pusher`); draws nothing."""
+        del key
+        data, params = state.data, state.info["params"]
+        moment = params.get("moment", physics.MOMENT)
+        target = _tee_pusher.led_to(
+            data["body"], data["swept"], data["way"] < 0, _goal(params), mode, moment
+        )
+        return jnp.clip(2.0 * target / SIZE - 1.0, -1.0, 1.0)
 
     def plotted(self, state: State) -> Array:
         """[2] the disc's position."""
