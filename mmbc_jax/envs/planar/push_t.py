@@ -22,7 +22,7 @@ Mode of a successful episode: 2 side + turn, both settled when the disc first to
 The expert (`_tee_pusher`) succeeds in .956, .940, .950, .958 of 500 episodes of each mode, after 96 steps in the
 median; with execution noise .05 in .956, .934, .948, .954 after 122, with .1 in .73 to .78. Of 100 episodes 8 begin
 with the disc on the block, which leaves the side to chance and costs 4; another begins with the block so near to a
-wall that one way round is shut. Its step costs a tenth of one of the simulator. It knows the moment and stands friction
+wall that one way round is shut. Its step costs a tenth of the simulator's. It knows the moment and stands friction
 (.3 costs nothing); a block that glides (damping .3) it does not master.
 
 Perturbed, the block has another moment of inertia [px^2] (its mass has no effect on quasi-static motion), a damping
