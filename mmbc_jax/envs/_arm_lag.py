@@ -22,7 +22,7 @@ CONTROL_DT = 0.035
 
 
 def followed(position: Array, moved: Array, command: Array, new_command: Array) -> Array:
-    """[n] displacement of the next control step, each [n] in m; a third axis follows as y does, which is not measured."""
+    """[n] displacement of the next control step [m], each [n]; a third axis is taken to follow as y does."""
     axes = np.minimum(np.arange(position.shape[0]), 1)
     lag, new, old = (jnp.asarray(x[axes], jnp.float32) for x in (LAG, GAIN_NEW, GAIN_OLD))
     return lag * moved + new * (new_command - position) + old * (command - position)

@@ -1,4 +1,4 @@
-r"""Where a disc touches boxes and two boxes touch each other in the plane: points, normals and gaps, number by number.
+r"""Where a disc touches boxes, and boxes each other, in the plane: points, normals and gaps, number by number.
 
 A pose is (x, y, cos, sin) of a body's frame; a contact is (n, r_a, r_b, gap): the normal n from the first body to the
 second, the point of contact as seen from the centre of each, in the world's axes, and the gap along n, below 0 where

@@ -7,8 +7,8 @@ every body by d = (dx, dy, dangle), the least motion that lets nothing overlap:
 
 with d(r) = (dx - dangle r_y, dy + dangle r_x), the disc's own displacement for d_a where it touches. R is the length
 that tells how hard the table makes turning against sliding: by the ellipsoidal limit surface of Goyal, Ruina and
-Papadopoulos (1991) a body that is pushed with force f and moment m moves along (f, m / R^2). A cube on its four corners,
-as engines carry it, has R = half of its diagonal; one with even pressure .77 of its half side. To it comes
+Papadopoulos (1991) a body that is pushed with force f and moment m moves along (f, m / R^2). A cube on its four
+corners, as engines carry it, has R = half of its diagonal; one with even pressure .77 of its half side. To it comes
 Coulomb friction mu along the tangent t of each contact, |g| <= mu l, which stops the slip of the two surfaces.
 Multipliers are found by `SWEEPS` rounds of projected Gauss-Seidel:
 

@@ -44,7 +44,7 @@ def distances(blocks: Array, targets: Array) -> Array:
 
 
 def outcome(entered: Array, inside: Array) -> tuple[Array, Array]:
-    """Success [] bool and label [] int32, -1 without it, of the steps [4] of first entries and who is inside [4] now."""
+    """Success [] bool and label [] int32, -1 without it, of steps [4] of first entries and who is inside [4] now."""
     straight, crossed = inside[0] & inside[3], inside[1] & inside[2]
     success = straight | crossed
     first = jnp.where(straight, entered[0] > entered[3], entered[1] > entered[2])
@@ -56,8 +56,8 @@ def direction(disc: Array, blocks: Array, targets: Array, mode: Array, manner: M
     """[2] m displacement of the disc that pursues a label: round the block to its far side, and push.
 
     The block is led straight to its target, or round the other block where that lies in the way. In the lane behind
-    it the disc goes along the block's way and back to the middle of the lane; elsewhere to the lane, round both blocks.
-    A function of what is observed alone.
+    it the disc goes along the block's way and back to the middle of the lane; elsewhere to the lane, round both
+    blocks. A function of what is observed alone.
 
     Args:
       disc: [2] m.

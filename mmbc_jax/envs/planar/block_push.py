@@ -1,4 +1,4 @@
-r"""Block push: a disc pushes two cubes into two targets, either first and either into either (Shafiullah et al. 2022).
+r"""Block push: a disc pushes two cubes into two targets, either first, either into either (Shafiullah et al. 2022).
 
 Scene, starts, reward and end are those of the multimodal block push of Behavior Transformers: cubes of side .04 m, a
 cylindrical effector from (.3, -.4) m whose target stays in [.15, .7] x [-.5, .5]; 10 Hz. An action in [-1, 1] moves
@@ -8,10 +8,9 @@ its target, x, y, angle of both targets, in m and in radians modulo 2 pi: 16 num
 A cube that comes within .05 m of a target for the first time is paid .49, by cube and target; a step after which both
 are in different targets is paid .51 in place of that, and ends the episode in success; else it ends after 350 steps.
 
-Reset: cubes uniform in [.3, .5] x [-.35, -.05] at any angle, drawn again until their x differ by more than .1 m; targets at
-.4 -+ .12 m, which of them left being drawn, and y = .2, moved by up to .005 and .0075 m and turned by up to 6 degrees
-from pi. Ours draws the cubes' x from that distribution at once: of the pair of sorted x the smaller is uniform below
-and the gap above .1, given by |x1 - x2| = .1 + .1 (1 - sqrt(1 - u)).
+Reset: cubes in [.3, .5] x [-.35, -.05], the second drawn again until its x is more than .1 m from the first's; angles
+in [1, pi], which is what the original's call draws; targets at x = .4 -+ .12 m, which of them left being drawn, and
+y = .2, moved by up to .005 and .0075 m and turned by up to 6 degrees from pi.
 
 Mode of a success: which cube lies in which target and which came first (`_two_blocks`): "1A-2B" is cube 1 into target
 A, then cube 2 into B.
@@ -74,8 +73,8 @@ class BlockPushOptions(Options):
 
     def check(self) -> None:
         """Raises ConfigError where two cubes have no room."""
-        if self.block_gap > 2.0 * self.block_x:
-            raise self.error("block_gap", f"at most twice block_x = {self.block_x}")
+        if self.block_gap > self.block_x:
+            raise self.error("block_gap", f"at most block_x = {self.block_x}, or a cube could have no room")
 
     @property
     def further(self) -> bool:
@@ -86,8 +85,8 @@ class BlockPushOptions(Options):
 class BlockPush:
     """See the module docstring.
 
-    `State.data`: disc, goal [2] m (the effector and where it is led), blocks, targets [2, 3] m and rad, entered [4] int32
-    (step of the first entry by pair, `_two_blocks.NEVER` before), step [] int32.
+    `State.data`: disc, goal [2] m (the effector and where it is led), blocks, targets [2, 3] m and rad, entered [4]
+    int32 (step of the first entry by pair, `_two_blocks.NEVER` before), step [] int32.
     """
 
     def __init__(self, options: BlockPushOptions):
@@ -123,18 +122,19 @@ class BlockPush:
     def reset(self, key: Key, params: PyTree | None = None) -> State:
         """Everything at rest; see the module docstring."""
         params = self.default_params() if params is None else params
-        u = jax.random.uniform(key, (12,))
-        both = 2.0 * u - 1.0
-        room = 2.0 * params["block_x"] - params["block_gap"]
-        spare = room * (
-            1.0 - jnp.sqrt(1.0 - u[0])
-        )  # the gap beyond the least one; its density falls linearly to 0
-        low = CENTRE_X - params["block_x"] + (room - spare) * u[1]
-        xs = jnp.stack([low, low + params["block_gap"] + spare])
-        xs = jnp.where(u[2] < 0.5, xs, xs[::-1])
-        blocks = jnp.stack([xs, BLOCK_Y + params["block_y"] * both[3:5], np.pi * u[5:7]], -1)
-        side = jnp.where(u[7] < 0.5, 1.0, -1.0) * jnp.asarray([1.0, -1.0])
-        shift = jax.random.uniform(jax.random.fold_in(key, 1), (2, 3), minval=-1.0, maxval=1.0)
+        cube_key, target_key = jax.random.split(key)
+        u = jax.random.uniform(cube_key, (7,))
+        wide, gap = params["block_x"], params["block_gap"]
+        first = wide * (2.0 * u[0] - 1.0)
+        # What is left of [-wide, wide] on both sides of the first cube, from which the second is drawn.
+        left, right = (jnp.maximum(wide - gap + sign * first, 0.0) for sign in (1.0, -1.0))
+        place = u[1] * (left + right)
+        second = jnp.where(place < left, place - wide, place - left + first + gap)
+        xs = CENTRE_X + jnp.stack([first, second])
+        ys = BLOCK_Y + params["block_y"] * (2.0 * u[2:4] - 1.0)
+        blocks = jnp.stack([xs, ys, 1.0 + (np.pi - 1.0) * u[4:6]], -1)
+        side = jnp.where(u[6] < 0.5, 1.0, -1.0) * jnp.asarray([1.0, -1.0])
+        shift = jax.random.uniform(target_key, (2, 3), minval=-1.0, maxval=1.0)
         targets = jnp.stack(
             [
                 CENTRE_X + side * params["target_apart"] + params["target_x"] * shift[:, 0],

@@ -1,23 +1,23 @@
 r"""Pushing: a rod pushes two cubes into two targets, in any of four orders (D3IL, Jia et al. 2024).
 
-Scene, rates, starts, success and labels are those of D3IL's Pushing: cubes of half side .03 m, targets at (.42, .3) and
-(.63, .3) m, the rod of radius .01 m from (.525, -.28). One control step lasts 35 ms; an action in [-1, 1] moves the
-commanded position by up to 1 cm per axis. A cube is in a target within .05 m of its middle; with both in different
-targets the episode ends in success, else after 400 steps.
+Scene, rates, starts, success and labels are those of D3IL's Pushing: cubes of half side .03 m, targets at (.42, .3)
+and (.63, .3) m, the rod of radius .01 m from (.525, -.28). One control step lasts 35 ms; an action in [-1, 1] moves
+the commanded position by up to 1 cm per axis. A cube is in a target within .05 m of its middle; with both in
+different targets the episode ends in success, else after 400 steps.
 
-observe  "angle": command x, y, rod x, y, red x, y, angle, green x, y, angle, in m and in radians modulo 2 pi; "tan": as
-  D3IL gives it, with the tangent in place of the angle, which runs to infinity at a quarter turn.
+observe  "angle": command x, y, rod x, y, red x, y, angle, green x, y, angle, in m and in radians modulo 2 pi; "tan":
+  as D3IL gives it, with the tangent in place of the angle, which runs to infinity at a quarter turn.
 
-reward  "sparse": 1 at success. "d3il": what D3IL's environment pays, minus the distances from rod to red cube and from
-  there to its own target, which wants one of the four orders.
+reward  "sparse": 1 at success. "d3il": what D3IL's environment pays, minus the distances from rod to red cube and
+  from there to its own target, which wants red in its own target and nothing of green.
 
-Mode of a success: which cube lies where, and which was in its target first, numbered as in D3IL (`_two_blocks`): rr-gg,
-gg-rr, rg-gr, gr-rg, "rg" being red into green's target. D3IL keeps the first entry of all and knows no label where that
-was undone; here every success has one.
+Mode of a success: which cube lies where, and which was in its target first, numbered as in D3IL (`_two_blocks`):
+rr-gg, gg-rr, rg-gr, gr-rg, "rg" being red into green's target. D3IL keeps the first entry of all and knows no label
+where that was undone; here every success has one.
 
 What differs from the original: the motion is in the plane and without inertia (`_sliders`), a cube carried by its
 corners, which is where MuJoCo has its contacts; friction is 1 at every surface as there. The arm is replaced by its
-measured lag (`_arm_lag`), which pushes do not slow. Starts in which the cubes overlap are pushed apart by the first step.
+measured lag (`_arm_lag`), which pushes do not slow. Cubes that overlap at the start are parted by the first step.
 
 Parameters: bounds of the start and, perturbed, `FURTHER`, the surfaces. Source: ALRhub/d3il, `gym_pushing_env`.
 """
