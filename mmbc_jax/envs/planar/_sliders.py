@@ -30,7 +30,7 @@ import jax.numpy as jnp
 from mmbc_jax.core.types import Array
 from mmbc_jax.envs.planar._box_contacts import Box, Contact, Point, box_against, disc_against, pose_of
 
-SWEEPS = 12
+SWEEPS = 24
 Numbers = tuple[Array, Array, Array]
 
 

@@ -45,6 +45,7 @@ MAX_STEP = 0.01
 START = (0.525, -0.35, 0.25)
 DISTANCE, ANGLE, INSIDE = 0.018, 0.048 * np.pi, 0.051
 RADIUS, TIP, TOP, FLOOR = 0.01, 0.12, 0.0935, 0.01
+SUMMIT = TIP + TOP  # of the measured point where the tip is level with the walls
 LENGTH, SUBSTEPS = 400, 4
 MODES = ("inside", "outside")
 WALLS = (
@@ -53,7 +54,7 @@ WALLS = (
 )
 HOLD = float(np.sqrt(2.0) * 0.05)
 FRAME = Frame(
-    inner=0.045, outer=0.055, rod=RADIUS, radius=HOLD, top=TIP + TOP, low=TIP + 0.055, high=TIP + 0.115
+    inner=0.045, outer=0.055, rod=RADIUS, radius=HOLD, top=SUMMIT, low=TIP + 0.055, high=TIP + 0.115
 )
 FURTHER = ("friction", "radius")
 _TURN = 2.0 * np.pi
@@ -176,7 +177,7 @@ class Aligning:
             rod[:2],
             RADIUS,
             Surfaces(friction, 0.0, radius),
-            acts=rod[2] - TIP < TOP,
+            acts=rod[2] < SUMMIT,
             substeps=SUBSTEPS,
         )
         new = {**data, "command": command, "rod": rod, "moved": rod - old, "box": boxes[0]}
@@ -240,8 +241,8 @@ def _held(rod: Array, old: Array, box: Array) -> Array:
     """[] m the height of the rod at `rod` [3], coming from `old`: not below the floor, nor from above into a wall."""
     pose = pose_of(box)
     gaps = jnp.stack([disc_against(wall, pose, (rod[0], rod[1]), RADIUS).gap for wall in WALLS])
-    above = (old[2] - TIP >= TOP) & (gaps.min() < 0.0)
-    return jnp.maximum(rod[2], TIP + jnp.where(above, TOP, FLOOR))
+    above = (old[2] >= SUMMIT) & (gaps.min() < 0.0)
+    return jnp.maximum(rod[2], jnp.where(above, SUMMIT, TIP + FLOOR))
 
 
 @register("env", AligningOptions)
