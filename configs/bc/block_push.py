@@ -17,8 +17,8 @@ def get_config() -> ConfigDict:
     config.policy = plugin("policy", "flow", hidden=(256, 256, 256), fourier_octaves=3)
     config.baseline = plugin("policy", "mse", hidden=(256, 256, 256), fourier_octaves=3)
     config.sampler = plugin("sampler", "euler", steps=5)
-    config.chunk.update({"predict": 8, "execute": 8})
-    config.data.update({"episodes": 400, "noise": 0.03})
-    config.bc.update({"steps": 6000, "batch_size": 256, "learning_rate": 2e-3, "ema_decay": 0.998})
+    config.chunk.update({"predict": 4, "execute": 2})
+    config.data.update({"episodes": 1000, "noise": 0.03})
+    config.bc.update({"steps": 15000, "batch_size": 256, "learning_rate": 1e-3, "ema_decay": 0.998})
     config.evaluation.update({"episodes": 256})
     return config

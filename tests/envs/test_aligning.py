@@ -91,7 +91,7 @@ def test_success_and_mode(shift, turn, rod, mode):
 
 
 def test_quaternions_tell_the_pose():
-    env = build(observe="quaternion", reward="d3il")
+    env = build(yaw="quaternion", reward="d3il")
     box = (0.5, 0.0, 2.0)
     half = [np.cos(1.0), 0.0, 0.0, np.sin(1.0)]
     obs = jnp.asarray([0.4, 0.0, HIGH] * 2 + [*box[:2], 0.0, *half, *TARGET[:2], 0.0, 1.0, 0.0, 0.0, 0.0])

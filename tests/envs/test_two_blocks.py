@@ -107,7 +107,7 @@ def test_what_is_seen_tells_the_state(name):
 
 
 def test_the_tangent_is_the_angle():
-    env = build("pushing", observe="tan")
+    env = build("pushing", yaw="tan")
     obs = seen("pushing", FAR, (0.6, -0.1)).at[jnp.asarray([6, 9])].set(jnp.asarray([2.0, -0.5]))
     state = env.reset_to(obs, key())
     np.testing.assert_allclose(state.data["blocks"][:, 2], np.arctan([2.0, -0.5]), rtol=1e-6)

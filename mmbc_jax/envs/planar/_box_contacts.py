@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from mmbc_jax.core.types import Array
@@ -28,8 +29,8 @@ class Pose(NamedTuple):
     s: Array
 
 
-class Contact(NamedTuple):
-    """One contact: see the module docstring."""
+class Touch(NamedTuple):
+    """One touch: see the module docstring."""
 
     normal: Point
     first: Point
@@ -47,7 +48,7 @@ def turned(x: Array | float, y: Array | float, c: Array, s: Array) -> Point:
     return c * x - s * y, s * x + c * y
 
 
-def disc_against(box: Box, pose: Pose, disc: Point, radius: float) -> Contact:
+def disc_against(box: Box, pose: Pose, disc: Point, radius: float) -> Touch:
     """Of a disc (first) with one box of a body (second), at the box's point that is nearest to the disc's centre.
 
     A centre within the box leaves by the nearest side.
@@ -67,10 +68,10 @@ def disc_against(box: Box, pose: Pose, disc: Point, radius: float) -> Contact:
     gap = jnp.where(inside, -jnp.minimum(depth_x, depth_y), away) - radius
     normal = turned(-out_x, -out_y, pose.c, pose.s)
     zero = jnp.zeros(())
-    return Contact(normal, (zero, zero), turned(mx + qx, my + qy, pose.c, pose.s), gap)
+    return Touch(normal, (zero, zero), turned(mx + qx, my + qy, pose.c, pose.s), gap)
 
 
-def box_against(first: Pose, second: Pose, half: Point | tuple[float, float]) -> tuple[Contact, Contact]:
+def box_against(first: Pose, second: Pose, half: Point | tuple[float, float]) -> tuple[Touch, Touch]:
     r"""Of two equal boxes about their centres: the two ends of the side that faces the other, cut to its width.
 
     Of the four directions of sides, the one along which the boxes are furthest apart (or overlap least) is the
@@ -86,34 +87,29 @@ def box_against(first: Pose, second: Pose, half: Point | tuple[float, float]) ->
                 other.c * ax + other.s * ay,
                 -other.s * ax + other.c * ay,
             )  # the axis in the other's frame
-            reach = half[0] * jnp.abs(ux) + half[1] * jnp.abs(uy)
-            apart = jnp.abs(distance) - half[along] - reach
+            apart = jnp.abs(distance) - half[along] - half[0] * jnp.abs(ux) - half[1] * jnp.abs(uy)
             side = jnp.where(distance < 0.0, -1.0, 1.0)
-            here = _faced(ref, other, (ax * side, ay * side), half, along)
-            new = here if swap == 0 else tuple(_swapped(c) for c in here)
+            one, two = _faced(ref, other, (ax * side, ay * side), half, along)
+            new = (_swapped(one), _swapped(two)) if swap else (one, two)
             better = apart > best + _TINY
-            found = new if found is None else tuple(
-                Contact(*(_pick(better, a, b) for a, b in zip(one, two, strict=True)))
-                for one, two in zip(new, found, strict=True)
-            )  # fmt: skip
+            found = new if found is None else _chosen(better, new, found)
             best = jnp.maximum(best, apart)
     assert found is not None
     return found
 
 
-def _pick(better: Array, new: Point | Array, old: Point | Array) -> Point | Array:
-    if isinstance(new, tuple):
-        return tuple(jnp.where(better, a, b) for a, b in zip(new, old, strict=True))  # type: ignore[return-value]
-    return jnp.where(better, new, old)
+def _chosen(better: Array, new: tuple[Touch, Touch], old: tuple[Touch, Touch]) -> tuple[Touch, Touch]:
+    chosen: tuple[Touch, Touch] = jax.tree.map(lambda a, b: jnp.where(better, a, b), new, old)
+    return chosen
 
 
-def _swapped(contact: Contact) -> Contact:
+def _swapped(contact: Touch) -> Touch:
     """The same contact as the other body sees it."""
     nx, ny = contact.normal
-    return Contact((-nx, -ny), contact.second, contact.first, contact.gap)
+    return Touch((-nx, -ny), contact.second, contact.first, contact.gap)
 
 
-def _faced(ref: Pose, other: Pose, normal: Point, half: tuple, along: int) -> tuple[Contact, Contact]:
+def _faced(ref: Pose, other: Pose, normal: Point, half: tuple, along: int) -> tuple[Touch, Touch]:
     """Contacts of the side of `ref` with outward `normal` and the side of `other` that faces it most."""
     nx, ny = normal
     ux, uy = other.c * nx + other.s * ny, -other.s * nx + other.c * ny
@@ -134,5 +130,5 @@ def _faced(ref: Pose, other: Pose, normal: Point, half: tuple, along: int) -> tu
         px, py = ax + share * (bx - ax), ay + share * (by - ay)
         gap = px * nx + py * ny - half[along]
         shift = (ref.x - other.x, ref.y - other.y)
-        contacts.append(Contact(normal, (px, py), (px + shift[0], py + shift[1]), gap))
+        contacts.append(Touch(normal, (px, py), (px + shift[0], py + shift[1]), gap))
     return contacts[0], contacts[1]

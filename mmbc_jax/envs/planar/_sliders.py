@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 
 from mmbc_jax.core.types import Array
-from mmbc_jax.envs.planar._box_contacts import Box, Contact, Point, box_against, disc_against, pose_of
+from mmbc_jax.envs.planar._box_contacts import Box, Touch, Point, box_against, disc_against, pose_of
 
 SWEEPS = 24
 Numbers = tuple[Array, Array, Array]
@@ -48,7 +48,7 @@ class Surfaces(NamedTuple):
     radius: Array | float
 
 
-class Row(NamedTuple):
+class _Row(NamedTuple):
     """One contact of bodies a (None for the disc) and b, every number []: see the module docstring."""
 
     a: int | None
@@ -110,7 +110,7 @@ def _rows(
     radius: float,
     surfaces: Surfaces,
     acts: Array,
-) -> list[Row]:
+) -> list[_Row]:
     poses = [pose_of(block) for block in blocks]
     found = []
     for b, boxes in enumerate(shapes):
@@ -129,26 +129,26 @@ def _rows(
 def _row(
     a: int | None,
     b: int,
-    contact: Contact,
+    contact: Touch,
     way: Point,
     friction: Array | float,
     radius: Array | float,
     acts: Array | None,
-) -> Row:
+) -> _Row:
     (nx, ny), (ax, ay), (bx, by) = contact.normal, contact.first, contact.second
-    arms = [(x * ny - y * nx, x * nx + y * ny) for x, y in ((ax, ay), (bx, by))]
-    inverse = nx * nx + ny * ny
-    sums = []
-    for kind in (0, 1):
-        k = inverse + arms[1][kind] ** 2 / radius**2
-        if a is not None:
-            k = k + inverse + arms[0][kind] ** 2 / radius**2
-        sums.append(1.0 / k if acts is None else jnp.where(acts, 1.0 / k, 0.0))
+    (arm_a, lever_a), (arm_b, lever_b) = ((x * ny - y * nx, x * nx + y * ny) for x, y in ((ax, ay), (bx, by)))
+    inverse, square = nx * nx + ny * ny, radius**2
+    normal, tangent = inverse + arm_b**2 / square, inverse + lever_b**2 / square
+    if a is not None:
+        normal, tangent = normal + inverse + arm_a**2 / square, tangent + inverse + lever_a**2 / square
+    mass, grip = 1.0 / normal, 1.0 / tangent
+    if acts is not None:
+        mass, grip = jnp.where(acts, mass, 0.0), jnp.where(acts, grip, 0.0)
     slides = nx * way[1] - ny * way[0]
-    return Row(a, b, (nx, ny), *arms[0], *arms[1], -contact.gap, slides, *sums, friction)
+    return _Row(a, b, (nx, ny), arm_a, lever_a, arm_b, lever_b, -contact.gap, slides, mass, grip, friction)
 
 
-def _solved(rows: list[Row], bodies: int, surfaces: Surfaces) -> tuple[Array, Array]:
+def _solved(rows: list[_Row], bodies: int, surfaces: Surfaces) -> tuple[Array, Array]:
     """[K, 3] displacements, and [K] bool whether the disc pushes a body."""
     zero = jnp.zeros(())
     turn = 1.0 / jnp.square(jnp.asarray(surfaces.radius))
@@ -176,7 +176,7 @@ def _solved(rows: list[Row], bodies: int, surfaces: Surfaces) -> tuple[Array, Ar
     return jnp.stack([jnp.stack(d) for d in moved]), jnp.stack(hit)
 
 
-def _along(moved: list[Numbers], row: Row, tangent: bool) -> Array:
+def _along(moved: list[Numbers], row: _Row, tangent: bool) -> Array:
     """Displacement of b against a at the contact, along n or t = (-ny, nx)."""
     nx, ny = row.normal
     x, y = (-ny, nx) if tangent else (nx, ny)
@@ -188,7 +188,7 @@ def _along(moved: list[Numbers], row: Row, tangent: bool) -> Array:
     return total - (x * d[0] + y * d[1] + (row.lever_a if tangent else row.arm_a) * d[2])
 
 
-def _push(moved: list[Numbers], row: Row, change: Array, turn: Array, tangent: bool) -> None:
+def _push(moved: list[Numbers], row: _Row, change: Array, turn: Array, tangent: bool) -> None:
     """Adds to the displacements what a multiplier's change moves."""
     nx, ny = row.normal
     x, y = (-ny, nx) if tangent else (nx, ny)

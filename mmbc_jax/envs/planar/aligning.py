@@ -5,7 +5,7 @@ on a floor, a rod of radius .01 m from (.525, -.35, .25). One control step lasts
 commanded position by up to 1 cm along x, y and z. Success, which ends the episode: the box within .018 m of the
 target and its angle within .048 pi; else it ends after 400 steps.
 
-observe  "planar": command x, y, z, rod x, y, z, box x, y, angle, target x, y, angle, in m and in radians modulo 2 pi;
+yaw  "angle": command x, y, z, rod x, y, z, box x, y, angle, target x, y, angle, in m and in radians modulo 2 pi;
   "quaternion": as D3IL gives it, 20 numbers, with position x, y, z and unit quaternion of box and target.
 
 reward  "sparse": 1 at success. "d3il": minus 3.5 times the distance [m] and minus the angle over pi, at every step.
@@ -64,7 +64,7 @@ _TURN = 2.0 * np.pi
 class AligningOptions(Options):
     """Options of the task."""
 
-    observe: str = option("planar", "angles, or quaternions as in D3IL", choices=("planar", "quaternion"))
+    yaw: str = option("angle", "angles, or quaternions as in D3IL", choices=("angle", "quaternion"))
     reward: str = option("sparse", "1 at success, or that of D3IL", choices=("sparse", "d3il"))
     x_low: float = option(0.4, "smallest x of box and target at the start [m]")
     x_high: float = option(0.6, "the largest")
@@ -97,7 +97,7 @@ class Aligning:
 
     def __init__(self, options: AligningOptions):
         self.options, self.further = options, options.further
-        planar = options.observe == "planar"
+        planar = options.yaw == "angle"
         obs = ObsSpec.vector(12, angles=(8, 11)) if planar else ObsSpec.vector(20, quaternions=(9, 16))
         self.spec = EnvSpec(
             name=options.name,
@@ -116,7 +116,7 @@ class Aligning:
 
     def default_params(self) -> PyTree:
         """All [] float, in the units of the options: the bounds of the start, `FURTHER`."""
-        fixed = ("observe", "reward", *(() if self.further else FURTHER))
+        fixed = ("yaw", "reward", *(() if self.further else FURTHER))
         names = [field.name for field, _ in self.options.stated() if field.name not in fixed]
         return {name: jnp.asarray(getattr(self.options, name)) for name in names}
 
@@ -145,7 +145,7 @@ class Aligning:
         """At rest with the rod, box and target that `obs` shows, the command at the rod; nothing is drawn."""
         del key
         params = self.default_params() if params is None else params
-        if self.options.observe == "planar":
+        if self.options.yaw == "angle":
             return self._begin(obs[3:6], obs[6:9], obs[9:], params)
         box, target = (
             jnp.stack([obs[i], obs[i + 1], 2.0 * jnp.arctan2(obs[i + 6], obs[i + 3])]) for i in (6, 13)
@@ -223,7 +223,7 @@ class Aligning:
         parts = [data["command"], data["rod"]]
         for pose in (data["box"], data["target"]):
             angle, zero = pose[2], jnp.zeros(())
-            if self.options.observe == "planar":
+            if self.options.yaw == "angle":
                 parts.append(pose.at[2].set(angle - _TURN * jnp.floor(angle / _TURN)))
             else:
                 parts.append(jnp.stack([*pose[:2], zero, jnp.cos(angle / 2), zero, zero, jnp.sin(angle / 2)]))

@@ -5,7 +5,7 @@ and (.63, .3) m, the rod of radius .01 m from (.525, -.28). One control step las
 the commanded position by up to 1 cm per axis. A cube is in a target within .05 m of its middle; with both in
 different targets the episode ends in success, else after 400 steps.
 
-observe  "angle": command x, y, rod x, y, red x, y, angle, green x, y, angle, in m and in radians modulo 2 pi; "tan":
+yaw  "angle": command x, y, rod x, y, red x, y, angle, green x, y, angle, in m and in radians modulo 2 pi; "tan":
   as D3IL gives it, with the tangent in place of the angle, which runs to infinity at a quarter turn.
 
 reward  "sparse": 1 at success. "d3il": what D3IL's environment pays, minus the distances from rod to red cube and
@@ -58,7 +58,7 @@ _TURN = 2.0 * np.pi
 class PushingOptions(Options):
     """Options of the task."""
 
-    observe: str = option("angle", "of a cube, or its tangent as in D3IL", choices=("angle", "tan"))
+    yaw: str = option("angle", "of a cube, or its tangent as in D3IL", choices=("angle", "tan"))
     reward: str = option("sparse", "1 at success, or that of D3IL", choices=("sparse", "d3il"))
     red_low: float = option(0.4, "smallest x of the red cube at the start [m]")
     red_high: float = option(0.5, "the largest")
@@ -93,7 +93,7 @@ class Pushing:
 
     def __init__(self, options: PushingOptions):
         self.options, self.further = options, options.further
-        angles = (6, 9) if options.observe == "angle" else ()
+        angles = (6, 9) if options.yaw == "angle" else ()
         self.spec = EnvSpec(
             name=options.name,
             obs_dim=10,
@@ -111,7 +111,7 @@ class Pushing:
 
     def default_params(self) -> PyTree:
         """All [] float, in the units of the options: the bounds of the start, `FURTHER`."""
-        fixed = ("observe", "reward", *(() if self.further else FURTHER))
+        fixed = ("yaw", "reward", *(() if self.further else FURTHER))
         names = [field.name for field, _ in self.options.stated() if field.name not in fixed]
         return {name: jnp.asarray(getattr(self.options, name)) for name in names}
 
@@ -139,7 +139,7 @@ class Pushing:
         del key
         params = self.default_params() if params is None else params
         blocks = obs[4:].reshape(2, 3)
-        if self.options.observe == "tan":
+        if self.options.yaw == "tan":
             blocks = blocks.at[:, 2].set(jnp.arctan(blocks[:, 2]))
         return self._begin(obs[2:4], blocks, params)
 
@@ -228,7 +228,7 @@ class Pushing:
     def _observe(self, data: PyTree) -> Array:
         blocks = data["blocks"]
         angle = blocks[:, 2:]
-        angle = jnp.tan(angle) if self.options.observe == "tan" else angle - _TURN * jnp.floor(angle / _TURN)
+        angle = jnp.tan(angle) if self.options.yaw == "tan" else angle - _TURN * jnp.floor(angle / _TURN)
         seen = jnp.concatenate([blocks[:, :2], angle], -1).ravel()
         return jnp.concatenate([data["command"], data["rod"], seen])
 
