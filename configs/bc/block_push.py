@@ -1,7 +1,7 @@
 """Clones two cubes pushed into two targets in either order, beside a deterministic baseline.
 
 Run:     python -m mmbc_jax.train --config configs/bc/block_push.py --workdir runs/block_push
-Expect:  EXPECT
+Expect:  4 minutes on one core. The clone fails: success .01 with one seed, as it does not settle on one of the cubes.
 """
 
 from ml_collections import ConfigDict

@@ -1,7 +1,7 @@
 """Two cubes pushed into two targets: a clone, fine-tuned with and without the MI reward.
 
 Run:     python -m mmbc_jax.train --config configs/finetune/block_push_bmd.py --workdir runs/block_push_bmd
-Expect:  EXPECT
+Expect:  The clone fails (configs/bc/block_push.py), so what fine-tuning makes of it is not known.
 """
 
 from ml_collections import ConfigDict

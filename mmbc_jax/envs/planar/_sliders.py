@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 
 from mmbc_jax.core.types import Array
-from mmbc_jax.envs.planar._box_contacts import Box, Touch, Point, box_against, disc_against, pose_of
+from mmbc_jax.envs.planar._box_contacts import Box, Point, Touch, box_against, disc_against, pose_of
 
 SWEEPS = 24
 Numbers = tuple[Array, Array, Array]
