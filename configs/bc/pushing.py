@@ -1,7 +1,7 @@
 """Clones D3IL's Pushing in its plane, in any of four orders, beside a deterministic baseline.
 
 Run:     python -m mmbc_jax.train --config configs/bc/pushing.py --workdir runs/pushing
-Expect:  2 minutes on one core; success .49 with all 4 orders, of one seed.
+Expect:  2 minutes on one core; success .49, of one seed; of its successes .86 in two of the 4 orders, .02 in gr-rg.
 """
 
 from ml_collections import ConfigDict

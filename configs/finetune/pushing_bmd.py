@@ -1,7 +1,7 @@
 """D3IL's Pushing in its plane: a clone, fine-tuned with and without the MI reward.
 
 Run:     python -m mmbc_jax.train --config configs/finetune/pushing_bmd.py --workdir runs/pushing_bmd
-Expect:  from a clone with success .49 and all 4 orders, of one seed; what fine-tuning makes of it is not measured.
+Expect:  from a clone with success .49, mostly in two of 4 orders; what fine-tuning makes of it is not measured.
 """
 
 from ml_collections import ConfigDict
