@@ -5,7 +5,6 @@ OpenGL comes from where `MUJOCO_GL` says, egl where it says nothing.
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -51,7 +50,7 @@ def _context(width: int, height: int) -> Any:
     try:
         if name not in BACKENDS:
             raise ImportError("unknown")
-        context = importlib.import_module(f"mujoco.{name}").GLContext(width, height)
+        context = _opened(name, width, height)
         context.make_current()
     except Exception as error:  # these libraries raise whatever they find missing
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -60,6 +59,21 @@ def _context(width: int, height: int) -> Any:
             "library is installed (egl: libegl1, osmesa: libosmesa6)"
         ) from error
     return context
+
+
+def _opened(name: str, width: int, height: int) -> Any:
+    """A context of the backend; each is imported where it is asked for, since importing loads its library."""
+    if name == "egl":
+        from mujoco.egl import GLContext as Egl
+
+        return Egl(width, height)
+    if name == "osmesa":
+        from mujoco.osmesa import GLContext as Mesa
+
+        return Mesa(width, height)
+    from mujoco.glfw import GLContext as Window
+
+    return Window(width, height)
 
 
 def _drawn(

@@ -28,8 +28,11 @@ CASES = [
 ]
 B, H = 3, 4
 LONG = {
-    "lift"
-}  # a gripper's contacts compile for half a minute; `reach` stands for the arm in the short half
+    *(("lift", ""), ("reach", ""), ("aligning", ""), ("block_push", "")),
+    *(("push_t", "image"), ("push_t", "both")),
+}
+"""Those that compile for ten seconds and more. In the quick half `pushing` stands for the sliding
+blocks, the images of the planar paths for images, and the arms have tests of their own."""
 
 
 @functools.cache
@@ -60,7 +63,7 @@ def rollout(case, length):
 
 @pytest.fixture(
     params=[
-        pytest.param(case, id=" ".join(case).strip(), marks=[pytest.mark.slow] * (case[0] in LONG))
+        pytest.param(case, id=" ".join(case).strip(), marks=[pytest.mark.slow] * (case in LONG))
         for case in CASES
     ]
 )
