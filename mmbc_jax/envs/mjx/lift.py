@@ -20,7 +20,6 @@ They exist where an option sets one of them, or of `perturbed()`.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from typing import Any
 
@@ -34,6 +33,7 @@ from mmbc_jax.core.observations import ObsSpec
 from mmbc_jax.core.options import Options, option
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, EnvSpec, Key, PyTree, State
+from mmbc_jax.envs._further import Further, differs, parameters
 from mmbc_jax.envs.mjx import _cube_scene as cube
 from mmbc_jax.envs.mjx import _panda_table as table
 from mmbc_jax.envs.mjx._panda import REST, ArmBody, ArmDynamics, Panda, led
@@ -70,7 +70,7 @@ class LiftOptions(Options):
     locked: int = option(0, "joint that is locked, from 1; 0 for none", low=0, high=7)
 
 
-class Lift:
+class Lift(Further):
     """See the module docstring.
 
     `State.data`: body (`_panda.ArmBody`), whose positions are joints 7, fingers 2, the cuboid's position 3 and
@@ -79,7 +79,7 @@ class Lift:
 
     def __init__(self, options: LiftOptions):
         self.options = options
-        self.further = any(getattr(options, name) != getattr(LiftOptions(), name) for name in FURTHER)
+        self.further = differs(options, FURTHER)
         self.panda = Panda(cube.text(), cube.SUBSTEPS)
         moves = (*(MAX_MOVE,) * 3, *(MAX_TURN,) * 3)
         self.spec = EnvSpec(
@@ -99,15 +99,7 @@ class Lift:
     def default_params(self) -> PyTree:
         """All []: success_reward; progress_reward [1/m]; start_, turn_noise [rad]; place_noise [m]; `FURTHER`."""
         names = ("success_reward", "progress_reward", "start_noise", "place_noise", "turn_noise")
-        return {
-            name: jnp.asarray(getattr(self.options, name)) for name in (*names, *(FURTHER * self.further))
-        }
-
-    def perturbed(self) -> Lift:
-        """The same task, with `FURTHER` among its parameters."""
-        other = copy.copy(self)
-        other.further = True
-        return other
+        return parameters(self.options, (*names, *(FURTHER * self.further)))
 
     def reset(self, key: Key, params: PyTree | None = None) -> State:
         """At rest near the start, the gripper open; place and turn of the cuboid are uniform in their ranges."""

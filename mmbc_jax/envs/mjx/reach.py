@@ -18,7 +18,6 @@ tool centre point must not come nearer than a finger's radius. They exist where 
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from typing import Any
 
@@ -32,6 +31,7 @@ from mmbc_jax.core.options import Options, option
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, EnvSpec, Key, PyTree, State
 from mmbc_jax.envs._block import BLOCK, check_block, draw_block, gap
+from mmbc_jax.envs._further import Further, differs, parameters
 from mmbc_jax.envs.mjx import _panda_table as table
 from mmbc_jax.envs.mjx._panda import DOWN, ArmBody, ArmDynamics, Panda, gap_between, hand_segments, led
 from mmbc_jax.envs.mjx._panda_kinematics import Pose, quaternion, tcp, turn_between
@@ -76,7 +76,7 @@ class ReachOptions(Options):
         check_block(self, ReachOptions())
 
 
-class Reach:
+class Reach(Further):
     """See the module docstring.
 
     `State.data`: body (`_panda.ArmBody`), goal [3] m, pillar [2] m, side [] int32 (-1 before the pillar).
@@ -84,7 +84,7 @@ class Reach:
 
     def __init__(self, options: ReachOptions):
         self.options = options
-        self.further = any(getattr(options, name) != getattr(ReachOptions(), name) for name in FURTHER)
+        self.further = differs(options, FURTHER)
         self.panda = Panda(scene(_world(), TIMESTEP, fingers=False, iterations=None), SUBSTEPS)
         limits = (*(MAX_MOVE,) * 3, *(MAX_TURN,) * 3)
         self.spec = EnvSpec(
@@ -105,15 +105,7 @@ class Reach:
     def default_params(self) -> PyTree:
         """All []: success_reward; progress_reward [1/m]; start_noise [rad]; goal_ and pillar_noise [m]; `FURTHER`."""
         names = ("success_reward", "progress_reward", "start_noise", "goal_noise", "pillar_noise")
-        return {
-            name: jnp.asarray(getattr(self.options, name)) for name in (*names, *(FURTHER * self.further))
-        }
-
-    def perturbed(self) -> Reach:
-        """The same task, with `FURTHER` among its parameters."""
-        other = copy.copy(self)
-        other.further = True
-        return other
+        return parameters(self.options, (*names, *(FURTHER * self.further)))
 
     def reset(self, key: Key, params: PyTree | None = None) -> State:
         """At rest near the start; goal and pillar are uniform in their ranges."""

@@ -21,8 +21,8 @@ is that motion where the table resists all alike, with a force that grows with s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -46,6 +46,11 @@ class Surfaces(NamedTuple):
     friction: Array | float
     rubbing: Array | float
     radius: Array | float
+
+
+def surfaces_of(options: Any, params: Mapping[str, Array]) -> Surfaces:
+    """Those that `params` holds, and for the others the options of the same names; 0 where a task has none."""
+    return Surfaces(*(params.get(name, getattr(options, name, 0.0)) for name in Surfaces._fields))
 
 
 class _Row(NamedTuple):

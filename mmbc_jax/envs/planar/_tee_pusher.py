@@ -27,6 +27,7 @@ import numpy as np
 
 from mmbc_jax.core.types import Array
 from mmbc_jax.envs.planar import _quasistatic as physics
+from mmbc_jax.envs.planar._angles import TURN
 from mmbc_jax.envs.planar._tee import CENTRE, OUTER, placed
 
 CLEARANCE = 22.0  # px
@@ -44,7 +45,6 @@ _EDGE = (1.0, 511.0)  # px, where the disc can be
 _AROUND = 90.0  # px on the way round per rad
 _BLOCKED = 600.0  # px that it is worth to avoid one of `_ARCS`, where the world ends too near to the block
 _BACK = 0.3  # rad that an entry may lie behind without the disc going all the way round to it
-_TURN = 2.0 * np.pi
 _ARCS = 32
 
 
@@ -112,7 +112,7 @@ _DEPTH = _farthest(
 )
 ENTRIES = TOUCHING + _DEPTH[:, None] * OUT  # where the normals leave the way round
 _ENTRY_ANGLE, _ANGLE = (np.arctan2(at[:, 1], at[:, 0]) for at in (ENTRIES, TOUCHING))
-_ARC_ANGLES = (np.arange(_ARCS) + 0.5) / _ARCS * _TURN - np.pi
+_ARC_ANGLES = (np.arange(_ARCS) + 0.5) / _ARCS * TURN - np.pi
 _ARC_POINTS = hull_radius(_ARC_ANGLES, physics.RADIUS + 3.0)[:, None] * _rays(_ARC_ANGLES)
 _GAINS = _gains()
 
@@ -201,16 +201,16 @@ def _ways(scene: Scene) -> tuple[Array, Array, Array]:
 
     def along(sign: Array | float, first: float) -> tuple[Array, Array]:
         """Angle >= first to each entry, and what the way costs [px]."""
-        left = first + jnp.mod(sign * (_ENTRY_ANGLE - scene.angle) - first, _TURN)
-        passed = jnp.mod(sign * (_ARC_ANGLES - scene.angle), _TURN) < left[:, None]
+        left = first + jnp.mod(sign * (_ENTRY_ANGLE - scene.angle) - first, TURN)
+        passed = jnp.mod(sign * (_ARC_ANGLES - scene.angle), TURN) < left[:, None]
         return left, jnp.abs(left) * _AROUND + (blocked * passed).sum(-1) * _BLOCKED
 
     (plus, plus_far), (minus, minus_far) = along(1.0, 0.0), along(-1.0, 0.0)
     ahead, far = jnp.where(plus_far <= minus_far, plus, -minus), jnp.minimum(plus_far, minus_far)
     left, left_far = along(scene.sign, -_BACK)
     short = scene.swept + left + scene.sign * _wrapped(_ANGLE - _ENTRY_ANGLE) < LEAST_TURN
-    ahead = jnp.where(scene.free, scene.sign * (left + _TURN * short), ahead)
-    far = jnp.where(scene.free, left_far + _AROUND * _TURN * short, far)
+    ahead = jnp.where(scene.free, scene.sign * (left + TURN * short), ahead)
+    far = jnp.where(scene.free, left_far + _AROUND * TURN * short, far)
     turned = scene.swept + scene.sign * _wrapped(_ANGLE - scene.angle) >= LEAST_TURN
     straight = (jnp.abs(beside) < NEAR) & (above > -4.0) & (above < _DEPTH + 1.0) & (turned | ~scene.free)
     leave = jnp.maximum(jnp.interp(scene.angle, _ANGLES, _WAY) - scene.radius, 0.0)
@@ -241,4 +241,4 @@ def _radius(scene: Scene, angle: Array) -> Array:
 
 def _wrapped(angle: Array | np.ndarray) -> Array:
     angle = jnp.asarray(angle)
-    return angle - _TURN * jnp.round(angle / _TURN)
+    return angle - TURN * jnp.round(angle / TURN)

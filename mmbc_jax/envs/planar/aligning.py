@@ -23,7 +23,6 @@ Parameters: bounds of the start and, perturbed, `FURTHER`, the surfaces. Source:
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from typing import Any
 
@@ -36,10 +35,12 @@ from mmbc_jax.core.options import Options, option
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, EnvSpec, Key, PyTree, State
 from mmbc_jax.envs._arm_lag import CONTROL_DT, followed
+from mmbc_jax.envs._further import Further, differs, parameters
+from mmbc_jax.envs.planar._angles import within_turn
 from mmbc_jax.envs.planar._box_contacts import disc_against, pose_of
 from mmbc_jax.envs.planar._drawing import outlined
 from mmbc_jax.envs.planar._reposing import Frame, displacement
-from mmbc_jax.envs.planar._sliders import Surfaces, pushed
+from mmbc_jax.envs.planar._sliders import pushed, surfaces_of
 
 MAX_STEP = 0.01
 START = (0.525, -0.35, 0.25)
@@ -57,7 +58,6 @@ FRAME = Frame(
     inner=0.045, outer=0.055, rod=RADIUS, radius=HOLD, top=SUMMIT, low=TIP + 0.055, high=TIP + 0.115
 )
 FURTHER = ("friction", "radius")
-_TURN = 2.0 * np.pi
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,20 +83,15 @@ class AligningOptions(Options):
             if getattr(self, f"{name}_high") < low:
                 raise self.error(f"{name}_high", f"at least {name}_low = {low}")
 
-    @property
-    def further(self) -> bool:
-        """Whether one of `FURTHER` is set."""
-        return any(getattr(self, name) != getattr(AligningOptions(), name) for name in FURTHER)
 
-
-class Aligning:
+class Aligning(Further):
     """See the module docstring.
 
     `State.data`: command, rod, moved [3] m (the rod's last displacement), box, target [3] m and rad.
     """
 
     def __init__(self, options: AligningOptions):
-        self.options, self.further = options, options.further
+        self.options, self.further = options, differs(options, FURTHER)
         planar = options.yaw == "angle"
         obs = ObsSpec.vector(12, angles=(8, 11)) if planar else ObsSpec.vector(20, quaternions=(9, 16))
         self.spec = EnvSpec(
@@ -118,13 +113,7 @@ class Aligning:
         """All [] float, in the units of the options: the bounds of the start, `FURTHER`."""
         fixed = ("yaw", "reward", *(() if self.further else FURTHER))
         names = [field.name for field, _ in self.options.stated() if field.name not in fixed]
-        return {name: jnp.asarray(getattr(self.options, name)) for name in names}
-
-    def perturbed(self) -> Aligning:
-        """The same task, with `FURTHER` among its parameters."""
-        other = copy.copy(self)
-        other.further = True
-        return other
+        return parameters(self.options, names)
 
     def reset(self, key: Key, params: PyTree | None = None) -> State:
         """Everything at rest, box and target uniform within their bounds."""
@@ -167,16 +156,13 @@ class Aligning:
         old, box = data["rod"], data["box"]
         rod = old + followed(old, data["moved"], data["command"], command)
         rod = rod.at[2].set(_held(rod, old, box))
-        radius, friction = (
-            params[n] if self.further else getattr(self.options, n) for n in ("radius", "friction")
-        )
         boxes, _ = pushed(
             (WALLS,),
             box[None],
             old[:2],
             rod[:2],
             RADIUS,
-            Surfaces(friction, 0.0, radius),
+            surfaces_of(self.options, params),
             acts=rod[2] < SUMMIT,
             substeps=SUBSTEPS,
         )
@@ -224,7 +210,7 @@ class Aligning:
         for pose in (data["box"], data["target"]):
             angle, zero = pose[2], jnp.zeros(())
             if self.options.yaw == "angle":
-                parts.append(pose.at[2].set(angle - _TURN * jnp.floor(angle / _TURN)))
+                parts.append(pose.at[2].set(within_turn(angle)))
             else:
                 parts.append(jnp.stack([*pose[:2], zero, jnp.cos(angle / 2), zero, zero, jnp.sin(angle / 2)]))
         return jnp.concatenate(parts)

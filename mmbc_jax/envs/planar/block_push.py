@@ -24,7 +24,6 @@ Parameters: bounds of the start and, perturbed, `FURTHER`: the surfaces. Source:
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from typing import Any
 
@@ -36,9 +35,11 @@ from mmbc_jax.core.observations import ObsSpec
 from mmbc_jax.core.options import Options, option
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, EnvSpec, Key, PyTree, State
+from mmbc_jax.envs._further import Further, differs, parameters
 from mmbc_jax.envs.planar import _two_blocks
+from mmbc_jax.envs.planar._angles import within_turn
 from mmbc_jax.envs.planar._drawing import outlined
-from mmbc_jax.envs.planar._sliders import Surfaces, pushed
+from mmbc_jax.envs.planar._sliders import Surfaces, pushed, surfaces_of
 
 MAX_STEP = 0.1
 WORKSPACE = ((0.15, -0.5), (0.7, 0.5))
@@ -53,7 +54,6 @@ MODES = ("1A-2B", "2B-1A", "1B-2A", "2A-1B")
 SHAPES = ((((0.0, 0.0), (HALF, HALF)),),) * 2
 FURTHER = Surfaces._fields
 MANNER = _two_blocks.Manner(clear=0.052, apart=0.08, width=0.01, near=0.03, fast=0.02, slow=0.01)
-_TURN = 2.0 * np.pi
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,13 +76,8 @@ class BlockPushOptions(Options):
         if self.block_gap > self.block_x:
             raise self.error("block_gap", f"at most block_x = {self.block_x}, or a cube could have no room")
 
-    @property
-    def further(self) -> bool:
-        """Whether one of `FURTHER` is set."""
-        return any(getattr(self, name) != getattr(BlockPushOptions(), name) for name in FURTHER)
 
-
-class BlockPush:
+class BlockPush(Further):
     """See the module docstring.
 
     `State.data`: disc, goal [2] m (the effector and where it is led), blocks, targets [2, 3] m and rad, entered [4]
@@ -90,7 +85,7 @@ class BlockPush:
     """
 
     def __init__(self, options: BlockPushOptions):
-        self.options, self.further = options, options.further
+        self.options, self.further = options, differs(options, FURTHER)
         self.spec = EnvSpec(
             name=options.name,
             obs_dim=16,
@@ -111,13 +106,7 @@ class BlockPush:
         names = [
             field.name for field, _ in self.options.stated() if self.further or field.name not in FURTHER
         ]
-        return {name: jnp.asarray(getattr(self.options, name)) for name in names}
-
-    def perturbed(self) -> BlockPush:
-        """The same task, with `FURTHER` among its parameters."""
-        other = copy.copy(self)
-        other.further = True
-        return other
+        return parameters(self.options, names)
 
     def reset(self, key: Key, params: PyTree | None = None) -> State:
         """Everything at rest; see the module docstring."""
@@ -171,7 +160,13 @@ class BlockPush:
         goal = jnp.clip(data["goal"] + MAX_STEP * jnp.clip(action, -1.0, 1.0), low, high)
         disc = data["disc"] + FOLLOW * (goal - data["disc"])
         blocks, _ = pushed(
-            SHAPES, data["blocks"], data["disc"], disc, DISC, self._surfaces(params), substeps=SUBSTEPS
+            SHAPES,
+            data["blocks"],
+            data["disc"],
+            disc,
+            DISC,
+            surfaces_of(self.options, params),
+            substeps=SUBSTEPS,
         )
         inside, step = _two_blocks.distances(blocks, data["targets"]) <= TOLERANCE, data["step"] + 1
         new = inside & (data["entered"] == _two_blocks.NEVER)
@@ -211,13 +206,10 @@ class BlockPush:
         ax.plot(*START, marker="s", ms=5, color="k", zorder=1)
         ax.set(xlim=(0.13, 0.72), ylim=(-0.52, 0.52), aspect="equal", xlabel="x [m]", ylabel="y [m]")
 
-    def _surfaces(self, params: PyTree) -> Surfaces:
-        return Surfaces(*(params[n] if self.further else getattr(self.options, n) for n in FURTHER))
-
 
 def _observe(data: PyTree) -> Array:
     blocks, targets = (
-        jnp.concatenate([x[:, :2], x[:, 2:] - _TURN * jnp.floor(x[:, 2:] / _TURN)], -1).ravel()
+        jnp.concatenate([x[:, :2], within_turn(x[:, 2:])], -1).ravel()
         for x in (data["blocks"], data["targets"])
     )
     return jnp.concatenate([blocks, data["disc"], data["goal"], targets])

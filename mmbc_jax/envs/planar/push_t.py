@@ -33,7 +33,6 @@ Source: gym-pusht (`gym_pusht/envs/pusht.py`), which drops the block's friction 
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from typing import Any
 
@@ -45,8 +44,10 @@ from mmbc_jax.core.observations import Obs, ObsEntry, ObsSpec
 from mmbc_jax.core.options import Options, option
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, EnvSpec, Key, PyTree, State
+from mmbc_jax.envs._further import Further, differs, parameters
 from mmbc_jax.envs.planar import _quasistatic as physics
 from mmbc_jax.envs.planar import _tee, _tee_image, _tee_pusher
+from mmbc_jax.envs.planar._angles import within_turn
 
 SIZE = 512.0
 THRESHOLD = 0.95
@@ -58,7 +59,6 @@ KEYPOINTS = (
     *((39.0, 32.86), (-39.95, 32.73), (-16.82, 62.87), (23.54, -1.70)),
 )
 FURTHER = physics.BlockDynamics._fields
-_TURN = 2.0 * np.pi
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,13 +88,8 @@ class PushTOptions(Options):
             if getattr(self, high) < getattr(self, low):
                 raise self.error(high, f"at least {low} = {getattr(self, low)}")
 
-    @property
-    def further(self) -> bool:
-        """Whether one of `FURTHER` is set."""
-        return any(getattr(self, name) != getattr(PushTOptions(), name) for name in FURTHER)
 
-
-class PushT:
+class PushT(Further):
     """See the module docstring.
 
     `State.data`: body (`_quasistatic.Body`), swept [] rad that the disc went round the block, and way [] int32, the
@@ -102,7 +97,7 @@ class PushT:
     """
 
     def __init__(self, options: PushTOptions):
-        self.options, self.further = options, options.further
+        self.options, self.further = options, differs(options, FURTHER)
         obs, position = _described(options.observe)
         self.spec = EnvSpec(
             name=options.name,
@@ -122,13 +117,7 @@ class PushT:
         """All [] float, in the units of the options: the goal, the bounds of the start, `FURTHER`."""
         fixed = ("observe", *(() if self.further else FURTHER))
         names = [field.name for field, _ in self.options.stated() if field.name not in fixed]
-        return {name: jnp.asarray(getattr(self.options, name)) for name in names}
-
-    def perturbed(self) -> PushT:
-        """The same task, with `FURTHER` among its parameters."""
-        other = copy.copy(self)
-        other.further = True
-        return other
+        return parameters(self.options, names)
 
     def reset(self, key: Key, params: PyTree | None = None) -> State:
         """At rest at a drawn start."""
@@ -239,7 +228,7 @@ class PushT:
     def _observe(self, body: physics.Body, params: PyTree) -> Obs:
         if self.options.observe == "state":
             x, y, angle = body.block
-            return jnp.stack([*body.disc, x, y, angle - _TURN * jnp.floor(angle / _TURN)])
+            return jnp.stack([*body.disc, x, y, within_turn(angle)])
         if self.options.observe == "keypoints":
             return jnp.concatenate([_tee.placed(body.block, KEYPOINTS).ravel(), body.disc])
         image = {"image": _picture(body, params)}

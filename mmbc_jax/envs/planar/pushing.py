@@ -24,7 +24,6 @@ Parameters: bounds of the start and, perturbed, `FURTHER`, the surfaces. Source:
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from typing import Any
 
@@ -37,9 +36,11 @@ from mmbc_jax.core.options import Options, option
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, EnvSpec, Key, PyTree, State
 from mmbc_jax.envs._arm_lag import CONTROL_DT, followed
+from mmbc_jax.envs._further import Further, differs, parameters
 from mmbc_jax.envs.planar import _two_blocks
+from mmbc_jax.envs.planar._angles import within_turn
 from mmbc_jax.envs.planar._drawing import outlined
-from mmbc_jax.envs.planar._sliders import Surfaces, pushed
+from mmbc_jax.envs.planar._sliders import Surfaces, pushed, surfaces_of
 
 MAX_STEP = 0.01
 START = (0.525, -0.28)
@@ -51,7 +52,6 @@ MODES = ("rr-gg", "gg-rr", "rg-gr", "gr-rg")
 SHAPES = ((((0.0, 0.0), (HALF, HALF)),),) * 2
 FURTHER = Surfaces._fields
 MANNER = _two_blocks.Manner(clear=0.062, apart=0.1, width=0.012, near=0.03, fast=0.009, slow=0.006)
-_TURN = 2.0 * np.pi
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,13 +78,8 @@ class PushingOptions(Options):
             if getattr(self, f"{name}_high") < low:
                 raise self.error(f"{name}_high", f"at least {name}_low = {low}")
 
-    @property
-    def further(self) -> bool:
-        """Whether one of `FURTHER` is set."""
-        return any(getattr(self, name) != getattr(PushingOptions(), name) for name in FURTHER)
 
-
-class Pushing:
+class Pushing(Further):
     """See the module docstring.
 
     `State.data`: command, rod, moved [2] m (the rod's last displacement), blocks [2, 3] m and rad, entered [4] int32
@@ -92,7 +87,7 @@ class Pushing:
     """
 
     def __init__(self, options: PushingOptions):
-        self.options, self.further = options, options.further
+        self.options, self.further = options, differs(options, FURTHER)
         angles = (6, 9) if options.yaw == "angle" else ()
         self.spec = EnvSpec(
             name=options.name,
@@ -113,13 +108,7 @@ class Pushing:
         """All [] float, in the units of the options: the bounds of the start, `FURTHER`."""
         fixed = ("yaw", "reward", *(() if self.further else FURTHER))
         names = [field.name for field, _ in self.options.stated() if field.name not in fixed]
-        return {name: jnp.asarray(getattr(self.options, name)) for name in names}
-
-    def perturbed(self) -> Pushing:
-        """The same task, with `FURTHER` among its parameters."""
-        other = copy.copy(self)
-        other.further = True
-        return other
+        return parameters(self.options, names)
 
     def reset(self, key: Key, params: PyTree | None = None) -> State:
         """Everything at rest, the cubes uniform within their bounds."""
@@ -163,7 +152,13 @@ class Pushing:
         moved = followed(data["rod"], data["moved"], data["command"], command)
         rod = data["rod"] + moved
         blocks, _ = pushed(
-            SHAPES, data["blocks"], data["rod"], rod, RADIUS, self._surfaces(params), substeps=SUBSTEPS
+            SHAPES,
+            data["blocks"],
+            data["rod"],
+            rod,
+            RADIUS,
+            surfaces_of(self.options, params),
+            substeps=SUBSTEPS,
         )
         away = _two_blocks.distances(blocks, jnp.asarray(TARGETS))
         inside, step = away <= TOLERANCE, data["step"] + 1
@@ -222,13 +217,10 @@ class Pushing:
         ax.plot(*START, marker="s", ms=5, color="k", zorder=1)
         ax.set(xlim=(0.3, 0.75), ylim=(-0.32, 0.4), aspect="equal", xlabel="x [m]", ylabel="y [m]")
 
-    def _surfaces(self, params: PyTree) -> Surfaces:
-        return Surfaces(*(params[n] if self.further else getattr(self.options, n) for n in FURTHER))
-
     def _observe(self, data: PyTree) -> Array:
         blocks = data["blocks"]
         angle = blocks[:, 2:]
-        angle = jnp.tan(angle) if self.options.yaw == "tan" else angle - _TURN * jnp.floor(angle / _TURN)
+        angle = jnp.tan(angle) if self.options.yaw == "tan" else within_turn(angle)
         seen = jnp.concatenate([blocks[:, :2], angle], -1).ravel()
         return jnp.concatenate([data["command"], data["rod"], seen])
 
