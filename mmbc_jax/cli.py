@@ -28,6 +28,7 @@ __all__ = [
     "INTERRUPTED",
     "USER_ERROR",
     "Parser",
+    "check_seed",
     "compilation_cache",
     "quiet",
     "run_main",
@@ -54,6 +55,12 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raises UserError."""
         raise UserError(f"{message}; see {self.prog} --help")
+
+
+def check_seed(seed: int | None) -> None:
+    """Raises UserError where `--seed` is given and is none that a generator takes."""
+    if seed is not None and not 0 <= seed < 2**32:
+        raise UserError(f"--seed {seed} must be at least 0 and below 2^32")
 
 
 def compilation_cache() -> None:

@@ -88,8 +88,7 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, str]
     ]
     if len(asked) > 1:
         raise UserError(f"--{asked[0]} and --{asked[1]} do not go together")
-    if args.seed is not None and not 0 <= args.seed < 2**32:
-        raise UserError(f"--seed {args.seed} must be at least 0 and below 2^32")
+    cli.check_seed(args.seed)
     return args, overrides
 
 

@@ -63,8 +63,7 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, ConfigDict]:
         raise UserError(f"--episodes {flags.episodes} must be at least 1")
     if not 0.0 <= flags.noise <= 2.0:
         raise UserError(f"--noise {flags.noise} must be at least 0 and at most 2")
-    if not 0 <= flags.seed < 2**32:
-        raise UserError(f"--seed {flags.seed} must be at least 0 and below 2^32")
+    cli.check_seed(flags.seed)
     if flags.fps is not None and not 1 <= flags.fps <= _MOST_FPS:
         raise UserError(f"--fps {flags.fps} must be at least 1 and at most {_MOST_FPS}")
     sections = {"data": {"reader": ReaderOptions.to_config()}}

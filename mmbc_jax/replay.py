@@ -28,6 +28,7 @@ from mmbc_jax.core.keys import seeded
 from mmbc_jax.data.episodes import Episodes
 from mmbc_jax.data.load import check_fits, load
 from mmbc_jax.envs import wrappers
+from mmbc_jax.ops.action_scale import boxed
 from mmbc_jax.replay_block import pushes, replay_open, replay_windows
 
 HOLD = 25
@@ -62,7 +63,7 @@ def replay(env: Any, episodes: Episodes) -> dict[str, Any]:
     low, high = (np.asarray(bound, np.float32) for bound in (env.spec.action_low, env.spec.action_high))
     rows = episodes.starts[:, None] + np.minimum(np.arange(longest + HOLD), lengths[:, None] - 1)
     obs = episodes.obs[rows]
-    action = 2.0 * (episodes.action[rows] - low) / (high - low) - 1.0
+    action = boxed(episodes.action[rows], low, high)
     position, mode, contact = (np.asarray(x) for x in _roll(env, obs[:, 0], action))
     recorded = obs[..., list(env.spec.position)]
     recorded_mode = episodes.mode

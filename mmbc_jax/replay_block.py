@@ -17,6 +17,7 @@ import numpy as np
 from mmbc_jax.core.errors import DataError
 from mmbc_jax.data.episodes import Episodes
 from mmbc_jax.data.load import check_fits
+from mmbc_jax.ops.action_scale import boxed
 
 
 def pushes(env: Any) -> bool:
@@ -115,7 +116,7 @@ def replay_open(env: Any, episodes: Episodes) -> dict[str, Any]:
 def _actions(env: Any, recorded: np.ndarray) -> np.ndarray:
     """Physical actions [..., A] in the environment's box."""
     low, high = (np.asarray(bound, np.float32) for bound in (env.spec.action_low, env.spec.action_high))
-    return np.clip(2.0 * (recorded - low) / (high - low) - 1.0, -1.0, 1.0)
+    return np.clip(boxed(recorded, low, high), -1.0, 1.0)
 
 
 def _play(env: Any, placed: tuple, action: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from jaxtyping import Float, Shaped
 
-from mmbc_jax.core.types import Array, State
+from mmbc_jax.core.types import Array, EnvSpec, State
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,3 +51,8 @@ class HasPlotted(Protocol):
     def plotted(self, state: State) -> Float[Array, " 2"]:
         """[2] position of one instance."""
         ...
+
+
+def plots(env: Any, spec: EnvSpec) -> bool:
+    """Whether an environment has a plane to plot in: a position of its own, or one among its observed numbers."""
+    return isinstance(env, HasPlotted) or len(spec.position) == 2

@@ -8,7 +8,7 @@ in fine-tuning is the *reference*. See `core.types` for the shape legend.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from jaxtyping import Float, Int, Shaped
 
@@ -183,6 +183,12 @@ class HasExpert(Protocol):
     def expert(self, state: State, mode: Int[Array, ""], key: Key) -> Float[Array, " A"]:
         """Closed-loop action [A] in [-1, 1] that pursues `mode` ([] int32)."""
         ...
+
+
+def demonstrates(env: Any) -> bool:
+    """Whether an environment has modes, and an expert for each."""
+    modes: int = env.spec.num_modes
+    return isinstance(env, HasExpert) and modes > 0
 
 
 @runtime_checkable

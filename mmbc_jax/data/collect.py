@@ -7,6 +7,7 @@ the noise has led to. So the data show how to come back, which a clone needs to 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any
 
@@ -17,8 +18,8 @@ import numpy as np
 from mmbc_jax.core.compiling import jit
 from mmbc_jax.core.config import check_range
 from mmbc_jax.core.errors import ConfigError, DataError
-from mmbc_jax.core.protocols import Env, HasDemonstrated, HasExpert
-from mmbc_jax.core.types import Array, EnvSpec, Key, PyTree
+from mmbc_jax.core.protocols import Env, HasDemonstrated, demonstrates
+from mmbc_jax.core.types import Array, EnvSpec, Key, PyTree, State
 from mmbc_jax.data.episodes import Episodes
 from mmbc_jax.envs import wrappers
 
@@ -50,7 +51,7 @@ def record(env: Env, key: Key, num_episodes: int, noise: float, params: PyTree |
     check_range("data.num_episodes", num_episodes, 1)
     check_range("data.noise", noise, 0.0)
     spec, expert = env.spec, getattr(env, "unwrapped", env)
-    if not isinstance(expert, HasExpert) or spec.num_modes == 0:
+    if not demonstrates(expert):
         raise ConfigError("env.name", spec.name, "an environment with an expert; give it a data file instead")
     if params is None and isinstance(expert, HasDemonstrated):
         params = expert.demonstrated()
@@ -106,18 +107,57 @@ def _roll(env: Any) -> Any:
 
 def _played(env: Any, key: Key, modes: Array, noise: Array, params: PyTree) -> tuple[Any, ...]:
     """One episode per mode of `modes` [B]: obs [T, B, ...], action [T, B, A], length [B], success [B]."""
+    act = partial(told, getattr(env, "unwrapped", env), modes)
     size = modes.shape[0]
+    (obs, action), last = rolled_out(
+        env, act, lambda state, action: (state.obs, action), key, size, noise, params
+    )
+    return obs, action, last.info["final_steps"], reached(last, modes)
+
+
+def told(env: Any, modes: Array, state: State, key: Key) -> Array:
+    """[B, A] in [-1, 1]: what the expert of a bare environment does in states [B] for modes [B]."""
+    keys = jax.random.split(key, modes.shape[0])
+    return jnp.clip(jax.vmap(env.expert)(state, modes, keys), -1.0, 1.0)
+
+
+def reached(last: State, modes: Array) -> Array:
+    """[B] bool: the episodes that ended in `last` are successes in the modes [B] that they were told."""
+    return (last.metrics["success"] > 0) & (last.info["mode"] == modes)
+
+
+def rolled_out(
+    env: Any,
+    act: Callable[[State, Key], Array],
+    keep: Callable[[State, Array], PyTree],
+    key: Key,
+    size: int,
+    noise: Array,
+    params: PyTree = None,
+) -> tuple[PyTree, State]:
+    """Plays B episodes side by side to their ends; finished ones stay where they are.
+
+    Args:
+      env: a bare environment.
+      act: (states [B], key) to actions [B, A].
+      keep: (state, action) of all B to what is kept of a step.
+      key: for first states, what `act` draws, and noise.
+      size: B.
+      noise: [] standard deviation of the execution noise.
+      params: traced environment parameters; None for the defaults.
+
+    Returns:
+      (what was kept [T, ...], the last states [B]).
+    """
     batched = wrappers.make(env, autoreset=None)
-    expert = jax.vmap(batched.unwrapped.expert)
     reset_key, scan_key = jax.random.split(key)
 
-    def body(state: Any, key: Key) -> tuple[Any, tuple[Any, Array]]:
-        noise_key, expert_key = jax.random.split(key)
-        action = jnp.clip(expert(state, modes, jax.random.split(expert_key, size)), -1.0, 1.0)
+    def body(state: State, key: Key) -> tuple[State, PyTree]:
+        noise_key, act_key = jax.random.split(key)
+        action = act(state, act_key)
         executed = action + noise * jax.random.normal(noise_key, action.shape)
-        return batched.step(state, executed[:, None]), (state.obs, action)
+        return batched.step(state, executed[:, None]), keep(state, action)
 
     start = batched.reset(jax.random.split(reset_key, size), params)
-    last, (obs, action) = jax.lax.scan(body, start, jax.random.split(scan_key, env.spec.episode_length))
-    good = (last.metrics["success"] > 0) & (last.info["mode"] == modes)
-    return obs, action, last.info["final_steps"], good
+    last, kept = jax.lax.scan(body, start, jax.random.split(scan_key, env.spec.episode_length))
+    return kept, last

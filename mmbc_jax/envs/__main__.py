@@ -29,7 +29,8 @@ from mmbc_jax.core import config, registry
 from mmbc_jax.core.errors import ConfigError, UserError
 from mmbc_jax.core.files import check_folder, local_path
 from mmbc_jax.core.keys import seeded
-from mmbc_jax.core.picturing import HasScene
+from mmbc_jax.core.picturing import HasScene, plots
+from mmbc_jax.core.protocols import demonstrates
 from mmbc_jax.evaluation import experts
 from mmbc_jax.report import clips
 
@@ -71,7 +72,7 @@ def task(name: str, section: ConfigDict, episodes: int, seed: int) -> Task:
         return Task(name, missing=str(error))
     key_expert, key_cost = jax.random.split(seeded(seed))
     spec = env.spec
-    success = experts.success_by_mode(env, key_expert, episodes) if experts.has_expert(env) else ()
+    success = experts.success_by_mode(env, key_expert, episodes) if demonstrates(env) else ()
     entries = ", ".join(
         "x".join(map(str, entry.shape)) + (" image" if entry.kind == "image" else "")
         for _, entry in spec.obs.entries
@@ -142,11 +143,11 @@ def render(env: Any, path: Path, seed: int) -> int:
     Raises:
       UserError: there is nothing to draw, or a package is missing.
     """
-    spec, expert = env.spec, experts.has_expert(env)
+    spec, expert = env.spec, demonstrates(env)
     modes = np.arange(min(spec.num_modes, clips.MOST_TILES)) if expert else np.full(4, -1)
     whole, scene = path.suffix == ".mp4", isinstance(env, HasScene)
     keep = env.posed if scene else experts.frame_of(env)
-    if keep is None and not experts.plots(env):
+    if keep is None and not plots(env, spec):
         raise UserError(
             f"{spec.name}: it draws nothing and has no plotted position, so there is nothing to see"
         )
@@ -184,8 +185,7 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, dict[str, ConfigDict
         raise UserError(f"unknown argument {unknown[0]!r}")
     if flags.episodes < 1:
         raise UserError(f"--episodes {flags.episodes} must be at least 1")
-    if not 0 <= flags.seed < 2**32:
-        raise UserError(f"--seed {flags.seed} must be at least 0 and below 2^32")
+    cli.check_seed(flags.seed)
     names = flags.names or sorted(registry.available("env"))
     if (flags.render or overrides) and len(names) != 1:
         what = "--render" if flags.render else "--config.env"

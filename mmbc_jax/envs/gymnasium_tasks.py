@@ -29,6 +29,7 @@ from mmbc_jax.core.extras import imported
 from mmbc_jax.core.keys import seeded
 from mmbc_jax.core.types import Array, EnvSpec, Key, State
 from mmbc_jax.envs import wrappers
+from mmbc_jax.ops.action_scale import boxed
 
 gymnasium = imported("gymnasium", "gym", "mmbc_jax.envs.gymnasium_tasks")
 imported("gymnasium.vector", "gym", "mmbc_jax.envs.gymnasium_tasks")
@@ -69,7 +70,7 @@ class _Task:
         """Actions [..., A] as the environment takes them, clipped to [-1, 1]."""
         action = np.asarray(action, np.float32)
         if self.physical:
-            action = 2.0 * (action - self.low) / (self.high - self.low) - 1.0
+            action = boxed(action, self.low, self.high)
         return np.clip(action, -1.0, 1.0)
 
 

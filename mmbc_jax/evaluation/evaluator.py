@@ -39,6 +39,17 @@ def act_with_policy(policy: Policy, deterministic: bool = False) -> Act:
     return act
 
 
+def acting(parts: Parts, deterministic: bool = False, headless: bool = False) -> Act:
+    """Who decides: the actor of `parts`, if asked for without its steering head, or where none is left the policy."""
+    actor = parts.actor
+    if headless and isinstance(actor, HasHead):
+        actor = actor.headless()
+    if actor is not None:
+        return act_with_actor(actor, deterministic)
+    assert parts.policy is not None
+    return act_with_policy(parts.policy, deterministic)
+
+
 def act_with_actor(actor: Actor, deterministic: bool = False) -> Act:
     """A fine-tuned actor, as it is deployed (`play`, where it explores otherwise), or its likeliest chunk."""
     play = getattr(actor, "play", None)
@@ -134,7 +145,7 @@ class Evaluator:
 
     def _commands(self, subject: Subject) -> Array:
         """[B] z of each episode: those there are, in turn."""
-        if (alive := subject.reward.get("alive")) is not None:
+        if (alive := codes.alive_of(subject.reward)) is not None:
             return codes.evenly(alive, self.episodes)
         return jnp.arange(self.episodes, dtype=jnp.int32) % self.num_modes
 
@@ -159,7 +170,7 @@ class Evaluator:
                 memory = remembered(self.reward, memory, final, played)
                 features = self.reward.features(memory)
                 all_z = self.reward.discriminator.log_prob(subject.reward, key_q, features)
-                if (there := subject.reward.get("alive")) is not None:
+                if (there := codes.alive_of(subject.reward)) is not None:
                     all_z = codes.against_all(all_z, there)
                 now = picked(all_z, z)
                 log_q = jnp.where(alive > 0, now, log_q)  # the last decision sees the whole path
@@ -205,14 +216,7 @@ def make_evaluator(
       headless: the actor without its steering head; see `core.commanding.HasHead`.
     """
     assert parts.env is not None
-    actor = parts.actor
-    if headless and isinstance(actor, HasHead):
-        actor = actor.headless()
-    if actor is not None:
-        act = act_with_actor(actor, playing.deterministic)
-    else:
-        assert parts.policy is not None
-        act = act_with_policy(parts.policy, playing.deterministic)
+    act = acting(parts, playing.deterministic, headless)
     reports_q = num_modes > 1 and parts.reward is not None and parts.reward.discriminator is not None
     return Evaluator(
         env=wrappers.make(

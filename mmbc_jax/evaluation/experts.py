@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import statistics
 import time
 from functools import partial
 from typing import Any
@@ -12,9 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmbc_jax.core.compiling import jit
-from mmbc_jax.core.picturing import HasFrame, HasPlotted
-from mmbc_jax.core.protocols import HasExpert
+from mmbc_jax.core.picturing import HasFrame, plots
+from mmbc_jax.core.protocols import demonstrates
 from mmbc_jax.core.types import Array, Key, PyTree, State
+from mmbc_jax.data.collect import reached, rolled_out, told
 from mmbc_jax.envs import wrappers
 
 
@@ -43,7 +45,7 @@ class Cost:
 
     Attributes:
       compile_seconds: of the program.
-      steps_per_second: control steps, of all of them together.
+      steps_per_second: control steps of all environments together, in the median of the timed runs.
     """
 
     compile_seconds: float
@@ -52,12 +54,6 @@ class Cost:
 
 BATCH, STEPS = 256, 32
 """Environments and control steps of the measured program, where nothing else is said."""
-
-
-def has_expert(env: Any) -> bool:
-    """Whether its modes can be demonstrated."""
-    modes: int = env.spec.num_modes
-    return isinstance(env, HasExpert) and modes > 0
 
 
 def show(env: Any, key: Key, modes: np.ndarray, noise: float = 0.0, keep: Any = None) -> Shown:
@@ -71,48 +67,32 @@ def show(env: Any, key: Key, modes: np.ndarray, noise: float = 0.0, keep: Any = 
       keep: function of a state to what is kept of it; None for nothing.
     """
     run = jit(partial(_episodes, env, keep), env.spec)
-    path, states, mode, success, length = jax.device_get(
+    path, states, success, length = jax.device_get(
         run(key, jnp.asarray(modes, jnp.int32), jnp.asarray(noise, jnp.float32))
     )
-    reached = (success > 0) & ((mode == modes) | (np.asarray(modes) < 0))
-    return Shown(np.asarray(modes), reached, length, path, states)
+    return Shown(np.asarray(modes), success, length, path, states)
 
 
 def _episodes(env: Any, keep: Any, key: Key, modes: Array, noise: Array) -> tuple[Any, ...]:
-    batched = wrappers.make(env, autoreset=None)
     bare, size = getattr(env, "unwrapped", env), modes.shape[0]
-    reset_key, scan_key = jax.random.split(key)
 
-    def seen(state: State) -> tuple[Any, Any]:
-        path = jax.vmap(partial(_position, bare))(state) if plots(bare) else None
+    def act(state: State, key: Key) -> Array:
+        key_expert, key_random = jax.random.split(key)
+        shape = (size, env.spec.action_dim)
+        action = jax.random.uniform(key_random, shape, minval=-1.0, maxval=1.0)
+        if not demonstrates(bare):
+            return action
+        known = told(bare, jnp.maximum(modes, 0), state, key_expert)
+        return jnp.where((modes >= 0)[:, None], known, action)
+
+    def seen(state: State, action: Any = None) -> tuple[Any, Any]:
+        path = jax.vmap(partial(wrappers.plotted, bare))(state) if plots(bare, env.spec) else None
         return path, None if keep is None else jax.vmap(keep)(state)
 
-    def body(state: State, key: Key) -> tuple[State, tuple[Any, Any]]:
-        noise_key, expert_key, random_key = jax.random.split(key, 3)
-        shape = (size, env.spec.action_dim)
-        action = jax.random.uniform(random_key, shape, minval=-1.0, maxval=1.0)
-        if has_expert(bare):
-            known = jax.vmap(bare.expert)(state, jnp.maximum(modes, 0), jax.random.split(expert_key, size))
-            action = jnp.where((modes >= 0)[:, None], jnp.clip(known, -1.0, 1.0), action)
-        executed = action + noise * jax.random.normal(noise_key, shape)
-        after = batched.step(state, executed[:, None])
-        return after, seen(after)
-
-    start = batched.reset(jax.random.split(reset_key, size))
-    last, later = jax.lax.scan(body, start, jax.random.split(scan_key, env.spec.episode_length))
-    path, states = jax.tree.map(lambda x, y: jnp.concatenate([x[None], y]), seen(start), later)
-    return path, states, last.info["mode"], last.metrics["success"], last.info["final_steps"]
-
-
-def plots(env: Any) -> bool:
-    """Whether it has a plane to plot in."""
-    return isinstance(env, HasPlotted) or len(env.spec.position) == 2
-
-
-def _position(env: Any, state: State) -> Array:
-    if isinstance(env, HasPlotted):
-        return env.plotted(state)
-    return env.spec.obs.flat(state.obs)[jnp.asarray(env.spec.position)]
+    before, last = rolled_out(env, act, seen, key, size, noise)
+    path, states = jax.tree.map(lambda x, y: jnp.concatenate([x, y[None]]), before, seen(last))
+    success = jnp.where(modes < 0, last.metrics["success"] > 0, reached(last, modes))
+    return path, states, success, last.info["final_steps"]
 
 
 def frame_of(env: Any) -> Any:
@@ -126,8 +106,8 @@ def success_by_mode(env: Any, key: Key, episodes: int) -> np.ndarray:
     return shown.success.reshape(env.spec.num_modes, episodes).mean(1)
 
 
-def cost(env: Any, key: Key, batch: int = BATCH, steps: int = STEPS) -> Cost:
-    """Compiles a scan over `steps` random actions in `batch` environments and times its second run."""
+def cost(env: Any, key: Key, batch: int = BATCH, steps: int = STEPS, repeats: int = 1) -> Cost:
+    """Compiles a scan over `steps` random actions in `batch` environments, runs it once, and times `repeats` runs."""
     batched = wrappers.make(env)
 
     def play(state: State, key: Key) -> State:
@@ -138,12 +118,14 @@ def cost(env: Any, key: Key, batch: int = BATCH, steps: int = STEPS) -> Cost:
 
         return jax.lax.scan(body, state, jax.random.split(key, steps))[0]
 
-    key_reset, *keys = jax.random.split(key, 3)
+    key_reset, key_first, *keys = jax.random.split(key, 2 + repeats)
     state = jit(batched.reset, env.spec)(jax.random.split(key_reset, batch))
     began = time.perf_counter()
-    program = jit(play, env.spec).lower(state, keys[0]).compile()
-    compiled = time.perf_counter() - began
-    state = jax.block_until_ready(program(state, keys[0]))
-    began = time.perf_counter()
-    jax.block_until_ready(program(state, keys[1]))
-    return Cost(compiled, batch * steps / (time.perf_counter() - began))
+    program = jit(play, env.spec).lower(state, key_first).compile()
+    compiled, taken = time.perf_counter() - began, []
+    state = jax.block_until_ready(program(state, key_first))
+    for each in keys:
+        began = time.perf_counter()
+        jax.block_until_ready(program(state, each))
+        taken.append(time.perf_counter() - began)
+    return Cost(compiled, batch * steps / statistics.median(taken))

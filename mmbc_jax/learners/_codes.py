@@ -16,10 +16,10 @@ from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.core.learning import Reward, Transitions
 from mmbc_jax.core.options import Options, option
 from mmbc_jax.core.state import TrainState
-from mmbc_jax.core.types import Array, Key, Metrics, PyTree
+from mmbc_jax.core.types import Key, Metrics, PyTree
 from mmbc_jax.ops import codes
 
-ALIVE, SEEN = "alive", "codes"
+SEEN = "codes"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,12 +51,7 @@ def with_codes(params: PyTree, options: CodesOptions, reward: Reward) -> PyTree:
         raise ConfigError(
             f"{options.section}.merge", True, "False without a discriminator of two commands or more"
         )
-    return {**params, ALIVE: jnp.ones(reward.num_modes)}
-
-
-def alive_of(params: PyTree) -> Array | None:
-    """[Z] 1 for the commands there are, of the parameters of a reward; None where all are."""
-    return params.get(ALIVE)
+    return {**params, codes.ALIVE: jnp.ones(reward.num_modes)}
 
 
 def unseen(stats: dict[str, Any], options: CodesOptions, reward: Reward) -> dict[str, Any]:
@@ -91,7 +86,7 @@ def judged(
     """
     assert reward.discriminator is not None
     of, hparams = params["reward"], state.hparams
-    alive, ended = of[ALIVE], (seen.done * seen.valid).reshape(-1)
+    alive, ended = of[codes.ALIVE], (seen.done * seen.valid).reshape(-1)
     log_q = reward.discriminator.log_prob(of, key, seen.final_features).reshape(-1, reward.num_modes)
     commanded = jax.nn.one_hot(seen.z.reshape(-1), reward.num_modes) * ended[:, None]
     new = jnp.concatenate([commanded.T @ (jnp.exp(log_q) * alive), commanded.sum(0)[:, None]], 1)
@@ -103,4 +98,4 @@ def judged(
     # after a merger q learns anew whom to give the paths of those that went; what it said before does not count
     memory = jnp.where(left.sum() < alive.sum(), jnp.zeros_like(memory), memory)
     counted = {"mode/codes": left.sum()}
-    return {**stats, SEEN: memory}, {**params, "reward": {**of, ALIVE: left}}, counted
+    return {**stats, SEEN: memory}, {**params, "reward": {**of, codes.ALIVE: left}}, counted

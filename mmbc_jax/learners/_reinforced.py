@@ -11,10 +11,11 @@ from mmbc_jax.core.acting import exploring
 from mmbc_jax.core.learning import Actor, Reward, Subject, Transitions
 from mmbc_jax.core.state import Hparams, TrainState
 from mmbc_jax.core.types import Key, Metrics, PolicySpec, PyTree
-from mmbc_jax.learners._codes import CodesOptions, alive_of, judged, unseen
+from mmbc_jax.learners._codes import CodesOptions, judged, unseen
 from mmbc_jax.learners._collect import Collector, Loop
 from mmbc_jax.learners._dual import DualOptions, followed, weighable
 from mmbc_jax.learners._start import episode_horizon, tuned_subject
+from mmbc_jax.ops.codes import alive_of
 from mmbc_jax.ops.unrolled import unrolled
 
 

@@ -113,6 +113,11 @@ def action_scale(action: np.ndarray, low: np.ndarray, high: np.ndarray, rule: st
     return ActionScale(rule, chosen[0], chosen[1], box[0], box[1], filled, own & boxed)
 
 
+def boxed(action: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Physical actions [..., A] as environments take them, -1 and 1 at their bounds [A]; beyond them not clipped."""
+    return np.asarray(2.0 * (action - low) / (high - low) - 1.0)
+
+
 def widened(low: np.ndarray, high: np.ndarray, least: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(low, high) with ranges below `least` widened to it about their middle."""
     mid, narrow = low / 2 + high / 2, high - low < least

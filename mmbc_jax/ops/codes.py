@@ -14,10 +14,18 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
-from mmbc_jax.core.types import Array, Key
+from mmbc_jax.core.types import Array, Key, PyTree
 
+ALIVE = "alive"
+"""Of a reward's parameters where commands merge: [Z] 1 for those there are, else 0."""
 NEVER = -1e9
 """log probability of a command that is no more."""
+
+
+def alive_of(params: PyTree) -> Array | None:
+    """[Z] 1 for the commands there are, of the parameters of a reward; None where all are."""
+    alive: Array | None = params.get(ALIVE)
+    return alive
 
 
 def confusion(seen: Float[Array, "Z Z"]) -> Float[Array, "Z Z"]:

@@ -21,14 +21,19 @@ _GAP = 4  # px between tiles
 _COLUMNS = 6
 
 
+def _grid(count: int) -> tuple[int, int]:
+    """(rows, columns) of so many tiles."""
+    columns = min(count, _COLUMNS)
+    return -(-count // columns), columns
+
+
 def tiled(frames: np.ndarray) -> np.ndarray:
     """[T, height, width, 3] uint8: frames [T, B, h, w, 3] in rows, white between; even sides, as videos need."""
     steps, count, height, width, _ = frames.shape
     factor = max(1, math.ceil(_LEAST_SIDE / min(height, width)))
     frames = frames.repeat(factor, 2).repeat(factor, 3)
     height, width = factor * height, factor * width
-    columns = min(count, _COLUMNS if count > 4 else count)
-    rows = -(-count // columns)
+    rows, columns = _grid(count)
     across, down = columns * (width + _GAP) - _GAP, rows * (height + _GAP) - _GAP
     made = np.full((steps, down + down % 2, across + across % 2, 3), 255, np.uint8)
     for i in range(count):
@@ -40,8 +45,7 @@ def tiled(frames: np.ndarray) -> np.ndarray:
 def drawn(env: Any, paths: np.ndarray, titles: Sequence[str], whole: bool = True) -> Iterator[np.ndarray]:
     """[height, width, 3] uint8 for each step, or the last alone: paths [T, B, 2] over the scene, a panel for each."""
     count = paths.shape[1]
-    columns = min(count, _COLUMNS if count > 4 else count)
-    rows = -(-count // columns)
+    rows, columns = _grid(count)
     figure = style.new_figure(2.2 * columns, 2.3 * rows)
     canvas, lines, heads = FigureCanvasAgg(figure), [], []
     figure.set_dpi(80)

@@ -14,7 +14,7 @@ from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.seeing import Played, remembered
 from mmbc_jax.core.types import Array, Key, Metrics, PyTree
 from mmbc_jax.ops import weighted
-from mmbc_jax.ops.codes import against_all
+from mmbc_jax.ops.codes import against_all, alive_of
 from mmbc_jax.ops.mi_reward import information
 from mmbc_jax.ops.picked import picked
 
@@ -70,7 +70,7 @@ class OfDiscriminator:
         """[...] log q(z | what q sees) - log p(z) in nats; `key` is of q's input noise."""
         if not self.trains:
             return jnp.zeros(z.shape)
-        log_q, alive = self.discriminator.log_prob(params, key, features), params.get("alive")
+        log_q, alive = self.discriminator.log_prob(params, key, features), alive_of(params)
         if alive is None:
             return information(picked(log_q, z), self.num_modes)
         # of the commands there are; a decision of one that is no more says nothing

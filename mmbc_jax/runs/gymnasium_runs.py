@@ -9,7 +9,7 @@ import numpy as np
 
 from mmbc_jax.core.errors import UserError
 from mmbc_jax.evaluation import gymnasium_host
-from mmbc_jax.evaluation.evaluator import act_with_actor, act_with_policy
+from mmbc_jax.evaluation.evaluator import acting
 from mmbc_jax.runs.restored import Restored
 
 _MOST_ENVS = 32  # instances that step after another
@@ -35,15 +35,11 @@ def played(
       UserError: no such z or environment, or one whose spaces are not the policy's.
     """
     setup, stage = restored.setup, restored.stage
-    config, parts = setup.config, stage.parts
+    config = setup.config
     if command is not None and not 0 <= command < stage.num_modes:
         raise UserError(f"--z {command}: stage {stage.name} has z 0 to {stage.num_modes - 1}")
     episodes, start = int(config.evaluation.episodes), 0 if seed is None else seed
-    if parts.actor is not None:
-        act = act_with_actor(parts.actor, config.evaluation.deterministic)
-    else:
-        assert parts.policy is not None
-        act = act_with_policy(parts.policy, config.evaluation.deterministic)
+    act = acting(stage.parts, config.evaluation.deterministic)
     subjects = stage.subject(restored.state, restored.keys(f"{_LABEL}{stage.name}", start))
     env = gymnasium_host.made(name, min(episodes, _MOST_ENVS))
     try:

@@ -12,6 +12,7 @@ from mmbc_jax.core.errors import UserError
 from mmbc_jax.core.types import PyTree
 from mmbc_jax.diagnostics.strengths import pooled
 from mmbc_jax.evaluation.recommanding import Play, by_trial, in_turn, kept, random_scores
+from mmbc_jax.ops.codes import alive_of
 from mmbc_jax.runs.commanded import value_program
 from mmbc_jax.runs.programs import Programs
 from mmbc_jax.runs.restored import Restored
@@ -106,6 +107,6 @@ class Recommand:
 
 def _commands(restored: Restored) -> np.ndarray:
     """[R, Z] which commands there are: merging leaves fewer than training began with."""
-    alive = restored.state.params["reward"].get("alive")
+    alive = alive_of(restored.state.params["reward"])
     shape = (len(restored.runs), restored.stage.num_modes)
     return np.ones(shape, bool) if alive is None else np.asarray(alive).reshape(shape) > 0

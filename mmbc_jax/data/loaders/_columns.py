@@ -142,20 +142,29 @@ def _entry(values: np.ndarray, key: str, source: str) -> np.ndarray:
     return values if kind_beyond_vectors(values) else two_dimensional(values, key, source)
 
 
+def selection(field: str, text: str) -> tuple[str, int, int]:
+    """(key, start, stop) of `key` or `key[start:stop]`, the stop 0 where none is given.
+
+    Raises:
+      ConfigError: it is of neither form; `field` is where it stands.
+    """
+    match = _SELECTION.fullmatch(text)
+    if match is None:
+        raise ConfigError(field, text, "needs key or key[start:stop]")
+    return match["key"], int(match["start"] or 0), int(match["stop"] or 0)
+
+
 def _select(
     read: Callable[[str], np.ndarray], known: list[str], text: str, source: str
 ) -> tuple[str, np.ndarray]:
     """(name of the entry, array) of one of `obs_keys`."""
-    match = _SELECTION.fullmatch(text)
-    if match is None:
-        raise ConfigError("data.reader.obs_keys", text, "needs key or key[start:stop]")
-    key = match["key"]
+    key, start, stop = selection("data.reader.obs_keys", text)
     values = _entry(_require(read, known, key, source), key, source)
     if kind_beyond_vectors(values):
         if text != key:
             raise ConfigError("data.reader.obs_keys", text, f"{key} is no vector and read whole")
         return key.removeprefix(PREFIX), values
-    start, stop = int(match["start"] or 0), int(match["stop"] or values.shape[1])
+    stop = stop or values.shape[1]
     if not start < stop <= values.shape[1]:
         raise ConfigError("data.reader.obs_keys", text, f"{key} has columns 0:{values.shape[1]}")
     return VECTOR, values[:, start:stop]

@@ -15,7 +15,6 @@ The pickles are read without running what they name (see `_pickles`).
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -24,14 +23,13 @@ from mmbc_jax.core.errors import ConfigError, DataError, cut
 from mmbc_jax.core.options import Options
 from mmbc_jax.core.registry import register
 from mmbc_jax.data.episodes import Episodes
-from mmbc_jax.data.loaders._columns import Loader, ReaderOptions, two_dimensional
+from mmbc_jax.data.loaders._columns import Loader, ReaderOptions, selection, two_dimensional
 from mmbc_jax.data.loaders._joined import Joined, Recording
 from mmbc_jax.data.loaders._pickles import flat, unpickled
 
 COMMANDED, MEASURED = "robot/des_c_pos", "robot/c_pos"
 SUFFIXES = (".pkl", ".pickle")
 _CHANGE = "action"  # the key under which the displacements are put
-_COLUMNS = re.compile(r"(?P<key>[^\[\]]+)(?:\[(?P<start>[0-9]{0,9}):(?P<stop>[0-9]{0,9})\])?")
 
 
 def load(path: Path, options: ReaderOptions) -> Episodes:
@@ -67,18 +65,14 @@ def _episode(path: Path, options: ReaderOptions) -> Recording:
     """The arrays of a file, with the changes of the commanded position beside them."""
     arrays, asked = flat(unpickled(path), str(path)), options.action_key
     text = f"{COMMANDED}[0:2]" if asked == ReaderOptions().action_key else asked
-    match = _COLUMNS.fullmatch(text)
-    if match is None:
-        raise ConfigError("data.reader.action_key", asked, "needs key or key[start:stop]")
-    if match["key"] not in arrays:
-        raise DataError(
-            f"{path}: no array {match['key']!r}; found {cut(', '.join(sorted(arrays)) or 'none')}"
-        )
-    positions = two_dimensional(arrays[match["key"]], match["key"], str(path))
-    start, stop = int(match["start"] or 0), int(match["stop"] or positions.shape[1])
+    key, start, stop = selection("data.reader.action_key", text)
+    if key not in arrays:
+        raise DataError(f"{path}: no array {key!r}; found {cut(', '.join(sorted(arrays)) or 'none')}")
+    positions = two_dimensional(arrays[key], key, str(path))
+    stop = stop or positions.shape[1]
     if not start < stop <= positions.shape[1] or len(positions) < 2:
         raise DataError(
-            f"{path}: {match['key']} has shape {positions.shape}, {text} needs two rows and columns up to {stop}"
+            f"{path}: {key} has shape {positions.shape}, {text} needs two rows and columns up to {stop}"
         )
     change = np.diff(positions[:, start:stop].astype(np.float64), axis=0)
     return Recording(path.name, arrays | {_CHANGE: change})

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mmbc_jax.core.options import Options
-from mmbc_jax.core.picturing import HasDraw, HasPlotted
+from mmbc_jax.core.picturing import HasDraw, plots
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import EnvSpec, Rollouts
 from mmbc_jax.data.windows import spread_indices
@@ -225,11 +225,6 @@ def trajectories_over_points(
     style.add_title(figure, title)
     style.add_footer(figure, facts or {})
     return figure
-
-
-def plots(env: Any, spec: EnvSpec) -> bool:
-    """Whether an environment has a plane to plot in: a position of its own, or one among its observed numbers."""
-    return isinstance(env, HasPlotted) or len(spec.position) == 2
 
 
 @register("figure", Options)

@@ -15,7 +15,7 @@ from mmbc_jax.core.config import at
 from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.core.keys import seeded
 from mmbc_jax.core.learning import Learner, Parts, Subject
-from mmbc_jax.core.protocols import HasExpert, Policy
+from mmbc_jax.core.protocols import HasExpert, Policy, demonstrates
 from mmbc_jax.core.stages import Cloned
 from mmbc_jax.core.state import Hparams, TrainState
 from mmbc_jax.core.types import Key, Metrics, PyTree
@@ -131,7 +131,7 @@ class BaseStage(abc.ABC):
         config, env = self.setup.config, self.setup.env
         if env is None and {"environment", "expert"} & self.needs:
             raise ConfigError("stages", tuple(config.stages), f"without {self.name}: env.name is empty")
-        if "expert" in self.needs and not (isinstance(env, HasExpert) and self.setup.env_spec.num_modes):
+        if "expert" in self.needs and not demonstrates(env):
             reason = f"without {self.name}: environment {config.env.name!r} has no expert"
             raise ConfigError("stages", tuple(config.stages), reason)
         if "demonstrations" in self.needs and not config.data.path:
