@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmbc_jax.core.compiling import jit
 from mmbc_jax.core.errors import DataError
 from mmbc_jax.data.episodes import Episodes
 from mmbc_jax.data.load import check_fits
@@ -123,7 +124,6 @@ def _play(env: Any, placed: tuple, action: np.ndarray) -> tuple[np.ndarray, np.n
     """Observations [E, T, D] and coverage [E, T] after each of the actions [E, T, A]."""
     params = env.default_params()
 
-    @jax.jit
     @jax.vmap
     def run(
         before: jax.Array, here: jax.Array, target: jax.Array, begins: jax.Array, action: jax.Array
@@ -137,7 +137,7 @@ def _play(env: Any, placed: tuple, action: np.ndarray) -> tuple[np.ndarray, np.n
 
         return jax.lax.scan(step, start, action)[1]
 
-    obs, covered = run(*map(jnp.asarray, placed), jnp.asarray(action))
+    obs, covered = jit(run, env.spec)(*map(jnp.asarray, placed), jnp.asarray(action))
     return np.asarray(obs), np.asarray(covered)
 
 

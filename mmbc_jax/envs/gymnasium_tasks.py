@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmbc_jax.core import config, registry
+from mmbc_jax.core.compiling import jit
 from mmbc_jax.core.errors import UserError, nearest, shown
 from mmbc_jax.core.extras import imported
 from mmbc_jax.core.keys import seeded
@@ -112,8 +113,8 @@ class TaskVectorEnv(_VectorEnv):
         self.observation_space = batch(self.single_observation_space, num_envs)
         self.action_space = batch(self.single_action_space, num_envs)
         env = wrappers.make(self._task.env)
-        self._reset = jax.jit(env.reset)
-        self._step = jax.jit(lambda state, action, key: env.step(state, action[:, None], key))
+        self._reset = jit(env.reset, env.spec)
+        self._step = jit(lambda state, action, key: env.step(state, action[:, None], key), env.spec)
         self._state: State | None = None
         self._key: Key = seeded(0)
 
@@ -179,7 +180,7 @@ class TaskEnv(_Env):
         self._task = _Task(task, units, options)
         self.observation_space, self.action_space = self._task.observation_space, self._task.action_space
         env = wrappers.Episode(self._task.env, self._task.env.spec.episode_length)
-        self._reset, self._step = jax.jit(env.reset), jax.jit(env.step)
+        self._reset, self._step = jit(env.reset, env.spec), jit(env.step, env.spec)
         self._state: State | None = None
 
     def reset(

@@ -20,7 +20,7 @@ import numpy as np
 from mmbc_jax.core.errors import UserError
 from mmbc_jax.core.types import Array, Key
 from mmbc_jax.evaluation.example import nearest_command
-from mmbc_jax.ops.codes import among
+from mmbc_jax.ops.codes import alive_of, among
 from mmbc_jax.runs.restored import Restored
 
 DRAWS = 64
@@ -96,7 +96,7 @@ def _posterior(restored: Restored, example: np.ndarray, seed: int | None) -> Arr
         features = reward.features(memory)
         draws = jax.random.split(jax.random.fold_in(key, DRAWS), DRAWS)
         log_q = jax.vmap(lambda draw: q.log_prob(subject.reward, draw, features))(draws)
-        there = subject.reward.get("alive")
+        there = alive_of(subject.reward)
         return jnp.exp(log_q if there is None else among(log_q, there)).mean(0)
 
     keys = restored.keys(f"evaluate/{stage.name}/like", seed)
