@@ -25,8 +25,6 @@ from stays as it was. Where contacts are solved, MJX gets the force that leads t
 
 from __future__ import annotations
 
-import contextlib
-import io
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,9 +36,7 @@ import numpy as np
 
 from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.core.types import Array, PyTree
-
-with contextlib.redirect_stdout(io.StringIO()):  # it prints a line where the optional warp backend is absent
-    from mujoco import mjx
+from mmbc_jax.envs.mjx._mjx import mjx
 
 LAG = np.array([0.6358, 0.8027])
 GAIN_NEW = np.array([0.3951, 0.2152])
@@ -93,6 +89,8 @@ class TrackedRod:
     Raises:
       ConfigError: the file does not load or does not have that structure.
     """
+
+    dynamics = Dynamics
 
     def __init__(self, xml_path: str | Path, solve: bool):
         self.model = _load(Path(xml_path))
