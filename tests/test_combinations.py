@@ -48,9 +48,8 @@ def pairs():
     for (a, choices), (b, others) in itertools.combinations(AXES.items(), 2):
         tuned = bool({a, b} & TUNING)
         for one, other in itertools.product(choices, others):
-            fast = {a, b} in ({"actor.name", "learner.name"}, {"data.scale", "actor.name"}) or (
-                a == "policy.name" and other == "categorical"
-            )
+            fast = {a, b} == {"actor.name", "learner.name"} or (a == "policy.name" and other == "categorical")
+            fast = fast or ({a, b} == {"data.scale", "actor.name"} and {one, other} & {"steer", "residual"})
             marks = [] if fast else [pytest.mark.slow]
             yield pytest.param(
                 {a: one, b: other}, TUNE if tuned else CLONE, marks=marks, id=f"{one}-{b}={other}"

@@ -18,7 +18,7 @@ from mmbc_jax.core.compiling import jit
 from mmbc_jax.core.config import check_range
 from mmbc_jax.core.errors import ConfigError, DataError
 from mmbc_jax.core.protocols import Env, HasDemonstrated, HasExpert
-from mmbc_jax.core.types import Array, Key, PyTree
+from mmbc_jax.core.types import Array, EnvSpec, Key, PyTree
 from mmbc_jax.data.episodes import Episodes
 from mmbc_jax.envs import wrappers
 
@@ -56,9 +56,7 @@ def record(env: Env, key: Key, num_episodes: int, noise: float, params: PyTree |
         params = expert.demonstrated()
     wanted = np.arange(num_episodes) % spec.num_modes
     played: Any = env
-    compiled = _roll(played)
-    fitting = max(MAX_BYTES // (spec.episode_length * spec.obs.nbytes), 1)
-    batch = min(num_episodes, MAX_BATCH, fitting)
+    compiled, batch = _roll(played), min(num_episodes, _most(spec))
     done: dict[int, tuple[Any, np.ndarray]] = {}
     for round_key in jax.random.split(key, MAX_ROUNDS * -(-num_episodes // batch)):
         missing = np.array([i for i in range(num_episodes) if i not in done])
@@ -88,6 +86,11 @@ def record(env: Env, key: Key, num_episodes: int, noise: float, params: PyTree |
         source=f"expert of {spec.name} (noise {noise})",
         num_modes=spec.num_modes,
     ).validate()
+
+
+def _most(spec: EnvSpec) -> int:
+    """Episodes of one batch."""
+    return min(MAX_BATCH, max(MAX_BYTES // (spec.episode_length * spec.obs.nbytes), 1))
 
 
 def _rows(recorded: PyTree, row: int, length: int) -> PyTree:

@@ -42,7 +42,7 @@ class Cost:
     """What it takes to play.
 
     Attributes:
-      compile_seconds: of a program of `BATCH` environments.
+      compile_seconds: of the program.
       steps_per_second: control steps, of all of them together.
     """
 
@@ -51,7 +51,7 @@ class Cost:
 
 
 BATCH, STEPS = 256, 32
-"""Environments and control steps of the measured program."""
+"""Environments and control steps of the measured program, where nothing else is said."""
 
 
 def has_expert(env: Any) -> bool:
@@ -126,24 +126,24 @@ def success_by_mode(env: Any, key: Key, episodes: int) -> np.ndarray:
     return shown.success.reshape(env.spec.num_modes, episodes).mean(1)
 
 
-def cost(env: Any, key: Key) -> Cost:
-    """Compiles a scan over steps of random actions in many environments and times its second run."""
+def cost(env: Any, key: Key, batch: int = BATCH, steps: int = STEPS) -> Cost:
+    """Compiles a scan over `steps` random actions in `batch` environments and times its second run."""
     batched = wrappers.make(env)
 
     def play(state: State, key: Key) -> State:
         def body(state: State, key: Key) -> tuple[State, None]:
             key_action, key_step = jax.random.split(key)
-            action = jax.random.uniform(key_action, (BATCH, 1, env.spec.action_dim), minval=-1.0, maxval=1.0)
+            action = jax.random.uniform(key_action, (batch, 1, env.spec.action_dim), minval=-1.0, maxval=1.0)
             return batched.step(state, action, key_step), None
 
-        return jax.lax.scan(body, state, jax.random.split(key, STEPS))[0]
+        return jax.lax.scan(body, state, jax.random.split(key, steps))[0]
 
     key_reset, *keys = jax.random.split(key, 3)
-    state = jit(batched.reset, env.spec)(jax.random.split(key_reset, BATCH))
+    state = jit(batched.reset, env.spec)(jax.random.split(key_reset, batch))
     began = time.perf_counter()
     program = jit(play, env.spec).lower(state, keys[0]).compile()
     compiled = time.perf_counter() - began
     state = jax.block_until_ready(program(state, keys[0]))
     began = time.perf_counter()
     jax.block_until_ready(program(state, keys[1]))
-    return Cost(compiled, BATCH * STEPS / (time.perf_counter() - began))
+    return Cost(compiled, batch * steps / (time.perf_counter() - began))

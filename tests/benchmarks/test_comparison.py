@@ -142,6 +142,7 @@ def test_ported_log_probability_is_that_of_the_chain() -> None:
         assert float(std) >= port.LEAST_STD - 1e-6
 
 
+@pytest.mark.slow
 def test_ported_ratio_starts_at_one_and_an_iteration_moves_both_networks() -> None:
     work = small_port()
     params, states = work.init(jax.random.key(1))

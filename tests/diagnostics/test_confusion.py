@@ -27,6 +27,7 @@ def test_every_mechanism_is_planted():
     assert {name for names in TWO for name in names} == set(ONE) - {"none"}
 
 
+@pytest.mark.slow
 def test_planted_mechanisms_are_named():
     # 3 of each mechanism: 2 wrong at a true rate of .95 happen in one draw of nine, and more in one of thirty
     found = judged(24)

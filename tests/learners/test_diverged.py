@@ -51,7 +51,7 @@ def begin(name, learner):
 @pytest.mark.parametrize(
     "what", ["data", *(pytest.param(one, marks=pytest.mark.slow) for one in ("obs", "reward"))]
 )
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", ["ppo", pytest.param("sac", marks=pytest.mark.slow)])
 def test_two_iterations_beside_an_instance_that_breaks(name, what):
     """In six decisions the first instance breaks twice, the second is redrawn six times, and the others end once."""
     learner = build(name, what)

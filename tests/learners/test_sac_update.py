@@ -138,7 +138,7 @@ class NumPy:
         return self.seen.T @ error, error.sum(0)
 
 
-@pytest.mark.parametrize("reduce", ["min", "mean"])
+@pytest.mark.parametrize("reduce", ["min", pytest.param("mean", marks=pytest.mark.slow)])
 def test_a_training_step_in_numpy(reduce):
     learner = build(reduce)
     state = jax.jit(lambda: begin(learner))()

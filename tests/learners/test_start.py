@@ -23,6 +23,8 @@ LEARNERS = {
     "ppo": plugin("learner", "ppo", **SMALL, epochs=1, minibatches=1),
     "sac": plugin("learner", "sac", **SMALL, updates=2, batch_size=8, capacity=32, warmup=0),
 }
+SLOW = [name if name == "ppo" else pytest.param(name, marks=pytest.mark.slow) for name in LEARNERS]
+"""The replaying learner compiles for ten seconds: in the quick half where it differs from the other alone."""
 Q = plugin("discriminator", "categorical", input="state", hidden=(4,))
 
 
@@ -48,7 +50,7 @@ def trained(name, actor="steer", of=None):
     return run(jax.random.key(1), parent)
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", SLOW)
 def test_from_a_clone(name):
     state, after = trained(name)
     assert same(state.stats["normalizer"], _probed.IDENTITY)
@@ -95,7 +97,7 @@ def test_another_actor_than_the_earlier_stages_is_refused():
     assert info.value.field == "actor.name"
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", SLOW)
 def test_from_nothing(name):
     """No reference, and a normaliser whose bounds are mean -+ std of all that was visited: walk and iteration."""
     learner = build(name, "gaussian")

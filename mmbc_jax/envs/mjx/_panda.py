@@ -38,7 +38,7 @@ DOWN = np.diag([1.0, -1.0, -1.0])
 
 
 @flax.struct.dataclass
-class Body:
+class ArmBody:
     """What is carried of the physics: far less than an `mjx.Data`.
 
     Attributes:
@@ -91,19 +91,19 @@ class Panda:
         self._template = mjx.put_data(self.model, reference)
         self.arm_bodies = _below(self.model, "link1")
 
-    def at_rest(self, qpos: Array, target: Array) -> Body:
+    def at_rest(self, qpos: Array, target: Array) -> ArmBody:
         """Standing still at positions [nq] with servo targets [nu]."""
         warm = jnp.zeros(self.model.nv * self._constrained)
-        return Body(qpos=qpos, qvel=jnp.zeros(self.model.nv), warm=warm, target=target)
+        return ArmBody(qpos=qpos, qvel=jnp.zeros(self.model.nv), warm=warm, target=target)
 
     def advance(
         self,
-        body: Body,
+        body: ArmBody,
         target: Array,
         model: mjx.Model | None = None,
         force: Array | None = None,
         friction: Array | None = None,
-    ) -> Body:
+    ) -> ArmBody:
         """One control step, in which the servos' targets move to `target` [nu].
 
         Args:
@@ -116,15 +116,15 @@ class Panda:
         model = self.mx if model is None else model
         way = (target - body.target) / self.substeps
 
-        def substep(body: Body, number: Array) -> tuple[Body, None]:
+        def substep(body: ArmBody, number: Array) -> tuple[ArmBody, None]:
             now = target - way * (self.substeps - 1 - number)
             return self._substep(body, now, model, force, friction), None
 
         return jax.lax.scan(substep, body, jnp.arange(self.substeps))[0]
 
     def _substep(
-        self, body: Body, target: Array, model: mjx.Model, force: Array | None, friction: Array | None
-    ) -> Body:
+        self, body: ArmBody, target: Array, model: mjx.Model, force: Array | None, friction: Array | None
+    ) -> ArmBody:
         data = self._template.replace(qpos=body.qpos, qvel=body.qvel, ctrl=target)
         if force is not None:
             data = data.replace(qfrc_applied=force)
@@ -145,7 +145,7 @@ class Panda:
             out = (qpos < low) & (qvel < 0.0) | (qpos > high) & (qvel > 0.0)
             qpos, qvel = jnp.clip(qpos, low, high), jnp.where(out, 0.0, qvel)
         warm = data.qacc if self._constrained else body.warm
-        return Body(qpos=qpos, qvel=qvel, warm=warm, target=target)
+        return ArmBody(qpos=qpos, qvel=qvel, warm=warm, target=target)
 
     def other(self, dynamics: ArmDynamics) -> mjx.Model:
         """The model under other dynamics; its dry friction is given to `advance`."""

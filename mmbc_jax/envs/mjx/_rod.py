@@ -36,11 +36,8 @@ import numpy as np
 
 from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.core.types import Array, PyTree
+from mmbc_jax.envs._arm_lag import GAIN_NEW, GAIN_OLD, LAG
 from mmbc_jax.envs.mjx._mjx import mjx
-
-LAG = np.array([0.6358, 0.8027])
-GAIN_NEW = np.array([0.3951, 0.2152])
-GAIN_OLD = np.array([-0.3457, -0.1796])
 
 
 @flax.struct.dataclass

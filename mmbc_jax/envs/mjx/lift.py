@@ -36,7 +36,7 @@ from mmbc_jax.core.types import Array, EnvSpec, Key, PyTree, State
 from mmbc_jax.envs.mjx import _cube_scene as cube
 from mmbc_jax.envs.mjx import _panda_table as table
 from mmbc_jax.envs.mjx._mjx import mjx
-from mmbc_jax.envs.mjx._panda import REST, ArmDynamics, Body, Panda, led
+from mmbc_jax.envs.mjx._panda import REST, ArmBody, ArmDynamics, Panda, led
 from mmbc_jax.envs.mjx._panda_kinematics import matrix, quaternion, tcp, turn_between
 
 MAX_MOVE, MAX_TURN, MAX_GRIP = 0.02, 0.1, 0.01
@@ -73,7 +73,7 @@ class LiftOptions(Options):
 class Lift:
     """See the module docstring.
 
-    `State.data`: body (`_panda.Body`), whose positions are joints 7, fingers 2, the cuboid's position 3 and
+    `State.data`: body (`_panda.ArmBody`), whose positions are joints 7, fingers 2, the cuboid's position 3 and
     quaternion 4.
     """
 
@@ -212,7 +212,7 @@ class Lift:
         ax.set(xlim=(0.38, 0.62), ylim=(-0.12, 0.12), aspect="equal", xlabel="x [m]", ylabel="y [m]")
 
 
-def _grasp(body: Body, obs: Array, mode: Array) -> Array:
+def _grasp(body: ArmBody, obs: Array, mode: Array) -> Array:
     """[7] what the expert does; see there."""
     place, (position, rotation) = body.qpos[PLACED], tcp(body.target[ARM])
     faces = matrix(body.qpos[TURNED])
@@ -237,7 +237,7 @@ def _grasp(body: Body, obs: Array, mode: Array) -> Array:
     return jnp.clip(jnp.concatenate([move, GAIN * turned / MAX_TURN, grip[None]]), -1.0, 1.0)
 
 
-def _seen(body: Body) -> Array:
+def _seen(body: ArmBody) -> Array:
     """[26] the observation."""
     position, rotation = tcp(body.qpos[ARM])
     command = tcp(body.target[ARM])[0]

@@ -33,7 +33,7 @@ from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, EnvSpec, Key, PyTree, State
 from mmbc_jax.envs._block import BLOCK, check_block, draw_block, gap
 from mmbc_jax.envs.mjx import _panda_table as table
-from mmbc_jax.envs.mjx._panda import DOWN, ArmDynamics, Body, Panda, gap_between, hand_segments, led
+from mmbc_jax.envs.mjx._panda import DOWN, ArmBody, ArmDynamics, Panda, gap_between, hand_segments, led
 from mmbc_jax.envs.mjx._panda_kinematics import Pose, quaternion, tcp, turn_between
 from mmbc_jax.envs.mjx._panda_mjcf import scene
 
@@ -79,7 +79,7 @@ class ReachOptions(Options):
 class Reach:
     """See the module docstring.
 
-    `State.data`: body (`_panda.Body`), goal [3] m, pillar [2] m, side [] int32 (-1 before the pillar).
+    `State.data`: body (`_panda.ArmBody`), goal [3] m, pillar [2] m, side [] int32 (-1 before the pillar).
     """
 
     def __init__(self, options: ReachOptions):
@@ -221,7 +221,7 @@ class Reach:
         ax.set(xlim=(0.28, 0.82), ylim=(-0.37, 0.37), aspect="equal", xlabel="x [m]", ylabel="y [m]")
 
 
-def _seen(body: Body, pose: Pose, command: Array, goal: Array, pillar: Array) -> Array:
+def _seen(body: ArmBody, pose: Pose, command: Array, goal: Array, pillar: Array) -> Array:
     """[22] the observation."""
     return jnp.concatenate([body.qpos, pose[0], quaternion(pose[1]), command, goal, pillar])
 

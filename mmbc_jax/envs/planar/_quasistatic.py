@@ -42,6 +42,10 @@ RADIUS = 15.0  # of the disc
 STIFFNESS, BRAKE = 100.0, 20.0
 WALLS = (7.0, 504.0)  # inner faces of segments at 5 and 506 with radius 2
 MOMENT = 3000.0
+DISC_LAW = np.linalg.matrix_power(
+    [[1.0 - STIFFNESS * DT * DT, DT * (1.0 - BRAKE * DT)], [-STIFFNESS * DT, 1.0 - BRAKE * DT]], SUBSTEPS
+)
+"""M of a control step of the disc, (p, v) - (target, 0) -> M ((p, v) - (target, 0))."""
 _TINY = 1e-9
 
 Numbers = tuple[Array, Array, Array]
@@ -113,13 +117,9 @@ def control_step(body: Body, target: Array, dynamics: BlockDynamics | None = Non
 def left_velocity(before: Array, after: Array, target: Array) -> Array:
     """[..., 2] velocity of the disc after a control step that took it from `before` to `after` under `target`.
 
-    The step is linear, (p, v) - (target, 0) -> M ((p, v) - (target, 0)): its first row tells the velocity that the
-    disc came with, its second row the one that it leaves with.
+    The first row of `DISC_LAW` tells the velocity that the disc came with, the second the one that it leaves with.
     """
-    once = np.asarray(
-        [[1.0 - STIFFNESS * DT * DT, DT * (1.0 - BRAKE * DT)], [-STIFFNESS * DT, 1.0 - BRAKE * DT]]
-    )
-    (a, b), (c, d) = np.linalg.matrix_power(once, SUBSTEPS)
+    (a, b), (c, d) = DISC_LAW
     start, end = before - target, after - target
     return c * start + d * (end - a * start) / b
 

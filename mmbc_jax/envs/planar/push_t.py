@@ -19,6 +19,12 @@ Mode of a successful episode: 2 side + turn, both settled when the disc first to
   turn   0 where until then the disc has gone round the block's centre of gravity anticlockwise as one looks at the
          picture, else 1
 
+The expert (`_tee_pusher`) succeeds in .956, .940, .950, .958 of 500 episodes of each mode, after 96 steps in the
+median; with execution noise .05 in .956, .934, .948, .954 after 122, with .1 in .73 to .78. Of 100 episodes 8 begin
+with the disc on the block, which leaves the side to chance and costs 4; another begins with the block so near to a
+wall that one way round is shut. Its step costs a tenth of the simulator's. It knows the moment and stands friction
+(.3 costs nothing); a block that glides (damping .3) it does not master.
+
 Perturbed, the block has another moment of inertia [px^2] (its mass has no effect on quasi-static motion), a damping
 above 0, the share of its speed that it keeps over a second, and friction against the disc.
 
@@ -40,7 +46,7 @@ from mmbc_jax.core.options import Options, option
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, EnvSpec, Key, PyTree, State
 from mmbc_jax.envs.planar import _quasistatic as physics
-from mmbc_jax.envs.planar import _tee, _tee_image
+from mmbc_jax.envs.planar import _tee, _tee_image, _tee_pusher
 
 SIZE = 512.0
 THRESHOLD = 0.95
@@ -199,6 +205,10 @@ class PushT:
             info=state.info | {"mode": jnp.where(success, way, -1)},
         )
 
+    def expert(self, state: State, mode: Array, key: Key) -> Array:
+        """Action [2] towards the goal by way of `mode` (`_tee_pusher`); draws nothing from `key`."""
+        return _expert(state, mode)
+
     def plotted(self, state: State) -> Array:
         """[2] the disc's position."""
         return state.data["body"].disc
@@ -209,11 +219,7 @@ class PushT:
 
     def draw(self, ax: Any) -> None:
         """The goal and the walls, y downwards as in the images, in px."""
-        goal = _goal({name: getattr(self.options, name) for name in ("goal_x", "goal_y", "goal_angle")})
-        ax.fill(*np.asarray(_tee.placed(goal, _tee.OUTLINE)).T, color="lightgreen", zorder=0)
-        low, high = physics.WALLS
-        ax.plot([low, high, high, low, low], [low, low, high, high, low], color="0.8", lw=1.5, zorder=0)
-        ax.set(xlim=(0, SIZE), ylim=(SIZE, 0), aspect="equal", xlabel="x [px]", ylabel="y [px]")
+        _draw(ax, _goal(vars(self.options)))
 
     def _dynamics(self, params: PyTree) -> physics.BlockDynamics | None:
         return physics.BlockDynamics(*map(params.get, FURTHER)) if self.further else None
@@ -254,6 +260,20 @@ def _described(observe: str) -> tuple[ObsSpec, tuple[int, ...]]:
 
 def _goal(params: PyTree) -> Array:
     return jnp.stack([jnp.asarray(params[name]) for name in ("goal_x", "goal_y", "goal_angle")])
+
+
+def _expert(state: State, mode: Array) -> Array:
+    data, params = state.data, state.info["params"]
+    moment = params.get("moment", physics.MOMENT)
+    target = _tee_pusher.led_to(data["body"], data["swept"], data["way"] < 0, _goal(params), mode, moment)
+    return jnp.clip(2.0 * target / SIZE - 1.0, -1.0, 1.0)
+
+
+def _draw(ax: Any, goal: Array) -> None:
+    ax.fill(*np.asarray(_tee.placed(goal, _tee.OUTLINE)).T, color="lightgreen", zorder=0)
+    low, high = physics.WALLS
+    ax.plot([low, high, high, low, low], [low, low, high, high, low], color="0.8", lw=1.5, zorder=0)
+    ax.set(xlim=(0, SIZE), ylim=(SIZE, 0), aspect="equal", xlabel="x [px]", ylabel="y [px]")
 
 
 def _picture(body: physics.Body, params: PyTree) -> Array:
