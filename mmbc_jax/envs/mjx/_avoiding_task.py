@@ -115,8 +115,14 @@ class Avoiding:
         )
 
     def default_params(self) -> PyTree:
-        """All [] float: success_reward; start_noise [m]; action_noise [1 = 1 cm]; obs_noise [m]; and of `perturbed`."""
-        fields = ("success_reward", "start_noise", "action_noise", "obs_noise", *(self._further * self.further))
+        """All []: success_reward; start_noise [m]; action_noise [1 = 1 cm]; obs_noise [m]; those of `perturbed`."""
+        fields = (
+            "success_reward",
+            "start_noise",
+            "action_noise",
+            "obs_noise",
+            *(self._further * self.further),
+        )
         return {field: jnp.asarray(getattr(self.options, field)) for field in fields}
 
     def perturbed(self) -> Avoiding:

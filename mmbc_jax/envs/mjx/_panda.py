@@ -76,9 +76,10 @@ class Panda:
     Args:
       text: MJCF, as from `_panda_mjcf.scene`.
       substeps: steps of the physics in a control step.
+      following: whether a servo damps how fast its joint moves away from its target, instead of how fast it moves.
     """
 
-    def __init__(self, text: str, substeps: int):
+    def __init__(self, text: str, substeps: int, following: bool = False):
         self.text, self.substeps = text, substeps
         self.model = mujoco.MjModel.from_xml_string(text)
         self.timestep = float(self.model.opt.timestep)
@@ -90,6 +91,11 @@ class Panda:
         mujoco.mj_forward(self.model, reference)
         self._template = mjx.put_data(self.model, reference)
         self.arm_bodies = _below(self.model, "link1")
+        # K (q* + (D / K) q*' - q) - D q' = K (q* - q) + D (q*' - q')
+        stiffness = self.model.actuator_gainprm[:, 0]
+        self._lead = (
+            self.model.dof_damping[: self.model.nu] / stiffness / self.timestep if following else None
+        )
 
     def at_rest(self, qpos: Array, target: Array) -> ArmBody:
         """Standing still at positions [nq] with servo targets [nu]."""
@@ -118,9 +124,12 @@ class Panda:
 
         def substep(body: ArmBody, number: Array) -> tuple[ArmBody, None]:
             now = target - way * (self.substeps - 1 - number)
+            if self._lead is not None:
+                now = now + self._lead * way
             return self._substep(body, now, model, force, friction), None
 
-        return jax.lax.scan(substep, body, jnp.arange(self.substeps))[0]
+        body = jax.lax.scan(substep, body, jnp.arange(self.substeps))[0]
+        return body if self._lead is None else body.replace(target=target)
 
     def _substep(
         self, body: ArmBody, target: Array, model: mjx.Model, force: Array | None, friction: Array | None
@@ -181,7 +190,12 @@ def led(
     """
     position, attitude = tcp(joints)
     wanted = jnp.clip(position + move, box[0], box[1]), turn(rotation) @ attitude
-    found = solved(joints, wanted, jnp.asarray(rest), IK_STEPS)
+    return towards(joints, wanted, jnp.asarray(rest), period)
+
+
+def towards(joints: Array, wanted: Pose, rest: Array, period: float) -> Array:
+    """[7] joint targets after those of `joints` [7] for a wanted pose; `rest` [7] and `period` as in `led`."""
+    found = solved(joints, wanted, rest, IK_STEPS)
     most = jnp.asarray(period * table.VELOCITY)
     return joints + jnp.clip(found - joints, -most, most)
 
