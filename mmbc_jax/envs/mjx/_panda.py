@@ -16,6 +16,7 @@ w without it and the mass matrix M. A locked joint has a brake of `BRAKE` N m s/
 
 from __future__ import annotations
 
+import dataclasses
 from typing import NamedTuple
 
 import flax.struct
@@ -129,7 +130,7 @@ class Panda:
             return self._substep(body, now, model, force, friction), None
 
         body = jax.lax.scan(substep, body, jnp.arange(self.substeps))[0]
-        return body if self._lead is None else body.replace(target=target)
+        return body if self._lead is None else dataclasses.replace(body, target=target)
 
     def _substep(
         self, body: ArmBody, target: Array, model: mjx.Model, force: Array | None, friction: Array | None

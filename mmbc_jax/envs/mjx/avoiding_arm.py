@@ -4,9 +4,9 @@ Rules, rates, actions, observation, labels and expert are those of `avoiding`. T
 recurrence that was fitted to recordings; here an arm's servos move it, in the 5 steps of 7 ms of a control step, with
 the gains of the original's controller (`_arm_rod.py`).
 
-What differs besides: a contact never pushes, so that under "dppo" the rod goes on through an obstacle, its success and
-label gone; and a hand that points down reaches 0.805 m from the base, which in the outermost lanes is just behind the
-finish: (0.7, 0.4) m is at its edge. The command goes on beyond it, the arm does not.
+Besides, a contact never pushes, so under "dppo" the rod goes on through an obstacle, its success and label
+gone; and a hand that points down reaches 0.805 m from the base, which for the outermost lanes ends just behind the
+finish. The command goes on beyond that, the arm does not.
 
 Further parameters are those of other dynamics (`_panda.ArmDynamics`) and of a block as in `avoiding`. They exist
 where an option sets one of them, or of `perturbed()`.
