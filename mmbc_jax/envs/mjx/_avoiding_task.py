@@ -24,6 +24,7 @@ MAX_STEP = 0.01
 START = (0.52492845, -0.27973673)
 FINISH_Y, REWARD_Y = 0.35, 0.4
 LENGTH = {"d3il": 250, "dppo": 100}
+NAMES = tuple(f"{a}-{b}-{c}" for a in "LR" for b in range(1, 4) for c in range(1, 5))
 SPLITS = ((0.5,), (0.425, 0.575), (0.35, 0.5, 0.65))
 # The expert: gap centres of the rows, the stretches of y in which it changes lanes, command speed per axis.
 LANES = ((0.44, 0.56), (0.37, 0.5, 0.63), (0.3, 0.425, 0.575, 0.7))
@@ -97,16 +98,15 @@ class Avoiding:
         self._further = (*rod.dynamics._fields, *BLOCK)
         usual = type(options)()
         self.further = any(getattr(options, name) != getattr(usual, name) for name in self._further)
-        names = [f"{a}-{b}-{c}" for a in "LR" for b in range(1, 4) for c in range(1, 5)]
         self.spec = EnvSpec(
             name=options.name,
             obs_dim=4,
             action_dim=2,
             episode_length=LENGTH[options.rules],
-            num_modes=len(names),
+            num_modes=len(NAMES),
             action_low=(-MAX_STEP, -MAX_STEP),
             action_high=(MAX_STEP, MAX_STEP),
-            mode_names=tuple(names),
+            mode_names=NAMES,
             position=(2, 3),
             displaced=((0, 2), (1, 3)),
             control_dt=self.rod.dt,
@@ -210,16 +210,7 @@ class Avoiding:
         """
         del key
         x, y = state.data["command"]
-        slots = (mode // 12, mode // 4 % 3, mode % 4)
-        goals = [
-            jnp.asarray(START[0]),
-            *(jnp.asarray(row)[slot] for row, slot in zip(LANES, slots, strict=True)),
-        ]
-        lane, slope = goals[0], jnp.zeros(())
-        for (low, high), here, there in zip(CHANGES, goals[:-1], goals[1:], strict=True):
-            u = jnp.clip((y - low) / (high - low), 0.0, 1.0)
-            lane = lane + (there - here) * u * u * (3.0 - 2.0 * u)
-            slope = slope + (there - here) * 6.0 * u * (1.0 - u) / (high - low)
+        lane, slope = _lane(y, mode)
         direction = jnp.stack([slope + PULL * (lane - x), jnp.ones(())])
         speed = SPEED[self.options.rules] / MAX_STEP * (y < STOP_Y)
         return speed * direction / jnp.abs(direction).max()
@@ -252,3 +243,18 @@ def _crossings(x: Array, y: Array) -> Array:
 def _code(rows: Array) -> Array:
     """12 L1 + 4 L2 + L3 of rows [3], -1 while one is open."""
     return jnp.where((rows >= 0).all(), 12 * rows[0] + 4 * rows[1] + rows[2], -1)
+
+
+def _lane(y: Array, mode: Array) -> tuple[Array, Array]:
+    """x of the expert's lane at y, and its slope dx/dy."""
+    slots = (mode // 12, mode // 4 % 3, mode % 4)
+    goals = [
+        jnp.asarray(START[0]),
+        *(jnp.asarray(row)[slot] for row, slot in zip(LANES, slots, strict=True)),
+    ]
+    lane, slope = goals[0], jnp.zeros(())
+    for (low, high), here, there in zip(CHANGES, goals[:-1], goals[1:], strict=True):
+        u = jnp.clip((y - low) / (high - low), 0.0, 1.0)
+        lane = lane + (there - here) * u * u * (3.0 - 2.0 * u)
+        slope = slope + (there - here) * 6.0 * u * (1.0 - u) / (high - low)
+    return lane, slope
