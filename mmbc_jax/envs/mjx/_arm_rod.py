@@ -11,9 +11,9 @@ with the stiffness and damping of the original's controller: much softer than th
 how fast the target moves. On the recordings that gives the measured lag and overshoot (docs/robots.md).
 
 A contact is a gap below 0 in the plane between the rod, where it is at the tool centre point, and an obstacle. It
-does not push: there is no solver. Obstacles end at `TOP`, `HEIGHT` - `TOP` below the fingertips, and beside them the
-recorded motion keeps within 4 mm of its height and half a degree of upright; so nothing but the rod can touch them, and
-nothing else is looked at. What a locked joint or other dynamics lower onto an obstacle is not seen.
+does not push: there is no solver. Obstacles end at `TOP`, `HEIGHT` - `TOP` below the fingertips, and beside them
+the recorded motion keeps within 4 mm of its height and half a degree of upright; so nothing but the rod can touch
+them, and nothing else is looked at. What a locked joint or other dynamics lower onto an obstacle is not seen.
 """
 
 from __future__ import annotations
