@@ -28,7 +28,7 @@ CASES = [
 ]
 B, H = 3, 4
 LONG = {
-    *(("lift", ""), ("reach", ""), ("aligning", ""), ("block_push", "")),
+    *(("lift", ""), ("reach", ""), ("avoiding_arm", ""), ("aligning", ""), ("block_push", "")),
     *(("push_t", "image"), ("push_t", "both")),
 }
 """Those that compile for ten seconds and more. In the quick half `pushing` stands for the sliding

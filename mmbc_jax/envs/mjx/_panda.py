@@ -16,8 +16,7 @@ w without it and the mass matrix M. A locked joint has a brake of `BRAKE` N m s/
 
 from __future__ import annotations
 
-import contextlib
-import io
+import dataclasses
 from typing import NamedTuple
 
 import flax.struct
@@ -28,10 +27,8 @@ import numpy as np
 
 from mmbc_jax.core.types import Array
 from mmbc_jax.envs.mjx import _panda_table as table
+from mmbc_jax.envs.mjx._mjx import mjx
 from mmbc_jax.envs.mjx._panda_kinematics import Pose, solved, tcp, turn
-
-with contextlib.redirect_stdout(io.StringIO()):  # it prints a line where the optional warp backend is absent
-    from mujoco import mjx
 
 IK_STEPS = 2
 BRAKE = 1e5
@@ -80,9 +77,10 @@ class Panda:
     Args:
       text: MJCF, as from `_panda_mjcf.scene`.
       substeps: steps of the physics in a control step.
+      following: whether a servo damps how fast its joint moves away from its target, instead of how fast it moves.
     """
 
-    def __init__(self, text: str, substeps: int):
+    def __init__(self, text: str, substeps: int, following: bool = False):
         self.text, self.substeps = text, substeps
         self.model = mujoco.MjModel.from_xml_string(text)
         self.timestep = float(self.model.opt.timestep)
@@ -94,6 +92,11 @@ class Panda:
         mujoco.mj_forward(self.model, reference)
         self._template = mjx.put_data(self.model, reference)
         self.arm_bodies = _below(self.model, "link1")
+        # K (q* + (D / K) q*' - q) - D q' = K (q* - q) + D (q*' - q')
+        stiffness = self.model.actuator_gainprm[:, 0]
+        self._lead = (
+            self.model.dof_damping[: self.model.nu] / stiffness / self.timestep if following else None
+        )
 
     def at_rest(self, qpos: Array, target: Array) -> ArmBody:
         """Standing still at positions [nq] with servo targets [nu]."""
@@ -122,9 +125,12 @@ class Panda:
 
         def substep(body: ArmBody, number: Array) -> tuple[ArmBody, None]:
             now = target - way * (self.substeps - 1 - number)
+            if self._lead is not None:
+                now = now + self._lead * way
             return self._substep(body, now, model, force, friction), None
 
-        return jax.lax.scan(substep, body, jnp.arange(self.substeps))[0]
+        body = jax.lax.scan(substep, body, jnp.arange(self.substeps))[0]
+        return body if self._lead is None else dataclasses.replace(body, target=target)
 
     def _substep(
         self, body: ArmBody, target: Array, model: mjx.Model, force: Array | None, friction: Array | None
@@ -185,7 +191,12 @@ def led(
     """
     position, attitude = tcp(joints)
     wanted = jnp.clip(position + move, box[0], box[1]), turn(rotation) @ attitude
-    found = solved(joints, wanted, jnp.asarray(rest), IK_STEPS)
+    return towards(joints, wanted, jnp.asarray(rest), period)
+
+
+def towards(joints: Array, wanted: Pose, rest: Array, period: float) -> Array:
+    """[7] joint targets after those of `joints` [7] for a wanted pose; `rest` [7] and `period` as in `led`."""
+    found = solved(joints, wanted, rest, IK_STEPS)
     most = jnp.asarray(period * table.VELOCITY)
     return joints + jnp.clip(found - joints, -most, most)
 

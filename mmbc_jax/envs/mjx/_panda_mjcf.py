@@ -62,7 +62,7 @@ def _hand(fingers: bool, contacts: bool, tool: str) -> str:
       </body>"""
 
 
-def _links(inner: str) -> str:
+def _links(inner: str, damping: np.ndarray) -> str:
     """The seven links inside each other, `inner` in the last."""
     text = inner
     for i in reversed(range(table.JOINTS)):
@@ -74,16 +74,16 @@ def _links(inner: str) -> str:
         text = f"""
     <body name="link{i + 1}" pos="{_numbers(table.FRAME_POS[i])}" quat="{_numbers(table.FRAME_QUAT[i])}">
       {_inertial(table.INERTIALS[i + 1])}
-      <joint name="joint{i + 1}" range="{table.LOW[i]} {table.HIGH[i]}" damping="{table.DAMPING[i]}"
+      <joint name="joint{i + 1}" range="{table.LOW[i]} {table.HIGH[i]}" damping="{damping[i]}"
         armature="{table.ARMATURE}"/>
       {looks}{text}
     </body>"""
     return text
 
 
-def _servos(fingers: bool) -> str:
+def _servos(fingers: bool, stiffness: np.ndarray) -> str:
     arm = "".join(
-        f'<position name="servo{i + 1}" joint="joint{i + 1}" kp="{table.STIFFNESS[i]}" '
+        f'<position name="servo{i + 1}" joint="joint{i + 1}" kp="{stiffness[i]}" '
         f'forcerange="{-table.TORQUE[i]} {table.TORQUE[i]}"/>'
         for i in range(table.JOINTS)
     )
@@ -102,6 +102,7 @@ def scene(
     iterations: tuple[int, int] | None,
     tool: str = "",
     contacts: str = "",
+    gains: tuple[np.ndarray, np.ndarray] = (table.STIFFNESS, table.DAMPING),
 ) -> str:
     """MJCF text of the arm in a scene.
 
@@ -112,6 +113,7 @@ def scene(
       iterations: (of the solver, of its line search); None for a scene without constraints, joint limits included.
       tool: MJCF of what the hand holds, in its frame.
       contacts: MJCF of the pairs of geoms that collide; no others do.
+      gains: stiffness [N m/rad] and damping [N m s/rad] of the arm's servos, [7] each.
     """
     steps = (1, 1) if iterations is None else iterations
     flag = "" if iterations is not None else '<flag constraint="disable" contact="disable"/>'
@@ -136,10 +138,10 @@ def scene(
       {_inertial(table.INERTIALS[0])}
       <geom class="look" type="capsule" size=".06" fromto="-.08 0 .06 0 0 .06"/>
       <geom class="look" type="capsule" size=".06" fromto="0 0 .06 0 0 .14"/>
-      {_links(_hand(fingers, iterations is not None, tool))}
+      {_links(_hand(fingers, iterations is not None, tool), gains[1])}
     </body>
     {world}
   </worldbody>{same * fingers}
   <contact>{contacts}</contact>
-  <actuator>{_servos(fingers)}</actuator>
+  <actuator>{_servos(fingers, gains[0])}</actuator>
 </mujoco>"""

@@ -25,8 +25,6 @@ from stays as it was. Where contacts are solved, MJX gets the force that leads t
 
 from __future__ import annotations
 
-import contextlib
-import io
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,9 +37,7 @@ import numpy as np
 from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.core.types import Array, PyTree
 from mmbc_jax.envs._arm_lag import GAIN_NEW, GAIN_OLD, LAG
-
-with contextlib.redirect_stdout(io.StringIO()):  # it prints a line where the optional warp backend is absent
-    from mujoco import mjx
+from mmbc_jax.envs.mjx._mjx import mjx
 
 
 @flax.struct.dataclass
@@ -91,12 +87,14 @@ class TrackedRod:
       ConfigError: the file does not load or does not have that structure.
     """
 
+    dynamics = Dynamics
+
     def __init__(self, xml_path: str | Path, solve: bool):
-        self.model = _load(Path(xml_path))
+        self.model = loaded(xml_path)
         self.solve = solve
         self.dt = float(self.model.opt.timestep)
         self.mass = float(self.model.body("rod").mass[0])
-        self.radius = float(self.model.geom_size[self.model.geom_bodyid == self.model.body("rod").id].max())
+        self.radius = radius(self.model)
         self._mx = mjx.put_model(self.model)
         # A body on slide joints never turns: inertia and Jacobians are the same everywhere and computed once.
         reference = mujoco.MjData(self.model)
@@ -112,8 +110,7 @@ class TrackedRod:
     @property
     def obstacles(self) -> np.ndarray:
         """[O, 3] centre x, y and radius in m of each obstacle, in the order of `Rod.distance`."""
-        fixed = np.flatnonzero(self.model.geom_bodyid == 0)
-        return np.column_stack([self.model.geom_pos[fixed, :2], self.model.geom_size[fixed, 0]])
+        return obstacles(self.model)
 
     def _at_rest(self, position: Array) -> Rod:
         return self._collide(self._template.replace(qpos=position, qvel=jnp.zeros(2)))
@@ -170,7 +167,24 @@ def _free_motion(model: mujoco.MjModel, rest: mujoco.MjData) -> tuple[np.ndarray
     return inverse.astype(np.float32), constant.astype(np.float32)
 
 
-def _load(path: Path) -> mujoco.MjModel:
+def obstacles(model: mujoco.MjModel) -> np.ndarray:
+    """[O, 3] centre x, y and radius in m of each obstacle."""
+    fixed = np.flatnonzero(model.geom_bodyid == 0)
+    return np.column_stack([model.geom_pos[fixed, :2], model.geom_size[fixed, 0]])
+
+
+def radius(model: mujoco.MjModel) -> float:
+    """Of the rod [m]."""
+    return float(model.geom_size[model.geom_bodyid == model.body("rod").id].max())
+
+
+def loaded(xml_path: str | Path) -> mujoco.MjModel:
+    """The scene of a file.
+
+    Raises:
+      ConfigError: as `TrackedRod`.
+    """
+    path = Path(xml_path)
     if not path.is_file():
         raise ConfigError("env.xml_path", str(path), "not a file; leave it empty for the packaged scene")
     try:

@@ -27,7 +27,6 @@ import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
-from mujoco import mjx
 
 from mmbc_jax.core.observations import ObsSpec
 from mmbc_jax.core.options import Options, option
@@ -36,6 +35,7 @@ from mmbc_jax.core.types import Array, EnvSpec, Key, PyTree, State
 from mmbc_jax.envs._further import Further, differs, parameters
 from mmbc_jax.envs.mjx import _cube_scene as cube
 from mmbc_jax.envs.mjx import _panda_table as table
+from mmbc_jax.envs.mjx._mjx import mjx
 from mmbc_jax.envs.mjx._panda import REST, ArmBody, ArmDynamics, Panda, led
 from mmbc_jax.envs.mjx._panda_kinematics import matrix, quaternion, tcp, turn_between
 
