@@ -58,8 +58,8 @@ def config(request, monkeypatch):
 
 
 def expensive(path):
-    """Compiling MuJoCo XLA, or all stages, takes a minute; the smallest of each kind stay."""
-    marks = [] if path.name in ("smoke.py", "pusht_human.py") else [pytest.mark.slow]
+    """Compiling MuJoCo XLA, or all stages, takes a minute: `test_readme.py` trains smoke.py."""
+    marks = [] if path.name == "pusht_human.py" else [pytest.mark.slow]
     return pytest.param(path, marks=marks, id=str(path.relative_to(ROOT)))
 
 

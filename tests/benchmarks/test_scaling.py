@@ -20,6 +20,7 @@ def test_slope() -> None:
     assert scaling.slope([2, 4], [5.0, 5.0]) == pytest.approx(0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.heavy
 def test_memory_of_a_program_grows_by_its_runs() -> None:
     """Each further run brings parameters, two moments and their average: 4 floats a parameter."""

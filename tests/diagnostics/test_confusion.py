@@ -36,6 +36,7 @@ def test_planted_mechanisms_are_named():
     assert min(one.success for one in found if one.planted == ("none",)) >= HELD
 
 
+@pytest.mark.slow
 def test_of_two_planted_mechanisms_one_is_named_and_both_show():
     found = judged(14, pairs=True)
     assert shares(found)[0] >= 12 / 14, wrong(found)

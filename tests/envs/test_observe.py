@@ -57,7 +57,9 @@ def frames(name, position, context):
     return np.asarray(draw(position, grounds[context]))
 
 
-@pytest.mark.parametrize("name", sparing(TASKS, slow=("circle", "corridor", "sequential")))
+@pytest.mark.parametrize(
+    "name", sparing(TASKS, slow=("circle", "conditional_circle", "corridor", "sequential"))
+)
 def test_frames_are_drawn_at_the_position(name):
     states = played(name, "both")
     position = states.data["position"]
@@ -71,7 +73,9 @@ def test_frames_are_drawn_at_the_position(name):
     np.testing.assert_array_max_ulp(states.obs["state"][..., :2], position, 1)
 
 
-@pytest.mark.parametrize("name", sparing(TASKS, slow=("circle", "corridor", "sequential")))
+@pytest.mark.parametrize(
+    "name", sparing(TASKS, slow=("circle", "conditional_circle", "corridor", "sequential"))
+)
 def test_what_is_seen_changes_nothing_else(name):
     state, image, both = (played(name, observe) for observe in ("state", "image", "both"))
     assert list(image.obs) == ["image"]
@@ -127,6 +131,7 @@ def test_figures_need_no_numbers():
     )
 
 
+@pytest.mark.slow
 def test_recorded_images(monkeypatch):
     """The same demonstrations as of the numbers, each step once, in bytes, whatever the size of a batch."""
     name = "conditional_circle"

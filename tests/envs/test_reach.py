@@ -88,6 +88,7 @@ def test_random_actions_stay_finite_and_in_joint_ranges():
     np.testing.assert_array_equal(obs, again)
 
 
+@pytest.mark.slow
 def test_straight_ahead_is_a_contact_and_fails():
     """The way of neither mode: the hand runs into the pillar, and the episode ends there."""
     reset, step = stepper()

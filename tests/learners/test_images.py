@@ -40,7 +40,7 @@ def begin(name, actor):
 @pytest.mark.parametrize(
     ("name", "actor"),
     [
-        ("ppo", "gaussian"),
+        pytest.param("ppo", "gaussian", marks=pytest.mark.slow),
         pytest.param("sac", "steer", marks=pytest.mark.slow),
         pytest.param("ppo", "steer", marks=pytest.mark.slow),
         pytest.param("sac", "gaussian", marks=pytest.mark.slow),

@@ -70,12 +70,14 @@ def played(name, x, z):
     return np.clip(act(jax.random.key(9))[0], -1.0, 1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("x", [-1.0, 1.0])
 def test_steering_moves_the_action_to_where_the_reward_is(x):
     for z in (0, 1):
         assert played("dsrl_na", x, z).mean() == pytest.approx(0.5 * x, abs=0.15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("x", [-1.0, 1.0])
 def test_a_contracting_correction_brings_every_noise_as_near_as_it_reaches(x):
     """From w ~ N(0, 1), by at most 1: |w - x / 2| - 1 is left where that is above 0, on average .23 of .92."""
@@ -87,6 +89,7 @@ def test_a_contracting_correction_brings_every_noise_as_near_as_it_reaches(x):
         assert left < 0.5 * (np.abs(clipped - 0.5).mean() + reach)
 
 
+@pytest.mark.slow
 def test_the_noise_critic_learns_what_the_chunk_critic_says():
     """The reference is the identity, so that both are functions of one number; the actor's noise stays near."""
     learner, _, state = trained("dsrl_na")

@@ -15,6 +15,9 @@ from tests.learners import _probed
 from tests.learners._probed import GAMMA
 from tests.toys.probes import LENGTH, NEVER, Remote, probe
 
+# The other probes and `test_start.py` ask the same of this learner; a run without a clone is made in every `make test`.
+pytestmark = pytest.mark.slow
+
 ITERATIONS = 150
 PROBES = {
     "endless": probe(constant=1.0, steps=NEVER),

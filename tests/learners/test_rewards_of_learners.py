@@ -45,9 +45,7 @@ REWARDS = {
 QUICK = {
     ("ppo", "vic"),
     ("ppo", "by action"),
-    ("ppo", "metra by decisions"),
     ("ppo", "spread"),
-    ("sac", "metra"),
 }
 
 

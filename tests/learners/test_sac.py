@@ -34,7 +34,8 @@ PROBES = {
     "modes": probe(),
     "frozen": probe(aimed=1.0, target=0.5),
 }
-NAMES = list(PROBES)
+NAMES = ["aimed", "sloped", "modes", "frozen"]
+VALUED = ["constant", "observed", "delayed", "endless"]
 Q = plugin("discriminator", "categorical", input="state", hidden=(16,), noise=0.2)
 SIZES = {"num_envs": 16, "decisions": 4, "updates": 16, "batch_size": 128, "capacity": 2048, "warmup": 128}
 CFG = plugin("learner", "sac", **SIZES, gamma=GAMMA, critic_hidden=(32,), critic_octaves=0)
@@ -79,11 +80,12 @@ def learned():
 
 
 def run_of(tree, name):
-    return jax.tree.map(lambda x: x[NAMES.index(name)], tree)
+    place = (NAMES if name in NAMES else VALUED).index(name)
+    return jax.tree.map(lambda x: x[place], tree)
 
 
 @pytest.fixture(scope="module")
-def visited(learned):
+def visited():
     """[R, T, B] (transitions of 8 more decisions of the trained actors, smaller head of Q of each)."""
 
     def play(state):
@@ -94,7 +96,7 @@ def visited(learned):
         q = LEARNER.update.critic.apply(params["critic"], rows.obs, rows.info["action"], rows.z, rows.time)
         return rows, q.min(0)
 
-    return jax.jit(jax.vmap(play))(learned[1])
+    return jax.jit(jax.vmap(play))(train(LEARNER, VALUED, _probed.cloned())[1])
 
 
 @pytest.mark.slow

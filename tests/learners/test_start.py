@@ -58,7 +58,7 @@ def test_from_a_clone(name):
     assert same(after.stats, state.stats)
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", SLOW)
 def test_from_an_earlier_stage_of_the_same_kind(name):
     """Parameters and what is known of observations stay; optimisers and environments are fresh."""
     parent = trained(name)[1]
@@ -70,6 +70,7 @@ def test_from_an_earlier_stage_of_the_same_kind(name):
     assert same(state.opt_state["actor"], trained(name)[0].opt_state["actor"])
 
 
+@pytest.mark.slow
 def test_a_buffer_and_the_target_critic_are_taken_over():
     parent = trained("sac")[1]
     state, after = trained("sac", of="sac")
@@ -181,6 +182,7 @@ def test_with_a_clone_nothing_follows():
     assert follow(stats, jnp.zeros((2, 3)), _probed.SPEC.obs, ENV) is stats
 
 
+@pytest.mark.slow
 def test_probes_can_be_told_apart():
     """What `_probed.start` changes reaches the environments of both learners."""
     for name in LEARNERS:

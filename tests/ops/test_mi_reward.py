@@ -41,7 +41,14 @@ def test_remaining_decisions_counts_a_cut_decision_once():
 
 @pytest.mark.parametrize(
     ("length", "exec_len"),
-    [(10, 4), (16, 4), (60, 7), pytest.param(250, 8, marks=pytest.mark.slow), (100, 3), (5, 8)],
+    [
+        (10, 4),
+        (16, 4),
+        (60, 7),
+        pytest.param(250, 8, marks=pytest.mark.slow),
+        pytest.param(100, 3, marks=pytest.mark.slow),
+        (5, 8),
+    ],
 )
 def test_an_episode_of_full_information_earns_log_z_whenever_it_ends(length, exec_len):
     """phi = log Z from the first decision on: 1/n of it for each decision, the last one for those that remain."""

@@ -22,12 +22,15 @@ from tests.toys.products import sparing
 SPEC = PolicySpec(obs_dim=3, action_dim=2, chunk_len=4)
 SIZE = 64  # of every batch, so that all tests of a case share what they compile
 SMALL = {"hidden": (32, 32), "width": 16, "depth": 1, "heads": 2, "channels": (8, 16)}
-ON_EVERY_BACKBONE = ("flow",)  # by default; the rest of the product is slow
 
 
 class Case(NamedTuple):
     policy: str
     backbone: str = ""  # empty for a policy that has none to choose
+
+
+ON_OTHERS = (Case("flow", "transformer"),)
+"""Besides the MLP by default; the rest of the product is slow, and `nn/test_backbone.py` walks every backbone."""
 
 
 def name_of(case: Case) -> str:
@@ -40,8 +43,7 @@ def cases(slow: tuple[str, ...] = ()) -> list:
     for name in sorted(registry.available("policy")):
         own = [Case(name, backbone) for backbone in BACKBONES if "backbone" in plugin("policy", name)]
         found += own or [Case(name)]
-        if name not in ON_EVERY_BACKBONE:
-            product |= {name_of(case) for case in own if case.backbone != "mlp"}
+        product |= {name_of(case) for case in own if case.backbone != "mlp" and case not in ON_OTHERS}
     return sparing(found, product | set(slow), name_of)
 
 
@@ -49,13 +51,11 @@ each = pytest.mark.parametrize("case", cases())
 # Fits of every family are in files of their own; what compiles each operation alone is walked for a few.
 FITTED = pytest.mark.parametrize(
     "case",
-    cases(
-        ("ibc-mlp", "flow-unet", "flow-transformer", "mixture_flow-mlp", "latent_flow-mlp", "mean_flow-mlp")
-    ),
+    cases(("ibc-mlp", "flow-transformer", "mixture_flow-mlp", "latent_flow-mlp", "mean_flow-mlp")),
 )
 EAGER = pytest.mark.parametrize(
     "case",
-    cases(("ibc-mlp", "flow-unet", "flow-transformer", "mixture_flow-mlp", "latent_flow-mlp", "vq-mlp")),
+    cases(("ibc-mlp", "flow-transformer", "mixture_flow-mlp", "latent_flow-mlp", "vq-mlp")),
 )
 
 

@@ -117,7 +117,10 @@ def live(case: Case, key, data: Batch):
 
 def timed(case: Case):
     """Slow where another case stands for it: images alone, other backbones, families of one kind."""
-    alike = ("bet", "diffusion", "gaussian", "latent_flow", "mdn", "mean_flow", "vq", "wae")
+    alike = (
+        *("bet", "cvae", "diffusion", "gaussian", "latent_flow", "mdn", "mean_flow"),
+        *("mixture_flow", "vq", "wae"),
+    )
     quick = case.observed == "both" and case.backbone == "mlp" and case.policy not in alike
     return pytest.param(case, id=name_of(case), marks=() if quick else pytest.mark.slow)
 

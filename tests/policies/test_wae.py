@@ -102,7 +102,9 @@ def test_a_priors_own_loss_leaves_the_encoder_alone():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), plain, vamp)
 
 
-@pytest.mark.parametrize(("regulariser", "weight"), [("mmd", 1.0), ("sinkhorn", 0.01)])
+@pytest.mark.parametrize(
+    ("regulariser", "weight"), [("mmd", 1.0), pytest.param("sinkhorn", 0.01, marks=pytest.mark.slow)]
+)
 def test_keeps_two_modes(regulariser, weight):
     policy, data = toy.make("wae", regulariser=regulariser), toy.two_modes()
     steps = 300 if regulariser == "mmd" else 60

@@ -62,6 +62,7 @@ def test_the_stage_in_a_run(finished):
     assert again.facts["train_steps"] == 2
 
 
+@pytest.mark.slow
 def test_two_rounds_are_one_and_one_bit_for_bit(finished, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         kill_in_save(patch, "dagger", 1, saved=True)
@@ -85,6 +86,7 @@ def test_start_from_another_run(finished, tmp_path):
             toy_pipeline(tmp_path / "other", config(stages="dagger", start_from=finished[0], **override))
 
 
+@pytest.mark.slow
 def test_its_own_scalar_is_swept_alone():
     points = config_grid(config(sweep__grid="dagger.beta=0,0.5", first_seed=0))
     setup = setup_lib.build(config())

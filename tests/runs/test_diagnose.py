@@ -28,6 +28,7 @@ def test_settings_reach_the_instrument():
         build_instruments(toy_config(diagnostics="separation", instruments__separation__max_modes=0))
 
 
+@pytest.mark.slow
 def test_in_training_and_from_the_checkpoint_alike(tmp_path, capsys):
     config = toy_config(stages="bc", diagnostics="separation", data__episodes=160, sweep__mode="map")
     with unchecked():

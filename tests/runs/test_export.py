@@ -28,6 +28,7 @@ def test_landscape_exports_for_every_platform(name):
     assert [x.shape for x in jax.tree.leaves(out)] == [x.shape for x in jax.tree.leaves(state)]
 
 
+@pytest.mark.slow
 def test_avoiding_exports_for_every_platform():
     state, shared = _toy.shapes("discover", "avoiding")
     epoch = jax.jit(_toy.epoch_fn("discover", env="avoiding"))

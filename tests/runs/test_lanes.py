@@ -35,6 +35,7 @@ def alone(tmp_path_factory):
     return workdir
 
 
+@pytest.mark.slow
 def test_lanes_leave_what_one_process_leaves(tmp_path, alone):
     workdir = tmp_path / "run"
     results = toy_run(workdir, config("own"))

@@ -112,6 +112,7 @@ def prefer_map(monkeypatch):
     monkeypatch.setattr(lib, "MARGIN", -1e9)
 
 
+@pytest.mark.slow
 @pytest.mark.heavy
 def test_a_run_that_goes_on_keeps_its_mode_bit_for_bit(tmp_path, monkeypatch):
     config = toy_config(stages="bc", sweep__mode="auto", evaluation__every_epochs=0)

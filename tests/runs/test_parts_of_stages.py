@@ -47,6 +47,7 @@ def test_an_actor_that_needs_a_clone_says_so(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_stages_of_two_learners_in_one_run(tmp_path):
     own = {f"plain__{name}": value for name, value in SAC.items()}
     config = toy_config(stages="bc,finetune,plain", **own)

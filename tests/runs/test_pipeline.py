@@ -164,6 +164,7 @@ def test_start_from_another_configuration_names_the_field(tmp_path, override, fo
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_clone_is_finetuned_under_a_shift(tmp_path):
     """Another start noise, and less of a chunk executed: it works, says so, and keeps the clone's normaliser."""
     config = toy_config(
@@ -280,6 +281,7 @@ def test_where_all_runs_diverge_the_run_stops(tmp_path):
         fragile_run(tmp_path / "run", sweep__grid="policy.poison=1e-7,1e-6", nonfinite_limit=5)
 
 
+@pytest.mark.slow
 def test_what_starts_from_a_diverged_run_has_diverged(tmp_path, capsys):
     config = toy_config(
         seeds=1, evaluation__every_epochs=0, nonfinite_limit=3, sweep__grid="bc.learning_rate=4e-3,1e30"

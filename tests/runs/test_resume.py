@@ -75,7 +75,7 @@ def assert_same(workdir, reference, stages):
 @pytest.mark.parametrize(
     ("stage", "epoch", "saved"),
     [
-        ("bc", 3, False),
+        pytest.param("bc", 3, False, marks=pytest.mark.slow),
         pytest.param("discover", 1, True, marks=pytest.mark.slow),
         ("finetune", 3, False),
     ],
@@ -230,9 +230,8 @@ def test_sigterm_saves_and_exits_with_143(tmp_path):
     assert not (workdir / "stages").exists()
 
 
-@pytest.mark.parametrize(
-    "size", [("bc", "1", "1"), pytest.param(("ppo", "3", "3"), marks=pytest.mark.slow)], ids=["short", "long"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [("bc", "1", "1"), ("ppo", "3", "3")], ids=["short", "long"])
 def test_killed_damaged_and_starved(size, tmp_path):
     """A short form of `scripts/torture.py`: one kill, one damaged file, a full disk and a read-only folder."""
     scenario, kills, damages = size
