@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -32,6 +33,9 @@ os.environ.setdefault(
 
 import jax
 import pytest
+
+# Tracing makes and keeps millions of small objects: looking through them at Python's own thresholds takes a tenth.
+gc.set_threshold(100_000, 50, 100)
 
 if "MMBC_TESTS_SHARED" not in os.environ:  # the workers have it from the process that starts them
     os.environ["MMBC_TESTS_SHARED"] = tempfile.mkdtemp(prefix="mmbc_jax_tests_")

@@ -43,7 +43,11 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, str, list[tuple[str,
     )
     parser.add_argument("--jobs", type=int, default=0, help="processes at a time; default: one per CPU core")
     parser.add_argument("--report", help="markdown file; default: <workdir>/report.md")
-    parser.add_argument("--only", default="", help="STUDY or STUDY/VARIANT: run this one alone")
+    parser.add_argument(
+        "--only",
+        default="",
+        help="STUDY, STUDY/VARIANT or a seed of it, STUDY/VARIANT/seedN: run this one alone",
+    )
     args, unknown = parser.parse_known_args(rest)
     if unknown:
         raise UserError(f"unknown argument {unknown[0]!r}")
@@ -79,18 +83,23 @@ def load_studies(path: str, scale: str, overrides: list[tuple[str, str]]) -> lis
 
 
 def run_variant(studies: Sequence[Study], name: str, workdir: Path) -> int:
-    """Trains one variant, "STUDY/VARIANT", in this process."""
+    """Trains what "STUDY/VARIANT" names, of a variant in cells every one, in this process; the largest exit code."""
     from mmbc_jax import train
     from mmbc_jax.study.runner import variant_dir
 
     known = {
         f"{study.name}/{variant.name}": (study, variant) for study in studies for variant in study.variants
     }
-    if name not in known:
+    named = [found for found in known if found == name or found.startswith(f"{name}/")]
+    if not named:
         raise UserError(f"--only {name}: {nearest(name, known)}")
-    study, variant = known[name]
-    folder = variant_dir(workdir, study, variant)
-    return train.train(variant.config, folder, [f"--workdir={name}"])
+    codes = []
+    for found in named:
+        study, variant = known[found]
+        codes.append(
+            train.train(variant.config, variant_dir(workdir, study, variant), [f"--workdir={found}"])
+        )
+    return max(codes)
 
 
 def default_jobs() -> int:

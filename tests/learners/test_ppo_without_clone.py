@@ -15,7 +15,7 @@ from tests.learners import _probed
 from tests.learners._probed import GAMMA
 from tests.toys.probes import LENGTH, NEVER, Remote, probe
 
-# The other probes and `test_start.py` ask the same of this learner; a run without a clone is made in every `make test`.
+# Other probes and `test_start.py` ask the same of this learner; every `make test` runs without a clone once.
 pytestmark = pytest.mark.slow
 
 ITERATIONS = 150

@@ -112,3 +112,17 @@ def test_every_variant_of_every_study_builds(file, scale, request):
             continue  # needs the files; configs/bc/*.py are tested with them
         setup = setup_lib.build(variant.config)
         assert setup.policy.spec.chunk_len == variant.config.chunk.predict
+
+
+def test_a_variant_in_cells_is_every_seed_of_it(path, tmp_path, monkeypatch):
+    trained = []
+
+    def trains(config, folder, argv):
+        trained.append(folder.relative_to(tmp_path).as_posix())
+        return 3 * (folder.name == "seed0")
+
+    monkeypatch.setattr("mmbc_jax.train.train", trains)
+    studies = sweep.load_studies(path, "full", [("seeds", "2")])
+    assert sweep.run_variant(studies, "toy/width4", tmp_path) == 3
+    assert sweep.run_variant(studies, "toy/width8/seed1", tmp_path) == 0
+    assert trained == ["toy/width4/seed0", "toy/width4/seed1", "toy/width8/seed1"]
