@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 WORKDIR ?= runs/avoiding_bmd
 
-.PHONY: train smoke test test-all lint check audit bench clean
+.PHONY: train smoke test test-all lint check audit bench docs clean
 
 train: .venv
 	$(BIN)/python -m mmbc_jax.train --workdir $(WORKDIR)
@@ -39,6 +39,11 @@ bench: .venv
 	$(BIN)/python -m pip install -q -c requirements/lock.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks.run $(BENCH)
 
+# The documentation as a site in site/; a dead link, within or to a heading, is an error.
+docs: .venv
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c requirements/lock.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict -q
+
 .venv: .venv/.installed
 .venv/.installed: pyproject.toml requirements/dev.txt
 	$(PYTHON) -m venv .venv
@@ -47,4 +52,4 @@ bench: .venv
 	touch $@
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv site .pytest_cache .mypy_cache .ruff_cache

@@ -1,4 +1,4 @@
-"""The README's commands, executed as written; `make` lines are only looked up in the Makefile."""
+"""Commands and examples of README and how-to pages, executed as written; `make` is only looked up in the Makefile."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BASH = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
-PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+HOW_TO = {
+    path.stem: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs" / "how-to").glob("*.md"))
+}
+FILES = {"own-policy": "my_policies.py", "own-environment": "my_envs.py", "own-reward": "my_rewards.py"}
 # What makes the smoke configuration smaller still; the commands themselves stay as the README has them.
 SHRINK = (
     "--config.bc.steps=100 --config.bc.steps_per_epoch=100 --config.bc.warmup_steps=10 --config.bc.batch_size=32 "
@@ -28,17 +30,25 @@ STUDY = (
 )
 
 
-def commands() -> list[str]:
-    return [line for block in BASH for line in block.splitlines() if line.startswith("python ")]
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def commands(text: str = README) -> list[str]:
+    return [
+        line for block in blocks(text, "bash") for line in block.splitlines() if line.startswith("python ")
+    ]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A place with the repository's configs, the example policy and the example data."""
+    """A place with the repository's configs, the example files and the example data."""
     folder = tmp_path_factory.mktemp("readme")
     (folder / "configs").symlink_to(ROOT / "configs")
-    policy, data = PYTHON
-    (folder / "my_policies.py").write_text(policy)
+    for page, name in FILES.items():
+        (code,) = blocks(HOW_TO[page], "python")
+        (folder / name).write_text(code)
+    (data,) = blocks(HOW_TO["own-data"], "python")
     subprocess.run([sys.executable, "-c", data], cwd=folder, check=True, timeout=120)
     return folder
 
@@ -62,13 +72,23 @@ def test_files_that_the_readme_names_exist():
         assert (ROOT / name).exists(), name
 
 
-def test_own_policy_trains(folder):
-    (command,) = [c for c in commands() if "my_policies" in c]
-    run(command + " --config.stages=bc", folder)
+@pytest.mark.parametrize(
+    "page",
+    [
+        "own-policy",
+        "own-data",
+        *(pytest.param(p, marks=pytest.mark.slow) for p in ("own-environment", "own-reward")),
+    ],
+)
+def test_what_is_brought_trains(folder, page):
+    """A policy and a file of data always; an environment and a reward in the slow half, which compile all stages."""
+    (command,) = commands(HOW_TO[page])
+    run(command + " --config.stages=bc" * (page == "own-policy"), folder)
 
 
-def test_own_data_trains(folder):
-    (command,) = [c for c in commands() if "my_demos" in c]
+@pytest.mark.slow
+def test_the_sweep_of_the_page_runs(folder):
+    (command,) = commands(HOW_TO["sweep"])
     run(command, folder)
 
 
@@ -77,3 +97,32 @@ def test_every_other_command_runs_in_order(folder):
     for command in commands():
         if "my_" not in command:
             run(command, folder)
+
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def anchors(path: Path) -> set[str]:
+    """Of the headings of a page, as GitHub and the site make them."""
+    titles = re.findall(
+        r"^#+ (.+)$", re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL), re.MULTILINE
+    )
+    return {
+        re.sub(r"[^\w\- ]", "", title.replace("`", "").lower()).strip().replace(" ", "-") for title in titles
+    }
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]*))?\)", page.read_text()):
+        place = (page.parent / target).resolve() if target else page
+        assert place.exists(), target
+        assert not anchor or anchor in anchors(place), f"{target}#{anchor}"
+
+
+def test_the_site_shows_every_page():
+    """`make docs` fails on a page that is in no menu, too; here without its packages."""
+    menu = (ROOT / "mkdocs.yml").read_text()
+    for page in (ROOT / "docs").rglob("*.md"):
+        name = page.relative_to(ROOT / "docs").as_posix()
+        assert f" {name}\n" in menu or name.endswith("_table.md"), name
