@@ -125,6 +125,12 @@ class Deployed:
             return np.zeros(batch, np.int32)
         return np.asarray(drawn_commands(self.subject, wrapped(jnp.asarray(words)), self.spec.num_modes, batch))
 
+    def warm_up(self, batch: int = 1) -> Deployed:
+        """Compiles the program for a batch of observations now, which else the first call does; returns itself."""
+        obs = self.spec.obs.dummy(batch)
+        self.plan(jax.tree.map(np.asarray, obs), key=0)
+        return self
+
     def modes(self) -> list[KnownMode]:
         """The commands there are, with what the run's evaluation found of each; see `KnownMode`."""
         return known_modes(self.workdir, self.spec, self.final)
