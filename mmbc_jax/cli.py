@@ -63,7 +63,9 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", required=True, help="work directory, or <workdir>/checkpoints/<stage>"
     )
-    parser.add_argument("--stage", help="which stage; default: the last one trained, plain and baseline aside")
+    parser.add_argument(
+        "--stage", help="which stage; default: the last one trained, plain and baseline aside"
+    )
     parser.add_argument("--step", type=int, help="which of its checkpoints; default: the newest")
     parser.add_argument("--seed", type=int, help="which of the runs side by side; default: the first")
     parser.add_argument("--point", type=int, default=0, help="which point of a sweep; default: 0")

@@ -28,7 +28,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--out", required=True, help="file to write; its JSON file gets the ending .json")
     parser.add_argument("--deterministic", action="store_true", help="the likeliest actions, not drawn ones")
     parser.add_argument(
-        "--platforms", default=",".join(_PLATFORMS), help="cpu, cuda or both, with a comma between; default: both"
+        "--platforms",
+        default=",".join(_PLATFORMS),
+        help="cpu, cuda or both, with a comma between; default: both",
     )
     args = parser.parse_args(argv)
     args.platforms = tuple(args.platforms.split(","))

@@ -9,6 +9,7 @@ nothing is ever unpickled.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import msgpack
@@ -72,13 +73,11 @@ class Client:
 
     def __init__(self, host: str = "127.0.0.1", port: int = 8000, timeout: float = 30.0):
         self._timeout = timeout
-        self._socket = connect(
-            f"ws://{host}:{port}",
-            open_timeout=timeout,
-            max_size=_LARGEST,
-            compression=None,
-            proxy=None,
+        self._open = contextlib.ExitStack()
+        made = connect(
+            f"ws://{host}:{port}", open_timeout=timeout, max_size=_LARGEST, compression=None, proxy=None
         )
+        self._socket = self._open.enter_context(made)
         self.metadata: dict[str, Any] = unpack(self._received())
 
     def infer(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -106,7 +105,7 @@ class Client:
 
     def close(self) -> None:
         """Ends the connection."""
-        self._socket.close()
+        self._open.close()
 
     def __enter__(self) -> Client:
         return self

@@ -23,7 +23,10 @@ from mmbc_jax.evaluation.playing import Playing
 
 if TYPE_CHECKING:
     from mmbc_jax.deploy.deployed import Deployed
-_COMMAND, _EPISODES = 2**29, 2**30  # what keys of commands and of later episodes are folded with; no decision is
+_COMMAND, _EPISODES = (
+    2**29,
+    2**30,
+)  # what keys of commands and of later episodes are folded with; no decision is
 
 
 @dataclasses.dataclass
@@ -162,7 +165,9 @@ def check_settings(execute: Any, predict: int, ensemble: float | None, realtime:
     if ensemble is not None and not ensemble >= 0.0:
         raise RequestError(f"ensemble = {ensemble!r} must be at least 0, or None")
     if ensemble is not None and realtime:
-        raise RequestError("ensemble and realtime do not go together: each says how plans that overlap are joined")
+        raise RequestError(
+            "ensemble and realtime do not go together: each says how plans that overlap are joined"
+        )
     if execute == predict and (realtime or ensemble is not None):
         name = "realtime" if realtime else "ensemble"
         raise RequestError(
@@ -177,6 +182,6 @@ def _folded(words: Any, number: Any) -> Any:
 
 @functools.partial(jax.jit, static_argnums=2)
 def _words_of(words: Any, decision: Any, hold: bool) -> Any:
-    """Words of a decision's key, as `Evaluator.run` makes them of its own: the first half of a split of split keys."""
+    """Words of a decision's key, as `Evaluator.run` makes them of its own: the first half of a split."""
     key = wrapped(words)
     return jax.random.key_data(jax.random.fold_in(key if hold else jax.random.fold_in(key, decision), 0))

@@ -27,7 +27,9 @@ def stripped(subject: Subject) -> Subject:
     return subject.replace(key=(), reward={} if alive is None else {codes.ALIVE: alive})
 
 
-def drawn_commands(subject: Subject, key: Key, num_modes: int, batch: tuple[int, ...]) -> Int[Array, "*batch"]:
+def drawn_commands(
+    subject: Subject, key: Key, num_modes: int, batch: tuple[int, ...]
+) -> Int[Array, "*batch"]:
     """[...] int32 commands of those there are, each as likely; of another stream than the decision under `key`."""
     alive = codes.alive_of(subject.reward)
     there = jnp.ones(num_modes) if alive is None else alive

@@ -24,12 +24,11 @@ from mmbc_jax.deploy.known_modes import KnownMode, known_modes
 from mmbc_jax.evaluation.evaluator import acting
 from mmbc_jax.runs.checkpoint import checkpoint_steps, find_stage
 from mmbc_jax.runs.restored import Restored, restore
+from mmbc_jax.runs.run_options import TAKEN
 
 if TYPE_CHECKING:
     from mmbc_jax.deploy.controller import Controller
 
-AMONG = ("baseline", "plain", "bc", "dagger", "discover", "finetune")
-"""Stages to choose from, the preferred one last; those to compare with come first."""
 _EMBEDDED = 2**24  # bytes of weights
 
 
@@ -123,7 +122,9 @@ class Deployed:
         words = self.keys.take() if key is None else as_words(key)
         if self.spec.num_modes == 1:
             return np.zeros(batch, np.int32)
-        return np.asarray(drawn_commands(self.subject, wrapped(jnp.asarray(words)), self.spec.num_modes, batch))
+        return np.asarray(
+            drawn_commands(self.subject, wrapped(jnp.asarray(words)), self.spec.num_modes, batch)
+        )
 
     def warm_up(self, batch: int = 1) -> Deployed:
         """Compiles the program for a batch of observations now, which else the first call does; returns itself."""
@@ -136,7 +137,7 @@ class Deployed:
         return known_modes(self.workdir, self.spec, self.final)
 
     def controller(self, **settings: Any) -> Controller:
-        """A receding-horizon controller around this policy; `settings` are those of `deploy.controller.Controller`."""
+        """A receding-horizon controller around it; `settings` are those of `deploy.controller.Controller`."""
         from mmbc_jax.deploy.controller import Controller
 
         return Controller(self, **settings)
@@ -160,7 +161,9 @@ class Deployed:
 
     def decision(self, deterministic: bool, bounded: bool = False) -> Decision:
         """The pure function behind a call, for whoever compiles it otherwise."""
-        bounds = (jnp.asarray(self._low), jnp.asarray(self._high)) if bounded and self._bounds else (None, None)
+        bounds = (
+            (jnp.asarray(self._low), jnp.asarray(self._high)) if bounded and self._bounds else (None, None)
+        )
         return Decision(self.act[deterministic], self.spec.num_modes, *bounds)
 
     @cached_property
@@ -204,7 +207,7 @@ def load(
       UserError: no such stage, seed or point.
     """
     where = local_path(path, "path")
-    restored = restore(where, stage or "", [], AMONG, step)
+    restored = restore(where, stage or "", [], TAKEN, step)
     seed = restored.grid.seeds[0] if seed is None else seed
     run = _run_of(restored, seed, point)
     subjects = stripped(restored.stage.subject(restored.state, restored.keys(restored.stage.name)))
@@ -231,8 +234,10 @@ def _run_of(restored: Restored, seed: int, point: int) -> int:
     if not 0 <= point < len(grid.points):
         raise UserError(f"point {point} must be from 0 to {len(grid.points) - 1}: the points of the sweep")
     if seed not in grid.seeds:
-        raise UserError(f"seed {seed} must be one of {', '.join(map(str, grid.seeds))}: those of the checkpoint")
+        raise UserError(
+            f"seed {seed} must be one of {', '.join(map(str, grid.seeds))}: those of the checkpoint"
+        )
     return int(restored.stage.runs(grid).index[point, grid.seeds.index(seed)])
 
 
-__all__ = ["AMONG", "Deployed", "RequestError", "load"]
+__all__ = ["Deployed", "RequestError", "load"]

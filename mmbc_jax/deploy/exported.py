@@ -34,7 +34,8 @@ def exported(policy: Deployed, platforms: Sequence[str] = PLATFORMS, determinist
     """
     (batch,) = jax_export.symbolic_shape("b")
     spec = policy.spec.obs
-    obs = spec.joined({n: jax.ShapeDtypeStruct((batch, *e.shape), e.dtype) for n, e in spec.entries})
+    shapes: Any = {n: jax.ShapeDtypeStruct((batch, *e.shape), e.dtype) for n, e in spec.entries}
+    obs = spec.joined(shapes)
     decide = policy.decision(deterministic, bounded=True).__call__
     program = jax.jit(functools.partial(decide, policy.subject))
     arguments = (jax.ShapeDtypeStruct((2,), jnp.uint32), obs, jax.ShapeDtypeStruct((batch,), jnp.int32))
@@ -42,19 +43,31 @@ def exported(policy: Deployed, platforms: Sequence[str] = PLATFORMS, determinist
         return jax_export.export(program, platforms=tuple(platforms))(*arguments)
     except (jax.errors.JAXTypeError, NotImplementedError, TypeError, ValueError) as error:
         said = cut(str(error).strip().splitlines()[0]) if str(error).strip() else type(error).__name__
-        raise UserError(f"policy {policy.spec.policy} cannot be exported for any batch size: {said}") from error
+        raise UserError(
+            f"policy {policy.spec.policy} cannot be exported for any batch size: {said}"
+        ) from error
 
 
 def described(policy: Deployed, program: Any, payload: bytes, deterministic: bool) -> dict[str, Any]:
     """What the JSON beside an artefact says: its inputs and outputs, their units, its commands, where it is from."""
     spec = policy.spec
     entries = {
-        name: {"shape": ["b", *entry.shape], "dtype": str(jnp.dtype(entry.dtype)), "units": _obs_units(entry.kind)}
+        name: {
+            "shape": ["b", *entry.shape],
+            "dtype": str(jnp.dtype(entry.dtype)),
+            "units": _obs_units(entry.kind),
+        }
         for name, entry in spec.obs.entries
     }
     (only, *_) = entries.values()
     modes = [
-        {"z": mode.z, "label": mode.label, "success": mode.success, "ci95": mode.ci95, "control": mode.control}
+        {
+            "z": mode.z,
+            "label": mode.label,
+            "success": mode.success,
+            "ci95": mode.ci95,
+            "control": mode.control,
+        }
         for mode in policy.modes()
     ]
     return {

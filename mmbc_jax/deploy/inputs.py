@@ -35,7 +35,9 @@ def as_rows(spec: ObsSpec, obs: Any) -> tuple[dict[str, Any], int, bool]:
         obs = {spec.entries[0][0]: obs}
     wanted = [name for name, _ in spec.entries]
     if not isinstance(obs, Mapping) or set(obs) != set(wanted):
-        what = f"entries {', '.join(map(str, obs))}" if isinstance(obs, Mapping) else f"a {type(obs).__name__}"
+        what = (
+            f"entries {', '.join(map(str, obs))}" if isinstance(obs, Mapping) else f"a {type(obs).__name__}"
+        )
         raise RequestError(f"the observation is {cut(what)}, must be a dict of {', '.join(wanted)}")
     rows, sizes = {}, {}
     for name, entry in spec.entries:
@@ -123,9 +125,13 @@ def as_words(key: Any) -> np.ndarray:
     if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         words = np.asarray(jax.random.key_data(key))
     elif isinstance(key, (int, np.integer)) and not isinstance(key, bool) and 0 <= key < 2**32:
-        words = np.array([0, key], np.uint32)  # of `core.keys.seeded`, which takes ten times as long to say so
+        words = np.array(
+            [0, key], np.uint32
+        )  # of `core.keys.seeded`, which takes ten times as long to say so
     else:
         words = np.asarray(key)
     if words.shape != (2,) or words.dtype != np.uint32:
-        raise RequestError(f"key = {shown(key)} must be a key of jax.random.key, or a seed from 0 to 2^32 - 1")
+        raise RequestError(
+            f"key = {shown(key)} must be a key of jax.random.key, or a seed from 0 to 2^32 - 1"
+        )
     return words

@@ -47,7 +47,8 @@ def known_modes(workdir: Path, spec: Interface, final: bool) -> list[KnownMode]:
       final: whether the policy is of the checkpoint that the summary speaks of.
     """
     picture = next(
-        (path for name in _PICTURES if (path := workdir / "figures" / f"{name}_{spec.stage}.png").exists()), None
+        (path for name in _PICTURES if (path := workdir / "figures" / f"{name}_{spec.stage}.png").exists()),
+        None,
     )
     found = _stage(workdir, spec) if final else None
     return [_known(found, spec, z, picture) for z in spec.commands]
@@ -69,19 +70,17 @@ def _stage(workdir: Path, spec: Interface) -> dict[str, Any] | None:
 
 
 def _known(found: dict[str, Any] | None, spec: Interface, z: int, picture: Path | None) -> KnownMode:
-    rates = (found or {}).get("success_per_z")
-    table = (found or {}).get("z_mode_table")
-    if not rates or rates[z] is None:
+    if found is None or not found.get("success_per_z") or found["success_per_z"][z] is None:
         return KnownMode(z, picture=picture)
     interval = found["wilson95_per_z"][z]
-    counts = table[z] if table else []
+    counts = (found.get("z_mode_table") or {z: []})[z]
     won = counts[:-1]
     best = max(range(len(won)), key=won.__getitem__, default=0)
     total = sum(won)
     return KnownMode(
         z,
         spec.mode_names[best] if total else "",
-        rates[z],
+        found["success_per_z"][z],
         (interval[0], interval[1]),
         won[best] / total if total else None,
         {spec.mode_names[i]: n / total for i, n in enumerate(won) if n},

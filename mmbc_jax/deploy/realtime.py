@@ -7,11 +7,10 @@ Real-Time Chunking (Black et al. 2025),
 
   w_i old + (1 - w_i) new,   w_i = c_i (e^{c_i} - 1) / (e - 1),   c_i = (o - i) / (o - d + 1),   d <= i < o,
 
-with i counted from the new observation and o actions of the old chunk left at that moment; w_i = 1 before d, 0 from o.
-
-What is not done of that paper: there the mask guides the sampler itself, so that the new chunk is drawn to agree with
-the old one (inpainting); here the policy is not changed, and the chunks are joined afterwards. So this works with every
-family, but two chunks that go different ways blend into neither: hold the mode.
+with i counted from the new observation and o actions of the old chunk left at that moment; w_i = 1 before d, 0 from
+o. What is not done of that paper: there the mask guides the sampler itself, so that the new chunk is drawn to agree
+with the old one (inpainting); here the policy is not changed, and the chunks are joined afterwards. So this works
+with every family, but two chunks that go different ways blend into neither: hold the mode.
 """
 
 from __future__ import annotations

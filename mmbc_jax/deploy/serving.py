@@ -33,7 +33,9 @@ def codec() -> Any:
 
 def metadata(policy: Deployed) -> dict[str, Any]:
     """What a client is told first: what the policy takes and gives, and what its commands lead to."""
-    modes = [{name: value for name, value in vars(mode).items() if name != "picture"} for mode in policy.modes()]
+    modes = [
+        {name: value for name, value in vars(mode).items() if name != "picture"} for mode in policy.modes()
+    ]
     return plain(policy.spec.to_json() | {"modes": modes})
 
 
@@ -44,7 +46,9 @@ def answered(policy: Deployed, request: Any) -> dict[str, Any]:
       UserError: the request cannot work.
     """
     if not isinstance(request, Mapping) or "obs" not in request:
-        raise UserError(f"the request is {shown(request)}, must be a map with obs, and z, key, deterministic if wanted")
+        raise UserError(
+            f"the request is {shown(request)}, must be a map with obs, and z, key, deterministic if wanted"
+        )
     if unknown := [name for name in request if name not in _KNOWN]:
         raise UserError(f"the request has {shown(unknown[0])}; it may have {', '.join(_KNOWN)}")
     without_chance = request.get("deterministic")
@@ -97,11 +101,15 @@ def _reply(wire: Any, policy: Deployed, message: Any) -> bytes:
         try:
             request = wire.unpack(message)
         except Exception as error:  # of msgpack, which has a dozen of kinds, or of an array
-            raise UserError(f"the message is no msgpack of a request: {cut(str(error)) or type(error).__name__}") from error
+            raise UserError(
+                f"the message is no msgpack of a request: {cut(str(error)) or type(error).__name__}"
+            ) from error
         return wire.pack(answered(policy, request))
     except UserError as error:
         return wire.pack({"error": str(error)})
-    except Exception as error:  # what no request should be able to cause must not end the others' service either
+    except (
+        Exception
+    ) as error:  # what no request should be able to cause must not end the others' service either
         return wire.pack({"error": f"the policy failed: {type(error).__name__}: {cut(str(error))}"})
 
 
