@@ -26,7 +26,7 @@ OBS = RNG.normal(size=(3, 2)).astype(np.float32)
 
 
 def test_importing_the_package_imports_nothing_else():
-    code = "import sys, mmbc_jax; print([m for m in ('jax', 'numpy', 'flax') if m in sys.modules]); mmbc_jax.load"
+    code = "import sys, mmbc_jax; print([m for m in ('jax', 'numpy', 'flax') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True)
     assert done.stdout.strip() == "[]"
     with pytest.raises(AttributeError, match="no attribute 'lode'"):
