@@ -28,6 +28,7 @@ __all__ = [
     "INTERRUPTED",
     "USER_ERROR",
     "Parser",
+    "add_checkpoint",
     "check_seed",
     "compilation_cache",
     "quiet",
@@ -55,6 +56,19 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raises UserError."""
         raise UserError(f"{message}; see {self.prog} --help")
+
+
+def add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments that name one trained policy; see `deploy.deployed.load`."""
+    parser.add_argument(
+        "--checkpoint", required=True, help="work directory, or <workdir>/checkpoints/<stage>"
+    )
+    parser.add_argument(
+        "--stage", help="which stage; default: the last one trained, plain and baseline aside"
+    )
+    parser.add_argument("--step", type=int, help="which of its checkpoints; default: the newest")
+    parser.add_argument("--seed", type=int, help="which of the runs side by side; default: the first")
+    parser.add_argument("--point", type=int, default=0, help="which point of a sweep; default: 0")
 
 
 def check_seed(seed: int | None) -> None:

@@ -14,6 +14,7 @@ import typing
 from typing import Any
 
 import flax.struct
+import jax
 import jax.numpy as jnp
 import numpy as np
 from beartype import BeartypeConf
@@ -116,22 +117,23 @@ def _check_obs(obs: Any, where: str, spec: Any) -> None:
     for name, entry in spec.obs.entries:
         if tuple(named[name].shape) != (*batch, *entry.shape):
             raise TypeCheckError(f"{where} has {name} {_shown(named[name])}, not [*{batch}, *{entry.shape}]")
-    _name(np.empty(batch), "*batch", where)
+    _name(batch, "*batch", where)
 
 
 def _name_sizes(owner: Any) -> None:
     spec = getattr(owner, "spec", None)
     if isinstance(spec, PolicySpec):
-        _name(np.empty(spec.chunk_shape), "H A", "spec")
+        _name(spec.chunk_shape, "H A", "spec")
     elif isinstance(spec, EnvSpec):
-        _name(np.empty(spec.action_dim), " A", "spec")
+        _name((spec.action_dim,), " A", "spec")
     if not isinstance(spec, EnvSpec) and hasattr(owner, "num_modes"):
-        _name(np.empty(owner.num_modes), " Z", "num_modes")
+        _name((owner.num_modes,), " Z", "num_modes")
 
 
-def _name(array: np.ndarray, axes: str, where: str) -> None:
-    if not isinstance(array, Shaped[np.ndarray, axes]):
-        raise TypeCheckError(f"{where}: [{axes}] is {array.shape}, which other arguments contradict")
+def _name(shape: tuple[Any, ...], axes: str, where: str) -> None:
+    """Sizes may be symbols, where a program is exported for any batch."""
+    if not isinstance(jax.ShapeDtypeStruct(shape, np.float32), Shaped[jax.ShapeDtypeStruct, axes]):
+        raise TypeCheckError(f"{where}: [{axes}] is {shape}, which other arguments contradict")
 
 
 def _shown(value: Any) -> str:

@@ -30,6 +30,7 @@ ALLOWED = {
         *("learners", "evaluation"),
     ),
     "report": ("core", "ops", "nn.precision", "data", "diagnostics", "evaluation", "runs"),
+    "deploy": ("core", "ops", "evaluation", "runs"),
     "study": ("core", "ops", "diagnostics", "evaluation", "runs", "report", "cli"),
     "cli": ("core",),
 }

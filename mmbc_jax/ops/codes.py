@@ -10,6 +10,8 @@ m_ij >= threshold the one of the lower number stays.
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
@@ -62,8 +64,8 @@ def merged(
     return alive * ((lower * root[None]).sum(1) == 0)
 
 
-def draw(key: Key, alive: Float[Array, " Z"], shape: tuple[int, ...]) -> Int[Array, "*shape"]:
-    """Commands of those there are, each as likely."""
+def draw(key: Key, alive: Float[Array, " Z"], shape: tuple[Any, ...]) -> Int[Array, "*shape"]:
+    """Commands of those there are, each as likely; sizes of the shape are symbols where a program is exported."""
     return ranked(alive)[jax.random.randint(key, shape, 0, alive.sum().astype(jnp.int32))]
 
 

@@ -18,6 +18,7 @@ from mmbc_jax.evaluation.results import StageResult
 from mmbc_jax.nn.precision import described
 from mmbc_jax.report import commands, differences, offline_table, style, summary, table
 from mmbc_jax.report.finished import Finished
+from mmbc_jax.report.model_card import write_card
 from mmbc_jax.runs.grid import Grid
 from mmbc_jax.runs.logs import read_rows
 from mmbc_jax.runs.pipeline import Pipeline
@@ -28,7 +29,7 @@ Results = dict[str, StageResult]
 
 
 def write(pipeline: Pipeline, results: Results, argv: Sequence[str], seconds: float) -> dict[str, Any]:
-    """Writes `summary.json` and `figures/` into the work directory of a run.
+    """Writes `summary.json`, the model card and `figures/` into the work directory of a run.
 
     Args:
       pipeline: that produced the results.
@@ -50,6 +51,7 @@ def write(pipeline: Pipeline, results: Results, argv: Sequence[str], seconds: fl
         run["paired"] = differences.between_stages(results, len(pipeline.grid.points))
     found = summary.build_summary(_points(pipeline.grid, results), run)
     write_json(pipeline.workdir / "summary.json", found)
+    write_card(pipeline.workdir, pipeline.setup, found)
     rows = read_rows(pipeline.workdir / "metrics.jsonl")
     draw_figures(Finished(pipeline.setup, results, found, rows), pipeline.workdir / "figures")
     return found
@@ -73,7 +75,9 @@ def show(console: Console, found: dict[str, Any], workdir: Path) -> None:
     held_out = offline_table.table(found)
     if held_out is not None and ("baseline" in found["stages"] or not found["run"]["env"]):
         console.print(held_out)
-    console.print(f"summary.json, metrics.jsonl, tensorboard/, figures/ and checkpoints/ are in {workdir}")
+    console.print(
+        f"summary.json, model_card.md, metrics.jsonl, tensorboard/, figures/ and checkpoints/ are in {workdir}"
+    )
 
 
 def show_stages(console: Console, found: dict[str, Any]) -> None:

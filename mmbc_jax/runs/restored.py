@@ -142,6 +142,7 @@ class Restored:
       workdir: of the training run, with the demonstrations that it recorded.
       data: fingerprint of the demonstrations that it was trained on; "" where it was on none.
       notes: which checkpoint it is, and what the user may have expected instead, a line each.
+      step: of the checkpoint.
     """
 
     setup: Setup
@@ -152,6 +153,7 @@ class Restored:
     workdir: Path
     data: str = ""
     notes: tuple[str, ...] = ()
+    step: int = 0
 
     def keys(self, label: str, seed: int | None = None) -> Key:
         """[R] keys for a purpose: those of training, or where `seed` is given and episodes are evaluated, others."""
@@ -226,7 +228,11 @@ class Restored:
 
 
 def restore(
-    path: Path, stage: str, overrides: list[tuple[str, str]], among: tuple[str, ...] = STAGES
+    path: Path,
+    stage: str,
+    overrides: list[tuple[str, str]],
+    among: tuple[str, ...] = STAGES,
+    step: int | None = None,
 ) -> Restored:
     """Reads a checkpoint back with its own configuration.
 
@@ -235,6 +241,8 @@ def restore(
       stage: which stage; "" for the last there is of `among`.
       overrides: of `env` and `evaluation` (a shifted environment, more episodes), of `diagnostics`, and of
         `precision`, which is else that of the training.
+      among: stages to choose from, the preferred one last.
+      step: of the checkpoint; None for the newest whole one.
 
     Raises:
       CheckpointError: nothing there, or damaged.
@@ -245,20 +253,24 @@ def restore(
     directory, name = find_stage(path, (stage,) if stage else tuple(reversed(among)))
     notes: list[str] = []
     steps = checkpoint_steps(directory)
-    for step in reversed(steps):
+    if step is not None and step not in steps:
+        raise CheckpointError(f"{directory} has no step {step}; it has {', '.join(map(str, steps))}")
+    tried = steps if step is None else [step]
+    for one in reversed(tried):
         try:
-            restored = _restore_step(directory, name, step, overrides)
+            restored = _restore_step(directory, name, one, overrides)
         except DamagedError as error:
-            if step == steps[0]:
+            if one == tried[0]:
                 raise
             notes.append(f"{error}; the one before it is taken")
         else:
             break
     planned = restored.setup.config.stages
-    missing = [one for one in planned if STAGES.index(one) > STAGES.index(name) and one in among]
+    later = among[among.index(name) + 1 :] if name in among else ()
+    missing = [each for each in planned if each in later]
     if missing and not stage and path.name != name:
         notes.append(f"there is no checkpoint of {', '.join(missing)} in {path}: this is stage {name}")
-    return dataclasses.replace(restored, notes=(*notes, f"checkpoint {directory / str(step)}"))
+    return dataclasses.replace(restored, notes=(*notes, f"checkpoint {directory / str(one)}"), step=one)
 
 
 def _restore_step(directory: Path, name: str, step: int, overrides: list[tuple[str, str]]) -> Restored:

@@ -8,6 +8,8 @@ from mmbc_jax.core.options import Options, option
 from mmbc_jax.nn.precision import PRECISIONS
 
 STAGES = ("bc", "baseline", "dagger", "discover", "finetune", "plain")
+TAKEN = ("baseline", "plain", "bc", "dagger", "discover", "finetune")
+"""The stages again, the one that is taken for the run's policy last: those to compare with come first."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

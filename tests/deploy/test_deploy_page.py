@@ -1,0 +1,62 @@
+"""docs/deploy.md, its blocks executed in their order on the toy run."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmbc_jax import export, serve
+from mmbc_jax.deploy import serving
+from tests.deploy._loaded import loaded
+from tests.toys.landscape import finished_run, unchecked
+
+PAGE = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", PAGE, re.DOTALL)
+
+
+@pytest.fixture
+def port():
+    """Of a server that is up, as the page's command starts it."""
+    made = serving.make_server(loaded("finetune"), "127.0.0.1", 0)
+    thread = threading.Thread(target=made.serve_forever)
+    thread.start()
+    yield made.socket.getsockname()[1]
+    made.shutdown()
+    thread.join(30)
+
+
+def test_every_block_runs(tmp_path, monkeypatch, port, capsys):
+    pytest.importorskip("websockets")
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "smoke").symlink_to(finished_run())
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    commands = []
+    for language, text in BLOCKS:
+        if language == "bash":
+            _, flag, module, *argv = shlex.split(text)
+            commands.append(module)
+            assert flag == "-m"
+            with unchecked():
+                if module == "mmbc_jax.export":
+                    assert export.main(argv) == 0
+                else:
+                    assert serve.parse(argv).port == 8000
+        else:
+            exec(compile(text.replace("8000", str(port)), "deploy.md", "exec"), names)
+            if "chunk =" in text:
+                assert np.asarray(names["chunk"]).shape[-2:] == (4, 2)
+    assert commands == ["mmbc_jax.export", "mmbc_jax.serve"]
+    assert names["action"].shape == (2,)
+    assert (names["controller"].z, names["controller"].realtime) == (1, True)
+    assert "0 " in capsys.readouterr().out
+
+
+def test_what_the_page_links_to_is_there():
+    for link in re.findall(r"\]\(((?!http)[^)#]+)", PAGE):
+        assert (Path(__file__).parents[2] / "docs" / link).exists(), link
