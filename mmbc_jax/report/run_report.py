@@ -79,7 +79,8 @@ def show(console: Console, found: dict[str, Any], workdir: Path) -> None:
 def show_stages(console: Console, found: dict[str, Any]) -> None:
     """Prints the table of episodes, the verdicts and what diverged, as far as there is any."""
     if found["run"]["env"]:
-        console.print(table.table(found))
+        for block in table.blocks(found, console.width):
+            console.print(block)
     if "recommand" in found["run"]:
         console.print(commands.table(found["run"]["recommand"]))
     for line in (

@@ -32,6 +32,8 @@ from mmbc_jax.runs.screen import Screen
 from mmbc_jax.runs.setup import Setup
 from mmbc_jax.runs.stages import BaseStage
 
+_SUCCESS = frozenset({"rollout/success_rate", "dagger/success_rate"})
+
 
 @dataclasses.dataclass(frozen=True)
 class StageRun:
@@ -115,7 +117,7 @@ class StageRun:
         if first_epoch == stage.schedule.epochs:
             return state
         seeds = [(point, seed) for point, seed in meta["runs"]]
-        with self.screen.status(f"{stage.name}: compiling"):
+        with self.screen.status(f"{stage.name}: compiling its training"):
             program = self.programs.epoch(stage, state, self._shared(first_epoch), len(seeds))
         evaluate = self._evaluate if self.setup.env is not None else None
         told = (self.log, checkpoints, meta, self.stop, self.screen)
@@ -131,6 +133,7 @@ class StageRun:
                 self.watch,
                 offer,
                 stage.learner.num_envs,
+                frozenset() if self.setup.env is None or self.setup.env_spec.has_success else _SUCCESS,
             )
             return loop.run(program, state, self._shared, first_epoch)
 

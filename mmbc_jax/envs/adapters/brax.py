@@ -62,6 +62,7 @@ class BraxEnv:
             control_dt=float(env.dt) if hasattr(env, "sys") else 0.0,  # `fast` has no physics
             obs=obs,
             summed=tuple(sorted(metric for metric in first.metrics if metric.startswith("reward"))),
+            has_success=False,
         )
 
     def default_params(self) -> PyTree:
