@@ -13,10 +13,10 @@ from typing import Any, NoReturn
 
 import jax
 
+from mmbc_jax.core import interrupts
 from mmbc_jax.core.errors import DIVERGED, INTERRUPTED, USER_ERROR, UserError
+from mmbc_jax.core.interrupts import CTRL_C
 
-CTRL_C = 130
-"""Exit code of a command line that was interrupted where there was nothing to save: 128 + SIGINT."""
 _OTHERS_WRITE = 0o002
 _LONGEST = 1200  # characters of an error
 _NO_DEVICE = "Unable to initialize backend"  # as JAX says of a device that it does not know,
@@ -86,6 +86,7 @@ def quiet() -> None:
         "ignore", category=DeprecationWarning, module=r"(tensorflow_probability|jaxopt)\b.*"
     )
     warnings.filterwarnings("ignore", message=".*Sharding info not provided.*")
+    warnings.filterwarnings("ignore", message="Brax System, pip[e]?lines and environments are not actively")
     import logging
 
     # orbax logs errors of its threads with a traceback and raises them besides
@@ -113,6 +114,8 @@ def run_main(main: Callable[[Sequence[str]], int]) -> None:
         code = _say(str(error))
     except KeyboardInterrupt:
         code = _say("interrupted", CTRL_C)
+        if interrupts.received():
+            interrupts.leave()
     except (RuntimeError, AssertionError) as error:
         last = Path(traceback.extract_tb(error.__traceback__)[-1].filename).name
         if not (str(error).startswith(_NO_DEVICE) or last == _FINDS_DEVICES):

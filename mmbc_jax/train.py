@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -110,7 +111,7 @@ def train(
             summary = _run(pipeline, argv, start)
     except Interrupted:
         console.print(f"interrupted; everything is saved in {workdir}, the same command continues")
-        return cli.INTERRUPTED
+        return cli.CTRL_C if pipeline.stop.received == signal.SIGINT else cli.INTERRUPTED
     except Exception as error:
         if (said := ran_out(error, workdir)) is not None:
             raise said from error
@@ -131,7 +132,8 @@ def _run(pipeline: Pipeline, argv: Sequence[str], start: float) -> dict[str, Any
         return {}
     from mmbc_jax.report import run_report
 
-    return run_report.write(pipeline, results, argv, time.perf_counter() - start)
+    with pipeline.screen.status("writing the summary and drawing figures"):
+        return run_report.write(pipeline, results, argv, time.perf_counter() - start)
 
 
 def _bring_report() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from mmbc_jax.core import interrupts
 from mmbc_jax.core.state import TrainState
 from mmbc_jax.core.types import PyTree
 from mmbc_jax.runs.best import Offer
@@ -24,7 +25,12 @@ from mmbc_jax.runs.logs import MetricLog
 from mmbc_jax.runs.mesh import Mesh
 from mmbc_jax.runs.screen import Screen
 
-_SHOWN = {"bc/loss": "loss", "rollout/success_rate": "success", "rollout/env_reward": "return", "mode/mi": "mi"}
+_SHOWN = {
+    "bc/loss": "loss",
+    "rollout/success_rate": "success",
+    "rollout/env_reward": "return",
+    "mode/mi": "mi",
+}
 
 
 class Interrupted(Exception):
@@ -32,12 +38,14 @@ class Interrupted(Exception):
 
 
 class StopSignal:
-    """Notes SIGTERM and SIGINT instead of dying, so that the loop can save first."""
+    """Notes SIGTERM and SIGINT instead of dying, so that the loop can save first; a second SIGINT does not wait."""
 
     def __init__(self) -> None:
         self.received: int | None = None
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and self.received == number:
+            interrupts.interrupt()
         self.received = number
 
     @contextmanager

@@ -26,8 +26,8 @@ from mmbc_jax.runs.logs import Mark, MetricLog, check_seen, read_rows
 from mmbc_jax.runs.loop import Interrupted, StopSignal
 from mmbc_jax.runs.mesh import make_mesh
 from mmbc_jax.runs.mode_choice import Modes
-from mmbc_jax.runs.programs import Programs
 from mmbc_jax.runs.plain_screen import screen_of
+from mmbc_jax.runs.programs import Programs
 from mmbc_jax.runs.resources import check_sizes
 from mmbc_jax.runs.restored import check_start
 from mmbc_jax.runs.run_options import STAGES

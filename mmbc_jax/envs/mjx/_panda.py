@@ -16,8 +16,6 @@ w without it and the mass matrix M. A locked joint has a brake of `BRAKE` N m s/
 
 from __future__ import annotations
 
-import contextlib
-import io
 from typing import NamedTuple
 
 import flax.struct
@@ -26,11 +24,12 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
+from mmbc_jax.core.noise import without_warp
 from mmbc_jax.core.types import Array
 from mmbc_jax.envs.mjx import _panda_table as table
 from mmbc_jax.envs.mjx._panda_kinematics import Pose, solved, tcp, turn
 
-with contextlib.redirect_stdout(io.StringIO()):  # it prints a line where the optional warp backend is absent
+with without_warp():
     from mujoco import mjx
 
 IK_STEPS = 2

@@ -25,8 +25,6 @@ from stays as it was. Where contacts are solved, MJX gets the force that leads t
 
 from __future__ import annotations
 
-import contextlib
-import io
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,10 +35,11 @@ import mujoco
 import numpy as np
 
 from mmbc_jax.core.errors import ConfigError
+from mmbc_jax.core.noise import without_warp
 from mmbc_jax.core.types import Array, PyTree
 from mmbc_jax.envs._arm_lag import GAIN_NEW, GAIN_OLD, LAG
 
-with contextlib.redirect_stdout(io.StringIO()):  # it prints a line where the optional warp backend is absent
+with without_warp():
     from mujoco import mjx
 
 
