@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import os
+import platform
 import sys
 import traceback
 import warnings
@@ -45,12 +47,25 @@ class _Once(argparse.Action):
         setattr(namespace, self.dest, values)
 
 
+class _Version(argparse.Action):
+    """Prints the versions of this package, of Python and of JAX, and ends."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        try:
+            own = importlib.metadata.version("mmbc-jax")
+        except importlib.metadata.PackageNotFoundError:
+            own = "(not installed)"
+        print(f"mmbc_jax {own}, Python {platform.python_version()}, jax {importlib.metadata.version('jax')}")
+        parser.exit()
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser whose complaints are UserErrors, and that guesses no abbreviations."""
 
     def __init__(self, prog: str, description: str | None):
         super().__init__(prog=prog, description=description, allow_abbrev=False)
         self.register("action", None, _Once)
+        self.add_argument("--version", action=_Version, nargs=0, help="print versions and end")
 
     def error(self, message: str) -> NoReturn:
         """Raises UserError."""

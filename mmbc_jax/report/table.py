@@ -37,9 +37,10 @@ COLUMNS: tuple[tuple[str, str, int], ...] = (
 _DIGITS = (3, *(places for _, _, places in COLUMNS))
 CAPTION = (
     "SR: success rate [95 % interval, over seeds where there are several], – where a task defines none. Return: the "
-    "rewards of an episode. Means over seeds; indented rows are single seeds. Modes, entropies and I(z; mode) are over "
-    "successful episodes; information in nats, mode entropy to base K; comm. modes: modes that some z commands. SR_M and mc: .1–.9 "
-    "where it is unknown which modes the failures attempted: the least and the most that they allow."
+    "rewards of an episode. Means over seeds; indented rows are single seeds. Modes, entropies and I(z; mode) are "
+    "over successful episodes; information in nats, mode entropy to base K; comm. modes: modes that some z commands. "
+    "SR_M and mc: .1–.9 where it is unknown which modes the failures attempted: the least and the most that they "
+    "allow."
 )
 
 
