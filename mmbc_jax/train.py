@@ -22,9 +22,9 @@ from rich.console import Console
 
 from mmbc_jax import cli
 from mmbc_jax.core import config as config_lib
+from mmbc_jax.core.config_text import as_overrides
 from mmbc_jax.core.errors import UserError
 from mmbc_jax.core.files import local_path
-from mmbc_jax.runs.budget import shortened
 
 if TYPE_CHECKING:
     from mmbc_jax.runs.pipeline import Pipeline
@@ -47,7 +47,9 @@ def parse(argv: Sequence[str]) -> tuple[ConfigDict, Path, argparse.Namespace]:
         "--extend", action="store_true", help="train a finished run on: only its steps may differ, upwards"
     )
     parser.add_argument(
-        "--overwrite", action="store_true", help="start anew: a run that is in the work directory is put aside"
+        "--overwrite",
+        action="store_true",
+        help="start anew: a run that is in the work directory is put aside",
     )
     parser.add_argument("--print_config", action="store_true", help="print every field and train nothing")
     parser.add_argument(
@@ -68,6 +70,8 @@ def parse(argv: Sequence[str]) -> tuple[ConfigDict, Path, argparse.Namespace]:
     config = config_lib.apply_overrides(config_lib.load(args.config), overrides)
     workdir = Path("runs") / Path(args.config).stem if args.workdir is None else args.workdir
     workdir = local_path(workdir, "--workdir")
+    from mmbc_jax.runs.budget import shortened
+
     return shortened(config), workdir, args
 
 
@@ -89,7 +93,7 @@ def main(argv: Sequence[str]) -> int:
     cli.quiet()
     config, workdir, flags = parse(argv)
     if flags.print_config:
-        print("\n".join(config_lib.as_overrides(config)))
+        print("\n".join(as_overrides(config)))
         return 0
     if flags.dry_run:
         return _dry_run(config, workdir, flags)
@@ -144,14 +148,17 @@ def train(
         console.print(line, highlight=False, soft_wrap=True)
     try:
         with pipeline.exclusive():
-            summary = _run(pipeline, argv, start)
+            try:
+                summary = _run(pipeline, argv, start)
+            except (
+                Exception
+            ) as error:  # inside, so that a work directory in which nothing was trained is left free
+                if (said := ran_out(error, workdir, config)) is not None:
+                    raise said from error
+                raise
     except Interrupted:
         console.print(f"interrupted; everything is saved in {workdir}, the same command continues")
         return cli.CTRL_C if pipeline.stop.received == signal.SIGINT else cli.INTERRUPTED
-    except Exception as error:
-        if (said := ran_out(error, workdir)) is not None:
-            raise said from error
-        raise
     if summary:
         from mmbc_jax.report import run_report
 

@@ -25,7 +25,6 @@ from mmbc_jax.core.user_file import load_module, user_code
 
 __all__ = [
     "apply_overrides",
-    "as_overrides",
     "at",
     "check_choice",
     "check_range",
@@ -202,26 +201,6 @@ def set_field(section: ConfigDict, leaf: str, value: Any, prefix: str = "", text
     made = converted(name, section[leaf], value, text)
     with section.ignore_type():
         section[leaf] = made
-
-
-def as_overrides(config: ConfigDict) -> list[str]:
-    """Every field as the command line sets it, `--config.KEY=VALUE`, the names of plug-ins before their fields."""
-    names = [f"{path}.name" for path in plugin_sections(config)]
-    fields = [*names, *(path for path in _paths(config) if path not in names)]
-    return [f"--config.{path}={_typed(at(config, path))}" for path in fields]
-
-
-def _paths(config: ConfigDict, prefix: str = "") -> Iterator[str]:
-    for name, value in config.items():
-        if isinstance(value, ConfigDict):
-            yield from _paths(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}"
-
-
-def _typed(value: Any) -> str:
-    plain_texts = isinstance(value, tuple) and value and all(isinstance(x, str) and "," not in x for x in value)
-    return ",".join(value) if plain_texts else str(value)
 
 
 def _unknown(name: str, section: Any, leaf: str) -> ConfigError:

@@ -36,7 +36,7 @@ from mmbc_jax.runs.setup import Setup
 from mmbc_jax.runs.sources import find_sources
 from mmbc_jax.runs.stage_run import StageRun
 from mmbc_jax.runs.stages import BaseStage, all_traced, make_stages
-from mmbc_jax.runs.workdir import Change, claim_workdir, opened
+from mmbc_jax.runs.workdir import Change, claim_workdir, has_trained, opened
 
 
 class Pipeline:
@@ -64,7 +64,7 @@ class Pipeline:
         registry.check_base(config.prior.name, config.sampler.name, {one: config[one].name for one in used})
         check_grid(self.grid, all_traced(self.stages.values()))
         setup_lib.check_points(setup, self.grid)
-        if not (self.workdir / "config.json").exists():
+        if not has_trained(self.workdir):
             check_sizes(setup, self.trained, self.grid)
         self.stop = StopSignal()
         self.mesh = make_mesh(config.sweep.mode, config.mesh.runs, config.mesh.batch, self.grid.size)

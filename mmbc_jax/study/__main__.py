@@ -22,6 +22,7 @@ from mmbc_jax.core import config as config_lib
 from mmbc_jax.core.config import check_choice
 from mmbc_jax.core.errors import UserError, nearest
 from mmbc_jax.core.files import check_folder, local_path
+from mmbc_jax.runs.budget import shortened
 from mmbc_jax.runs.sections import check_config
 from mmbc_jax.study.cells import split
 from mmbc_jax.study.frozen import Frozen, freeze
@@ -74,7 +75,7 @@ def load_studies(path: str, scale: str, overrides: list[tuple[str, str]]) -> lis
     studies = [study if study.source else dataclasses.replace(study, source=str(path)) for study in found]
     for study in studies:
         for variant in study.variants:
-            config_lib.apply_overrides(variant.config, overrides)
+            shortened(config_lib.apply_overrides(variant.config, overrides))
     return [split(study) for study in studies]
 
 

@@ -32,7 +32,7 @@ def test_a_states_bytes_are_those_of_its_arrays():
     stages = make_stages(setup_lib.build(toy_config()), ("bc",))
     state = template_of(stages["bc"], 3, own_scale=False)
     sizes = sum(x.size for x in jax.tree.leaves(state.params))
-    assert 4 * 4 * sizes < resources._bytes(state) < 4 * 4 * sizes + 3 * 400
+    assert 4 * 4 * sizes < resources.tree_bytes(state) < 4 * 4 * sizes + 3 * 400
 
 
 def test_what_is_small_is_not_looked_at(monkeypatch):
