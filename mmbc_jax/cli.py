@@ -20,6 +20,7 @@ from mmbc_jax.core.errors import DIVERGED, INTERRUPTED, USER_ERROR, UserError
 from mmbc_jax.core.interrupts import CTRL_C
 
 _OTHERS_WRITE = 0o002
+_PIPE_CLOSED = 141  # 128 + SIGPIPE
 _LONGEST = 1200  # characters of an error
 _NO_DEVICE = "Unable to initialize backend"  # as JAX says of a device that it does not know,
 _FINDS_DEVICES = "xla_bridge.py"  # and where it fails on one that it knows and does not find
@@ -127,6 +128,9 @@ def run_main(main: Callable[[Sequence[str]], int]) -> None:
         code = main(sys.argv[1:])
     except UserError as error:
         code = _say(str(error))
+    except BrokenPipeError:  # `... | head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = _PIPE_CLOSED
     except KeyboardInterrupt:
         code = _say("interrupted", CTRL_C)
         if interrupts.received():

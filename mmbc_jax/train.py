@@ -142,7 +142,7 @@ def train(
     from mmbc_jax.runs.resources import ran_out
 
     connect()
-    console = Console(width=None if os.isatty(1) else 120)
+    console = Console(width=None if os.isatty(1) or "COLUMNS" in os.environ else 120)
     pipeline = make_pipeline(config, workdir, console, extend)
     if pipeline.mesh.is_writer and (line := advice(config.precision, jax.default_backend())):
         console.print(line, highlight=False, soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
 from collections.abc import Mapping, Sequence
@@ -62,9 +63,15 @@ def evaluation_summary(
     run = {
         **_run_facts(restored.setup, restored.grid, results),
         **(more or {}),
+        "checkpoint": restored.checkpoint,
         "command": summary.command("mmbc_jax.evaluate", argv),
     }
     return summary.build_summary(_points(restored.grid, results), run)
+
+
+def console() -> Console:
+    """Where tables go: as wide as the terminal, or $COLUMNS; outside of one 120 columns."""
+    return Console(width=None if os.isatty(1) or "COLUMNS" in os.environ else 120)
 
 
 def show(console: Console, found: dict[str, Any], workdir: Path) -> None:

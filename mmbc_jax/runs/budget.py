@@ -2,7 +2,7 @@
 
 Scaled are what trains and what hangs together with it: `bc.steps` with its epochs, rows and warm-up, the horizon of
 the averaged weights (`bc.ema_decay`: d becomes d^(1/budget), the same share of the training), DAgger's steps of a
-round, the iterations of discovery and fine-tuning with those of an epoch, the decisions that a replay buffer waits for,
+round, the iterations of discovery and fine-tuning with those of an epoch, the decisions a replay buffer waits for,
 and the evaluated episodes. What is trained, on what and in which batches stays; schedules go by these lengths anyway.
 """
 

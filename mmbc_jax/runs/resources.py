@@ -215,7 +215,7 @@ def ran_out(
         if isinstance(one, MemoryError) or any(sign in text for sign in _MEMORY):
             return UserError(
                 f"out of memory: {text.splitlines()[0][:200] if text else 'an array could not be allocated'}; "
-                f"{_suspect(config)}lower seeds, learner.num_envs, evaluation.episodes, bc.batch_size or the widths of networks, or set "
-                "sweep.mode=map"
+                f"{_suspect(config)}lower seeds, learner.num_envs, evaluation.episodes, bc.batch_size or the widths "
+                "of networks, or set sweep.mode=map"
             )
     return None

@@ -142,6 +142,7 @@ class Restored:
       workdir: of the training run, with the demonstrations that it recorded.
       data: fingerprint of the demonstrations that it was trained on; "" where it was on none.
       notes: which checkpoint it is, and what the user may have expected instead, a line each.
+      checkpoint: which it is, from the name of the work directory on.
     """
 
     setup: Setup
@@ -152,6 +153,7 @@ class Restored:
     workdir: Path
     data: str = ""
     notes: tuple[str, ...] = ()
+    checkpoint: str = ""
 
     def keys(self, label: str, seed: int | None = None) -> Key:
         """[R] keys for a purpose: those of training, or where `seed` is given and episodes are evaluated, others."""
@@ -182,8 +184,17 @@ class Restored:
                 f"--diagnostics {','.join(needs_clone)} measures clones (stages bc, baseline and dagger), "
                 f"not {stage.name}"
             )
-        if not diagnosed:
-            self.setup.env_spec  # noqa: B018  (raises where there is no environment)
+        if not diagnosed and self.setup.env is None:
+            self._check_offline()
+
+    def _check_offline(self) -> None:
+        config = self.setup.config
+        if not config.data.path or not config.data.holdout:
+            why = "no environment" if config.data.path else "neither an environment nor a file of data"
+            raise UserError(
+                f"stage {self.stage.name} has {why}, and data.holdout = {config.data.holdout}: there is nothing to "
+                "measure it on; --diagnostics all asks the clone itself"
+            )
 
     def evaluate(
         self, seed: int | None = None, command: int | np.ndarray | None = None, headless: bool = False
@@ -208,7 +219,7 @@ class Restored:
             check_head(stage)
         player = Commanded(programs, command) if isinstance(command, np.ndarray) else programs
         result = measure(
-            measurement(self.setup, offline=False),
+            measurement(self.setup, offline=self.setup.env is None),
             stage,
             self.state,
             stage.runs(self.grid).index,
@@ -258,7 +269,9 @@ def restore(
     missing = [one for one in planned if STAGES.index(one) > STAGES.index(name) and one in among]
     if missing and not stage and path.name != name:
         notes.append(f"there is no checkpoint of {', '.join(missing)} in {path}: this is stage {name}")
-    return dataclasses.replace(restored, notes=(*notes, f"checkpoint {directory / str(step)}"))
+    where = directory / str(step)
+    said = "/".join(where.absolute().parts[-4:])
+    return dataclasses.replace(restored, notes=(*notes, f"checkpoint {where}"), checkpoint=said)
 
 
 def _restore_step(directory: Path, name: str, step: int, overrides: list[tuple[str, str]]) -> Restored:

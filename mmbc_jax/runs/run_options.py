@@ -38,8 +38,8 @@ class RunOptions(Options):
     )
     budget: float = option(
         1.0,
-        "share of the training that the other fields say: below 1 a shorter run, 0.1 a tenth of its steps, iterations, "
-        "warm-ups and evaluated episodes; the fields that it changes are recorded as changed",
+        "share of the training that the other fields say: 0.1 is a tenth of all steps, iterations, warm-ups and "
+        "evaluated episodes; the fields that it changes are recorded as changed",
         low=0.0,
         high=1000.0,
         open_low=True,

@@ -29,7 +29,7 @@ Change = tuple[str, Any, Any]
 """(dotted field, old, new)."""
 LENGTHS = ("bc.steps", "discover.iterations", "finetune.iterations")
 """The fields that `--extend` may raise for a run that is there."""
-# What may differ where a run continues: its figures are the same on any devices, and what `budget` scaled is compared.
+# What may differ where a run continues: figures are the same on any devices, and what `budget` scaled is compared.
 _MAY_DIFFER = ("mesh", "budget")
 
 
@@ -90,7 +90,7 @@ def opened(workdir: Path, lock: WorkdirLock) -> Iterator[None]:
             except DivergenceError:  # whose curves are to be seen
                 raise
             except UserError:
-                if abandoned := new and not hashas_trained(workdir):
+                if abandoned := new and not has_trained(workdir):
                     _remove(workdir, _BEFORE_TRAINING)
                 raise
     finally:
@@ -140,7 +140,7 @@ def claim_workdir(
         if not path.exists():
             write_sealed(path, config)
         elif changes := _changes(read_sealed(path), plain(config)):
-            if not hashas_trained(workdir):
+            if not has_trained(workdir):
                 _remove(workdir, _BEFORE_TRAINING)
             elif not extends(changes):
                 raise _another(workdir, changes)
@@ -169,8 +169,8 @@ def put_aside(workdir: Path) -> Path | None:
         whole = read_sealed(workdir / "config.json")
     except (OSError, DataError) as error:
         raise WorkdirError(
-            f"--overwrite: {workdir} is no work directory of a run (no config.json that a run has written), and stays "
-            "as it is; give another --workdir"
+            f"--overwrite: {workdir} is no work directory (no config.json that a run has written), and stays as it "
+            "is; give another --workdir"
         ) from error
     if workdir.is_symlink() or not {"stages", "env", "bc"} <= set(whole):
         raise WorkdirError(
