@@ -1,4 +1,4 @@
-"""Runs the variants of a study and judges its claims: `python -m mmbc_jax.study --config configs/study/NAME.py --config.scale=small --workdir DIR`.
+"""Runs the variants of a study and judges its claims: `python -m mmbc_jax.study --config FILE --workdir DIR`.
 
 Freezes their claims, before fresh seeds (`--config.first_seed=`) test them: `--config FILE --freeze`.
 
