@@ -5,7 +5,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
+
+# `python -m mmbc_jax...` is looking its module up: before anything else is imported
+if sys.argv[:1] == ["-m"]:
+    from mmbc_jax.core import interrupts
+
+    interrupts.install()
 
 if TYPE_CHECKING:
     from mmbc_jax.deploy.deployed import load

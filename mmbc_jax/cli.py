@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import os
+import platform
 import sys
 import traceback
 import warnings
@@ -13,11 +15,12 @@ from typing import Any, NoReturn
 
 import jax
 
+from mmbc_jax.core import interrupts
 from mmbc_jax.core.errors import DIVERGED, INTERRUPTED, USER_ERROR, UserError
+from mmbc_jax.core.interrupts import CTRL_C
 
-CTRL_C = 130
-"""Exit code of a command line that was interrupted where there was nothing to save: 128 + SIGINT."""
 _OTHERS_WRITE = 0o002
+_PIPE_CLOSED = 141  # 128 + SIGPIPE
 _LONGEST = 1200  # characters of an error
 _NO_DEVICE = "Unable to initialize backend"  # as JAX says of a device that it does not know,
 _FINDS_DEVICES = "xla_bridge.py"  # and where it fails on one that it knows and does not find
@@ -46,12 +49,25 @@ class _Once(argparse.Action):
         setattr(namespace, self.dest, values)
 
 
+class _Version(argparse.Action):
+    """Prints the versions of this package, of Python and of JAX, and ends."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        try:
+            own = importlib.metadata.version("mmbc-jax")
+        except importlib.metadata.PackageNotFoundError:
+            own = "(not installed)"
+        print(f"mmbc_jax {own}, Python {platform.python_version()}, jax {importlib.metadata.version('jax')}")
+        parser.exit()
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser whose complaints are UserErrors, and that guesses no abbreviations."""
 
     def __init__(self, prog: str, description: str | None):
         super().__init__(prog=prog, description=description, allow_abbrev=False)
         self.register("action", None, _Once)
+        self.add_argument("--version", action=_Version, nargs=0, help="print versions and end")
 
     def error(self, message: str) -> NoReturn:
         """Raises UserError."""
@@ -100,6 +116,7 @@ def quiet() -> None:
         "ignore", category=DeprecationWarning, module=r"(tensorflow_probability|jaxopt)\b.*"
     )
     warnings.filterwarnings("ignore", message=".*Sharding info not provided.*")
+    warnings.filterwarnings("ignore", message="Brax System, pip[e]?lines and environments are not actively")
     import logging
 
     # orbax logs errors of its threads with a traceback and raises them besides
@@ -125,8 +142,13 @@ def run_main(main: Callable[[Sequence[str]], int]) -> None:
         code = main(sys.argv[1:])
     except UserError as error:
         code = _say(str(error))
+    except BrokenPipeError:  # `... | head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = _PIPE_CLOSED
     except KeyboardInterrupt:
         code = _say("interrupted", CTRL_C)
+        if interrupts.received():
+            interrupts.leave()
     except (RuntimeError, AssertionError) as error:
         last = Path(traceback.extract_tb(error.__traceback__)[-1].filename).name
         if not (str(error).startswith(_NO_DEVICE) or last == _FINDS_DEVICES):

@@ -1,20 +1,19 @@
-"""Evaluates a checkpoint: `python -m mmbc_jax.evaluate --checkpoint DIR [--stage NAME] [--z Z]`.
+"""Plays or measures a trained policy again: `python -m mmbc_jax.evaluate --checkpoint DIR [--stage NAME] [--z Z]`.
 
 DIR is a work directory or one stage's checkpoints. The policy, the sampler's settings and the environment come
-from the checkpoint itself; the evaluator is the one that training uses.
+from the checkpoint itself; the evaluator is the one that training uses. A clone without an environment is measured
+on the episodes that its training held out. Printed are the checkpoint that was taken, the table and the verdicts;
+with --json the whole summary.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from rich.console import Console
 
 from mmbc_jax import cli
 from mmbc_jax.core import config as config_lib
@@ -30,6 +29,7 @@ SWITCHES = {
     "hold": "draw the same noise at all decisions of an episode",
 }
 CHANGEABLE = ("env", "evaluation", "precision", "sampler")
+DATA = "data.path"  # the same data elsewhere: they are compared with what the policy was trained on
 RULES = ("value", "trial", "both")
 COMMANDED = ("discover", "finetune")  # stages of which one has commands to choose from
 _MOST = 1000  # attempts, and trials of a command
@@ -67,14 +67,16 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, str]
     parser.add_argument("--ensemble", type=float, default=None, help="m of temporal ensembling, at least 0")
     parser.add_argument("--sampler_steps", type=int, default=None, help="default: as in training")
     parser.add_argument("--gym", help="play in this Gymnasium environment, id or module:id, on the host")
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON, and notes on stderr")
     parser.add_argument("--out", type=_out, help="write summary.json and figures to this folder")
     args, unknown = parser.parse_known_args(rest)
     if unknown:
         raise UserError(f"unknown argument {unknown[0]!r}")
     for key, _ in overrides:
-        if key.split(".")[0] not in CHANGEABLE:
+        if key.split(".")[0] not in CHANGEABLE and key != DATA:
             raise UserError(
-                f"--config.{key}: only {', '.join(CHANGEABLE)} can be changed for a trained policy"
+                f"--config.{key}: must be of {', '.join(CHANGEABLE)} for a trained policy, or {DATA}, where its "
+                "data are now"
             )
     if args.episodes is not None and args.episodes < 1:
         raise UserError(f"--episodes {args.episodes} must be at least 1")
@@ -135,8 +137,9 @@ def main(argv: Sequence[str]) -> int:
     cli.quiet()
     args, overrides = parse(argv)
     cli.compilation_cache()
-    from mmbc_jax.report import run_report
+    from mmbc_jax.report import offline_table, run_report
     from mmbc_jax.report.finished import Finished
+    from mmbc_jax.report.run_report import console
     from mmbc_jax.runs.resources import check_sizes
     from mmbc_jax.runs.restored import restore
     from mmbc_jax.runs.run_options import STAGES
@@ -152,27 +155,34 @@ def main(argv: Sequence[str]) -> int:
     among = COMMANDED if args.recommand or args.like is not None or args.headless else STAGES
     restored = restore(local_path(args.checkpoint, "--checkpoint"), args.stage, overrides, among)
     if args.gym is not None:
-        from mmbc_jax.runs.gymnasium_runs import played
+        from mmbc_jax.runs.gymnasium_runs import in_lines, played
 
-        json.dump(plain(played(restored, args.gym, args.seed, args.z)), sys.stdout, indent=2)
-        print()
+        found = played(restored, args.gym, args.seed, args.z)
+        _say(restored.notes, found, in_lines(found), args.json)
         return 0
     restored.check(args.z)
     check_sizes(restored.setup, [restored.stage], restored.grid)
     results, more = evaluated(restored, args, overrides)
-    for note in restored.notes:
-        print(note, file=sys.stderr)
     found = run_report.evaluation_summary(restored, results, argv, more)
     if args.out is not None:
         args.out.mkdir(parents=True, exist_ok=True)
         write_json(args.out / "summary.json", found)
         run_report.draw_figures(Finished(restored.setup, results, found), args.out / "figures")
-    if os.isatty(1):
-        run_report.show_stages(Console(), found)
-    else:
+    _say(restored.notes, found, (), args.json)
+    if not args.json:
+        run_report.show_stages(console(), found)
+        if restored.setup.env is None and (held_out := offline_table.table(found)) is not None:
+            console().print(held_out)
+    return 0
+
+
+def _say(notes: Sequence[str], found: Mapping[str, Any], lines: Sequence[str], as_json: bool) -> None:
+    """Prints which checkpoint it was, and either lines or what was found as JSON, which stays alone on stdout."""
+    for line in (*notes, *(() if as_json else lines)):
+        print(line, file=sys.stderr if as_json else sys.stdout, flush=True)
+    if as_json:
         json.dump(plain(found), sys.stdout, indent=2)
         print()
-    return 0
 
 
 if __name__ == "__main__":

@@ -17,8 +17,8 @@ from mmbc_jax.core.config import apply_overrides, plugin
 from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.runs import setup as setup_lib
 from mmbc_jax.runs.grid import config_grid
-from mmbc_jax.runs.restored import dummy_shared, likely_own_scale
 from mmbc_jax.runs.stages import make_stages
+from mmbc_jax.runs.templates import dummy_shared, likely_own_scale
 from tests.toys.landscape import toy_config, unchecked
 
 CLONE, TUNE = ("bc",), ("bc", "discover", "finetune", "plain")

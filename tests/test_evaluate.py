@@ -9,13 +9,14 @@ import pytest
 
 from mmbc_jax import cli, evaluate
 from mmbc_jax.core.errors import UserError
+from tests.toys import landscape
 from tests.toys.landscape import finished_run, unchecked
 
 
 def main(capsys, *argv):
     capsys.readouterr()
     with unchecked():
-        assert evaluate.main(["--checkpoint", *map(str, argv)]) == 0
+        assert evaluate.main(["--checkpoint", *map(str, argv), "--json"]) == 0
     return json.loads(capsys.readouterr().out)
 
 
@@ -27,6 +28,42 @@ def test_the_figures_are_those_of_training(capsys, stage):
     assert found["stages"] == {stage: trained["stages"][stage]}
     assert found["run"]["sampler"] == trained["run"]["sampler"]
     assert found["run"]["seeds"] == trained["run"]["seeds"]
+
+
+def test_a_table_and_the_checkpoint_for_a_person(capsys, monkeypatch):
+    """In 60 columns; JSON is for programs and asked for."""
+    monkeypatch.setenv("COLUMNS", "60")
+    workdir = finished_run()
+    trained = json.loads((workdir / "summary.json").read_text())["stages"]["finetune"]
+    capsys.readouterr()
+    with unchecked():
+        assert evaluate.main(["--checkpoint", str(workdir)]) == 0
+    out = capsys.readouterr().out
+    first, *lines = out.splitlines()
+    assert first == f"checkpoint {workdir}/checkpoints/finetune/4"
+    assert max(map(len, lines)) <= 60
+    assert f"{trained['success_rate']['mean']:.3f} [" in out
+    assert "return" in out
+    assert "{" not in out
+
+
+def test_a_clone_without_a_simulator_is_measured_on_what_was_held_out(tmp_path, capsys):
+    """As at the end of its training, and where the data have moved to."""
+    landscape.toy_run(tmp_path / "first", landscape.toy_config(stages="bc", seeds=1))
+    data = tmp_path / "demos.npz"
+    data.write_bytes((tmp_path / "first" / "demonstrations.npz").read_bytes())
+    config = landscape.toy_config(
+        stages="bc", seeds=1, env__name="", data__path=data, evaluation__every_epochs=0
+    )
+    trained = landscape.toy_run(tmp_path / "run", config)["bc"].metrics[0]
+    found = main(capsys, tmp_path / "run")["stages"]["bc"]
+    for name in ("offline/loss", "offline/best_of_1", "offline/spread"):
+        assert found[name]["per_seed"] == [trained[name]]
+    moved = data.rename(tmp_path / "moved.npz")
+    assert main(capsys, tmp_path / "run", f"--config.data.path={moved}")["stages"]["bc"] == found
+    with unchecked():
+        assert evaluate.main(["--checkpoint", str(tmp_path / "run"), f"--config.data.path={moved}"]) == 0
+    assert "held-out episodes" in capsys.readouterr().out
 
 
 def test_the_clone_without_its_offline_metrics(capsys):
@@ -131,6 +168,8 @@ def test_a_runs_own_directory_is_not_overwritten():
     [
         (("--z", "2"), "--z 2: stage finetune has z 0 to 1"),
         (("--stage", "plain"), "holds no checkpoint of a stage (plain)"),
+        (("--episodes", "0"), "--episodes 0 must be at least 1"),
+        (("--config.bc.steps=3",), "--config.bc.steps: must be of env, evaluation"),
         (("--episodes", "1"), "config.evaluation.episodes = 1"),
         (("--out", __file__), "cannot be a folder"),
         (("--like", "none.csv"), "none.csv is no file"),

@@ -10,7 +10,7 @@ USER_ERROR = 2
 DIVERGED = 3
 """Exit code of a training that finished, but for runs of it that diverged."""
 INTERRUPTED = 143
-"""Exit code of one that a signal ended, after it had saved: 128 + SIGTERM."""
+"""Exit code of one that a signal ended, after it had saved: 128 + SIGTERM; Ctrl-C makes it 128 + SIGINT = 130."""
 _LONGEST = 160  # characters of a value in a message
 
 

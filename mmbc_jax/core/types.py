@@ -126,6 +126,8 @@ class EnvSpec:
       latched: True where an episode that was once successful remains so; else what counts is its end.
       serial_chain: True where its physics holds a robot arm or another long chain of joints, whose programs need an
         option of the compiler on a CPU (see `core.compiling`).
+      has_success: False where success is not defined, as in brax: whatever is a share of successes is then None, and
+        a table shows a dash. `metrics["success"]` is there all the same, and says nothing.
     """
 
     name: str
@@ -143,6 +145,7 @@ class EnvSpec:
     summed: tuple[str, ...] = ()
     latched: bool = False
     serial_chain: bool = False
+    has_success: bool = True
 
     def __post_init__(self) -> None:
         _complete_obs(self)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mmbc_jax.core import interrupts
 from mmbc_jax.core.errors import UserError, cut, nearest
 from mmbc_jax.core.files import local_path
 
@@ -31,6 +32,8 @@ def user_code(path: str | Path) -> Iterator[None]:
     except UserError:
         raise
     except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) and interrupts.received():
+            raise  # the user's own, and not one that the file raises
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
         line = frames[-1].lineno if frames else getattr(error, "lineno", None)
         where = f" at line {line}" if line else ""

@@ -94,8 +94,13 @@ def check_boundaries(episodes: Episodes) -> None:
     if mode is None:
         return
     if mode.shape != ends.shape:
+        hint = (
+            "; it has one per step: keep that of each episode's last, mode[episode_ends - 1]"
+            if mode.shape == (rows,)
+            else ""
+        )
         raise DataError(
-            f"{source}: mode has shape {mode.shape}, must be [{len(ends)}], one label per episode"
+            f"{source}: mode has shape {mode.shape}, must be [{len(ends)}], one label per episode{hint}"
         )
     wrong = np.flatnonzero((mode < -1) | (mode >= episodes.num_modes))
     if wrong.size:

@@ -45,6 +45,13 @@ def noticed(episodes: Episodes) -> list[str]:
     return found
 
 
+def outliers(episodes: Episodes) -> list[str]:
+    """Those of `noticed` that shrink everything else: a value far outside the bulk of its column."""
+    columns = (*episodes.entries.items(), ("action", episodes.action))
+    found = [_far(episodes, name, values) for name, values in columns if values.ndim == 2]
+    return [text for text in found if text]
+
+
 def foreign(env: Env, episodes: Episodes, key: Key) -> list[str]:
     """Where observations seem to be in other units than an environment's, in sentences.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,20 @@ from mmbc_jax.data.loaders._columns import Loader, ReaderOptions
 __all__ = ["VARIABLE", "ReaderOptions", "check_fits", "load", "loaders", "resolve", "there"]
 
 VARIABLE = "MMBC_DATA"
+_HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*[A-Za-z0-9]")
+_ARRAYS = {
+    ".npy": "read it with np.load",
+    ".csv": "read it with np.loadtxt",
+    ".mat": "read it with scipy.io.loadmat",
+    ".pt": "read it with torch.load where you trust it",
+    ".pth": "read it with torch.load where you trust it",
+    ".parquet": "read it with pandas.read_parquet",
+    ".tfrecord": "read it with TensorFlow",
+    ".json": "read it with json.load",
+    ".jsonl": "read it line by line with json.loads",
+    ".bag": "read it with rosbags",
+    ".mcap": "read it with mcap",
+}
 # A recorded action may pass the environment's bounds by this share of their range before it is refused.
 _BOUND_SLACK = 0.01
 
@@ -42,6 +57,9 @@ def resolve(path: str | Path) -> Path:
     if not text or not Path(text).exists():
         folder = os.environ.get(VARIABLE)
         hint = f"{VARIABLE} is {folder!r}" if folder else f"{VARIABLE} is not set"
+        if _HUB.fullmatch(text):
+            fetch = f"hf download --repo-type dataset {text} --local-dir {text.partition('/')[2]}"
+            hint += f"; a data set of the Hugging Face Hub is fetched by `{fetch}`"
         raise DataError(
             f"no data at {text!r} (working folder {os.getcwd()}, {hint}); "
             f"give a full path, or set {VARIABLE} and write ${VARIABLE}/<file>"
@@ -105,10 +123,25 @@ def _loader(file: Path) -> Loader:
         raise DataError(f"{file} is a folder that no reader knows; allowed: {allowed}")
     known = loaders()
     if file.suffix not in known:
-        raise DataError(f"{file}: no reader for suffix {file.suffix!r}; allowed: {', '.join(sorted(known))}")
+        raise DataError(
+            f"{file}: no reader for suffix {file.suffix!r}; allowed: {', '.join(sorted(known))}{_way(file)}"
+        )
     if not file.is_file():
         raise DataError(f"{file} is neither a file nor a folder")
     return known[file.suffix]
+
+
+def _way(file: Path) -> str:
+    """How a file that has no reader becomes one that has, as the end of a sentence; '' where that is not known."""
+    inside = next((folder for folder in file.parents if (folder / "meta" / "info.json").is_file()), None)
+    if inside is not None:
+        return f"; it belongs to a LeRobotDataset: give its folder, {inside}"
+    if file.suffix in _ARRAYS:
+        return (
+            f"; {_ARRAYS[file.suffix]} and save it with np.savez('demos.npz', observations=..., actions=..., "
+            "terminals=...), one row per step, terminals 1 at the last of each episode"
+        )
+    return ""
 
 
 def check_fits(episodes: Episodes, env_spec: EnvSpec, chunk_len: int) -> None:

@@ -56,8 +56,17 @@ def outcome_metrics(rollouts: Rollouts, num_modes: int) -> dict[str, Any]:
     return found
 
 
-def success_figures(rollouts: Rollouts | None) -> dict[str, float]:
-    """{"outcome/success": share of the episodes that succeed}, for the verdict; empty without episodes."""
-    if rollouts is None or not np.size(rollouts.success):
+SUCCESSES = ("success_rate", "wilson95", "success_per_z", "wilson95_per_z")
+"""What `modes.mode_metrics` says of success, for tasks with modes and without."""
+
+
+def without_success(metrics: dict[str, Any]) -> dict[str, Any]:
+    """The metrics of episodes in an environment where success is not defined: that of which it is a share is None."""
+    return {name: None if name in SUCCESSES else value for name, value in metrics.items()}
+
+
+def success_figures(rollouts: Rollouts | None, defined: bool = True) -> dict[str, float]:
+    """{"outcome/success": share of the episodes that succeed}, for the verdict; empty without episodes or success."""
+    if not defined or rollouts is None or not np.size(rollouts.success):
         return {}
     return {"outcome/success": float(np.asarray(rollouts.success, np.float64).mean())}

@@ -40,6 +40,7 @@ from collections.abc import Mapping
 from functools import cached_property
 
 from mmbc_jax.diagnostics._remedies import FIGURES, MEANING, remedy
+from mmbc_jax.diagnostics._words import in_words
 
 SEVERAL = 0.1  # share of observations with two modes or more
 HELD = 0.95  # of the demonstrations' success
@@ -237,12 +238,12 @@ def _over(value: float, by: float) -> float:
 
 def _text(mechanism: str, evidence: Evidence, policy_name: str, capabilities: frozenset[str]) -> str:
     found = evidence.found
-    figures = [f"{name} {found[name]:.3g}" for name in FIGURES[mechanism] if name in found]
-    shown = f" ({', '.join(figures)})" if figures else ""
+    figures = [in_words(name, found[name]) for name in FIGURES[mechanism] if name in found]
+    shown = f": {', '.join(figures)}" if figures else ""
     missing = [word for word, name in _WANTED.items() if name not in found]
     said = [f"{policy_name}: {mechanism}.", f"That is, {MEANING[mechanism]}{shown}."]
     if evidence.lost and "outcome/success" not in FIGURES[mechanism]:
-        said.append(f"Success is {found['outcome/success']:.3g}.")
+        said.append(f"{in_words('outcome/success', found['outcome/success'])}.")
     if evidence.several is False:
         said.append("There is one mode where the policy was looked at, so that nothing multimodal can fail.")
     if missing:

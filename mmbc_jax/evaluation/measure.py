@@ -196,7 +196,10 @@ def _diagnose(
         if not found:
             shared = measure_all(of_data, case, keys[run])
         figures: dict[str, Any] = {**shared, **measure_all(of_policy, case, keys[run])}
-        evidence = {**figures, **success_figures(case.rollouts)}
+        evidence = {
+            **figures,
+            **success_figures(case.rollouts, what.env is None or what.env.spec.has_success),
+        }
         judged = verdict(evidence, clone.family, capabilities(clone.policy))
         figures["verdict"] = {
             "mechanism": judged.mechanism,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
 from collections.abc import Mapping, Sequence
@@ -64,9 +65,15 @@ def evaluation_summary(
     run = {
         **_run_facts(restored.setup, restored.grid, results),
         **(more or {}),
+        "checkpoint": restored.checkpoint,
         "command": summary.command("mmbc_jax.evaluate", argv),
     }
     return summary.build_summary(_points(restored.grid, results), run)
+
+
+def console() -> Console:
+    """Where tables go: as wide as the terminal, or $COLUMNS; outside of one 120 columns."""
+    return Console(width=None if os.isatty(1) or "COLUMNS" in os.environ else 120)
 
 
 def show(console: Console, found: dict[str, Any], workdir: Path) -> None:
@@ -83,7 +90,8 @@ def show(console: Console, found: dict[str, Any], workdir: Path) -> None:
 def show_stages(console: Console, found: dict[str, Any]) -> None:
     """Prints the table of episodes, the verdicts and what diverged, as far as there is any."""
     if found["run"]["env"]:
-        console.print(table.table(found))
+        for block in table.blocks(found, console.width):
+            console.print(block)
     if "recommand" in found["run"]:
         console.print(commands.table(found["run"]["recommand"]))
     for line in (

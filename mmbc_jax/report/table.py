@@ -17,11 +17,14 @@ from mmbc_jax.diagnostics.domains import SHIFTS
 from mmbc_jax.diagnostics.strengths import OF
 
 WIDTH = 118
+NARROW = 60  # columns of a terminal that the table is made for, in blocks below each other
+_STAGE_WIDTH = 24
 
 MAX_SEEDS = 5  # with more seeds, their lowest and highest values stand in for them
 
-# (metric, heading, decimals; 0 for counts, which get one decimal where they are not whole)
+# (metric, heading, decimals; 0 for counts, which get one decimal where they are not whole; below 0 for any size)
 COLUMNS: tuple[tuple[str, str, int], ...] = (
+    ("mean_reward", "return", -1),
     ("modes_kept", "modes kept", 0),
     ("exp_entropy", "exp H", 2),
     ("mode_entropy", "mode entr.", 2),
@@ -33,10 +36,11 @@ COLUMNS: tuple[tuple[str, str, int], ...] = (
 )
 _DIGITS = (3, *(places for _, _, places in COLUMNS))
 CAPTION = (
-    "SR: success rate [95 % interval, over seeds where there are several]. Means over seeds; "
-    "indented rows are single seeds. Modes, entropies and I(z; mode) are over successful episodes; "
-    "information in nats, mode entropy to base K; comm. modes: modes that some z commands. SR_M and mc: .1–.9 "
-    "where it is unknown which modes the failures attempted: the least and the most that they allow."
+    "SR: success rate [95 % interval, over seeds where there are several], – where a task defines none. Return: the "
+    "rewards of an episode. Means over seeds; indented rows are single seeds. Modes, entropies and I(z; mode) are "
+    "over successful episodes; information in nats, mode entropy to base K; comm. modes: modes that some z commands. "
+    "SR_M and mc: .1–.9 where it is unknown which modes the failures attempted: the least and the most that they "
+    "allow."
 )
 
 
@@ -54,9 +58,14 @@ class Row:
 
 
 def _value(value: float | None, digits: int) -> str:
-    """A number with fixed decimals; a count without them where it is whole; an en dash for None."""
+    """A number with fixed decimals; a count without them where it is whole; an en dash for None.
+
+    Below 0 `digits` stand for three significant ones, and for whole numbers from a thousand on.
+    """
     if value is None or not math.isfinite(value):
         return "–"
+    if digits < 0:
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
     if digits:
         return f"{value:.{digits}f}"
     return f"{value:.0f}" if float(value).is_integer() else f"{value:.1f}"
@@ -213,24 +222,52 @@ def headings() -> list[str]:
 
 
 def table(summary: Mapping[str, Any]) -> Table:
-    """The summary as a rich table; see `rows`."""
-    result = Table(
-        box=box.SIMPLE_HEAD, caption=caption(summary), caption_justify="left", padding=(0, 1, 0, 0)
-    )
-    for index, heading in enumerate(headings()):
-        if index < 2:
-            result.add_column(heading, justify="left", overflow="fold", max_width=24, no_wrap=index == 1)
+    """The summary as one rich table; see `rows`."""
+    return _block(rows(summary), range(1, len(headings())), caption(summary))
+
+
+def blocks(summary: Mapping[str, Any], width: int) -> list[Table]:
+    """The same as tables of at most `width` columns below each other, each with the names of the stages.
+
+    Columns that say nothing in any row are left out, but for success.
+    """
+    lines, titles = rows(summary), headings()
+    told = [i for i in range(1, len(titles)) if i == 1 or any(row.cells[i] not in ("", "–") for row in lines)]
+    found: list[list[int]] = [[]]
+    probe = Console(width=10 * WIDTH)
+    for column in told:
+        wider = _block(lines, [*found[-1], column], None)
+        if found[-1] and probe.measure(wider).maximum > width:
+            found.append([])
+        found[-1].append(column)
+    last = len(found) - 1
+    return [
+        _block(lines, columns, caption(summary) if i == last else None) for i, columns in enumerate(found)
+    ]
+
+
+def _block(lines: list[Row], columns: Sequence[int], below: str | None) -> Table:
+    """The names of the stages, and some of the columns."""
+    result = Table(box=box.SIMPLE_HEAD, caption=below, caption_justify="left", padding=(0, 1, 0, 0))
+    result.add_column(headings()[0], justify="left", overflow="fold", max_width=_STAGE_WIDTH)
+    for index in columns:
+        heading = headings()[index]
+        if index == 1:
+            result.add_column(heading, justify="left", overflow="fold", max_width=_STAGE_WIDTH, no_wrap=True)
         else:
             result.add_column(heading.replace(" ", "\n", 1), justify="right", no_wrap=True)
-    for row in rows(summary):
-        result.add_row(*(escape(cell) for cell in row.cells), style="dim" if row.detail else "")
+    for row in lines:
+        cells = (row.cells[0], *(row.cells[index] for index in columns))
+        result.add_row(*(escape(cell) for cell in cells), style="dim" if row.detail else "")
     return result
 
 
 def text(summary: Mapping[str, Any], width: int = WIDTH) -> str:
     """The table as plain text of at most `width` columns, for log files and tests."""
     buffer = io.StringIO()
-    Console(file=buffer, width=width, no_color=True, highlight=False).print(table(summary))
+    console = Console(file=buffer, width=width, no_color=True, highlight=False)
+    for block in blocks(summary, width):
+        console.print(block)
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
 
 

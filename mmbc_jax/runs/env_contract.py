@@ -105,29 +105,37 @@ def _check_state(spec: EnvSpec, state: Any, name: str, function: str) -> None:
 
 def _wrong(spec: EnvSpec, state: Any) -> str:
     """What is wrong with a state, as the end of a sentence about what it needs; '' where nothing is."""
+    return next(faults(spec, state), "")
+
+
+def faults(spec: EnvSpec, state: Any) -> Iterator[str]:
+    """Everything that is wrong with a state, each as the end of a sentence about what it needs."""
     if lacking := [part for part in _PARTS if not hasattr(state, part)]:
-        return f"with {', '.join(lacking)} (see core.types.State), not a {type(state).__name__}"
+        yield f"with {', '.join(lacking)} (see core.types.State), not a {type(state).__name__}"
+        return
     if mismatch := spec.obs.mismatch(state.obs):
-        return f"whose obs is as spec.obs says: it {mismatch}"
-    named = spec.obs.named(state.obs)
-    for entry_name, entry in spec.obs.entries:
-        if jnp.result_type(named[entry_name]) != jnp.dtype(entry.dtype):
-            given = jnp.result_type(named[entry_name])
-            return f"whose obs is as spec.obs says: {entry_name} is {given}, not {jnp.dtype(entry.dtype)}"
+        yield f"whose obs is as spec.obs says: it {mismatch}"
+    else:
+        named = spec.obs.named(state.obs)
+        for entry_name, entry in spec.obs.entries:
+            if jnp.result_type(named[entry_name]) != jnp.dtype(entry.dtype):
+                given = jnp.result_type(named[entry_name])
+                yield f"whose obs is as spec.obs says: {entry_name} is {given}, not {jnp.dtype(entry.dtype)}"
+    maps = [part for part in ("metrics", "info") if isinstance(getattr(state, part), Mapping)]
     for part in ("metrics", "info"):
-        if not isinstance(getattr(state, part), Mapping):
-            return f"whose {part} is a dict, not a {type(getattr(state, part)).__name__}"
+        if part not in maps:
+            yield f"whose {part} is a dict, not a {type(getattr(state, part)).__name__}"
     for part, needed in (("metrics", ("success", *spec.summed)), ("info", ("mode", "params"))):
-        if absent := [key for key in needed if key not in getattr(state, part)]:
-            return f"with {' and '.join(f'{part}[{key!r}]' for key in absent)}"
+        if part in maps and (absent := [key for key in needed if key not in getattr(state, part)]):
+            yield f"with {' and '.join(f'{part}[{key!r}]' for key in absent)}"
     scalars = {"reward": state.reward, "done": state.done}
-    scalars |= {f"metrics[{key!r}]": value for key, value in state.metrics.items()}
+    if "metrics" in maps:
+        scalars |= {f"metrics[{key!r}]": value for key, value in state.metrics.items()}
     for part, value in scalars.items():
         if not _is_scalar(value, jnp.floating):
-            return f"whose {part} is a float without axes, not {_shown(value)}"
-    if not _is_scalar(state.info["mode"], jnp.integer):
-        return f"whose info['mode'] is an int32 without axes, not {_shown(state.info['mode'])}"
-    return ""
+            yield f"whose {part} is a float without axes, not {_shown(value)}"
+    if "info" in maps and "mode" in state.info and not _is_scalar(state.info["mode"], jnp.integer):
+        yield f"whose info['mode'] is an int32 without axes, not {_shown(state.info['mode'])}"
 
 
 def _is_scalar(value: Any, kind: Any) -> bool:

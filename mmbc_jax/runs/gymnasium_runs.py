@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -14,6 +15,19 @@ from mmbc_jax.runs.restored import Restored
 
 _MOST_ENVS = 32  # instances that step after another
 _LABEL = "evaluate/"  # of the keys that a seed changes
+
+
+def in_lines(found: Mapping[str, Any]) -> list[str]:
+    """A line for each run of what `played` found."""
+    lines = []
+    for one in found["runs"]:
+        success = "–" if one["success_rate"] is None else f"{one['success_rate']:.3f}"
+        where = f"seed {one['seed']}"
+        lines.append(
+            f"{found['stage']} in {found['gym']}, {where}: success {success}, return {one['mean_return']:.4g}, "
+            f"{one['mean_steps']:.4g} steps, {found['episodes']} episodes"
+        )
+    return lines
 
 
 def played(

@@ -239,6 +239,8 @@ class Lanes:
             bars.start(message["bar"], message["total"], message["done"])
         elif "advance" in message:
             bars.advance(message["advance"], message["steps"], message["note"], message["seconds"])
+        elif "waiting" in message:
+            bars.waiting(message["waiting"])
         elif "error" in message:
             process.error = message["error"]
         else:

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from mmbc_jax.core import interrupts
 from mmbc_jax.core.state import TrainState
 from mmbc_jax.core.types import PyTree
 from mmbc_jax.runs.best import Offer
@@ -24,7 +25,12 @@ from mmbc_jax.runs.logs import MetricLog
 from mmbc_jax.runs.mesh import Mesh
 from mmbc_jax.runs.screen import Screen
 
-"""What the description of a checkpoint calls the number of times that an environment instance diverged."""
+_SHOWN = {
+    "bc/loss": "loss",
+    "rollout/success_rate": "success",
+    "rollout/env_reward": "return",
+    "mode/mi": "mi",
+}
 
 
 class Interrupted(Exception):
@@ -32,12 +38,14 @@ class Interrupted(Exception):
 
 
 class StopSignal:
-    """Notes SIGTERM and SIGINT instead of dying, so that the loop can save first."""
+    """Notes SIGTERM and SIGINT instead of dying, so that the loop can save first; a second SIGINT does not wait."""
 
     def __init__(self) -> None:
         self.received: int | None = None
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and self.received == number:
+            interrupts.interrupt()
         self.received = number
 
     @contextmanager
@@ -96,6 +104,7 @@ class StageLoop:
       watch: raises where this process should no longer write.
       offer: takes (epoch, state, figures of each run, what the checkpoints say) of every evaluation.
       num_envs: environment instances that a run plays at once.
+      undefined: metrics of the program that mean nothing here, which are not logged.
     """
 
     name: str
@@ -111,6 +120,7 @@ class StageLoop:
     watch: Callable[[], None] = lambda: None
     offer: Offer | None = None
     num_envs: int = 0
+    undefined: frozenset[str] = frozenset()
 
     def run(
         self, program: Program, state: TrainState, shared: Callable[[int], PyTree], first_epoch: int
@@ -140,7 +150,9 @@ class StageLoop:
             for epoch in range(first_epoch, schedule.epochs):
                 state, metrics = program(state, shared(epoch))
                 self.watch()
-                metrics = jax.device_get(metrics)
+                metrics = {
+                    name: x for name, x in jax.device_get(metrics).items() if name not in self.undefined
+                }
                 note = self._log_epoch(epoch, metrics)
                 diverged.look(metrics, self._steps(epoch), bars.line)
                 last = epoch + 1 == schedule.epochs
@@ -163,10 +175,9 @@ class StageLoop:
 
     def _log_epoch(self, epoch: int, metrics: dict[str, np.ndarray]) -> str:
         self.log.write(self._rows(epoch, metrics))
-        shown = ("rollout/success_rate", "mode/mi", "bc/loss")
         parts = [
-            f"{name.split('/')[1]} {metrics[name][:, -1].mean():.3f}"
-            for name in shown
+            f"{label} {metrics[name][:, -1].mean():.4g}"
+            for name, label in _SHOWN.items()
             if name in metrics and np.isfinite(metrics[name][:, -1]).all()
         ]
         return "  ".join(parts)

@@ -26,16 +26,17 @@ from mmbc_jax.runs.logs import Mark, MetricLog, check_seen, read_rows
 from mmbc_jax.runs.loop import Interrupted, StopSignal
 from mmbc_jax.runs.mesh import make_mesh
 from mmbc_jax.runs.mode_choice import Modes
+from mmbc_jax.runs.plain_screen import screen_of
 from mmbc_jax.runs.programs import Programs
 from mmbc_jax.runs.resources import check_sizes
 from mmbc_jax.runs.restored import check_start
 from mmbc_jax.runs.run_options import STAGES
-from mmbc_jax.runs.screen import ConsoleScreen, Screen
+from mmbc_jax.runs.screen import Screen
 from mmbc_jax.runs.setup import Setup
 from mmbc_jax.runs.sources import find_sources
 from mmbc_jax.runs.stage_run import StageRun
 from mmbc_jax.runs.stages import BaseStage, all_traced, make_stages
-from mmbc_jax.runs.workdir import Change, claim_workdir, opened
+from mmbc_jax.runs.workdir import Change, claim_workdir, has_trained, opened
 
 
 class Pipeline:
@@ -63,7 +64,7 @@ class Pipeline:
         registry.check_base(config.prior.name, config.sampler.name, {one: config[one].name for one in used})
         check_grid(self.grid, all_traced(self.stages.values()))
         setup_lib.check_points(setup, self.grid)
-        if not (self.workdir / "config.json").exists():
+        if not has_trained(self.workdir):
             check_sizes(setup, self.trained, self.grid)
         self.stop = StopSignal()
         self.mesh = make_mesh(config.sweep.mode, config.mesh.runs, config.mesh.batch, self.grid.size)
@@ -219,4 +220,4 @@ def _join(side: Lanes, log: MetricLog, screen: Screen, stop: StopSignal) -> None
 
 def make_pipeline(config: Any, workdir: Path, console: Console, extend: bool = False) -> Pipeline:
     """Builds and checks everything that needs no compilation; see `Pipeline`."""
-    return Pipeline(setup_lib.build(config), workdir, ConsoleScreen(console), extend)
+    return Pipeline(setup_lib.build(config), workdir, screen_of(console), extend)

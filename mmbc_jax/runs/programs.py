@@ -17,7 +17,7 @@ from mmbc_jax.core.compiling import compiler_options, jit
 from mmbc_jax.core.state import Hparams, TrainState
 from mmbc_jax.core.types import EnvSpec, Key, Metrics, PyTree, Rollouts
 from mmbc_jax.diagnostics.modes import mode_metrics
-from mmbc_jax.diagnostics.outcomes import outcome_metrics
+from mmbc_jax.diagnostics.outcomes import outcome_metrics, without_success
 from mmbc_jax.evaluation.shifts import shifted_params
 from mmbc_jax.runs.epoch import Program, compile_program, make_epoch, over_runs
 from mmbc_jax.runs.mesh import Mesh
@@ -128,7 +128,7 @@ class Programs:
         played = self._evaluation(stage, given, params, runs)(given, params)
         rollouts = jax.tree.map(lambda leaf: leaf[:runs], jax.device_get(played))
         one = [jax.tree.map(lambda x, i=i: x[i], rollouts) for i in range(runs)]
-        return rollouts, [_metrics(each, self.setup.env_spec.num_modes, stage.num_modes) for each in one]
+        return rollouts, [_metrics(each, self.setup.env_spec, stage.num_modes) for each in one]
 
     def prepare(self, stage: BaseStage, state: PyTree, keys: Key) -> None:
         """Compiles the epoch and evaluation of a stage from the shapes of its state and keys [R]; not on a mesh."""
@@ -184,8 +184,9 @@ def _held(stage: BaseStage) -> EnvSpec | None:
     return stage.setup.env_spec if stage.learner.env_steps else None
 
 
-def _metrics(rollouts: Rollouts, num_modes: int, num_z: int) -> dict[str, Any]:
-    return mode_metrics(rollouts, num_modes, num_z) | outcome_metrics(rollouts, num_modes)
+def _metrics(rollouts: Rollouts, spec: EnvSpec, num_z: int) -> dict[str, Any]:
+    found = mode_metrics(rollouts, spec.num_modes, num_z)
+    return (found if spec.has_success else without_success(found)) | outcome_metrics(rollouts, spec.num_modes)
 
 
 def _label(program: str, runs: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -15,9 +16,9 @@ from mmbc_jax.core.errors import ConfigError, UserError
 from mmbc_jax.core.memory import free_bytes
 from mmbc_jax.core.types import PyTree
 from mmbc_jax.runs.grid import Grid
-from mmbc_jax.runs.restored import template_of
 from mmbc_jax.runs.setup import Setup
 from mmbc_jax.runs.stages import BaseStage
+from mmbc_jax.runs.templates import dummy_shared, template_of
 
 _FEW_RUNS, _SMALL = 64, 8192  # up to here nothing is worth the second that an estimate takes
 _NO_SIZES = ("first_seed", "data.seed", "bc.steps")
@@ -32,6 +33,14 @@ _NO_NETWORKS = (
     "nonfinite_limit",
     "mesh",
 )
+_LENGTHS = (
+    "steps",
+    "iterations",
+    "steps_per_epoch",
+    "capacity",
+    "steps_per_round",
+)  # of time, or checked by itself
+_BATCHES = ("batch_size", "num_envs", "episodes")  # of a learner's section
 # Text by which the libraries under us report what the system's error number does not reach us for.
 _DISK = ("No space left on device", "Disk quota exceeded", "ENOSPC")
 _MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory", "Unable to allocate", "bad_alloc")
@@ -42,7 +51,8 @@ def check_sizes(setup: Setup, stages: Iterable[BaseStage], grid: Grid) -> None:
     """Raises ConfigError where what a run holds cannot fit the memory there is.
 
     Lower bounds: the states of a stage's runs with the copy that a checkpoint writes, the episodes of an evaluation,
-    a batch, and recorded demonstrations; scratch and the results of an epoch come on top. Nothing is allocated, and
+    a batch, the largest product in a training step, and recorded demonstrations; other scratch and the results of an
+    epoch come on top. Nothing is allocated, and
     a configuration without large numbers is not looked at.
 
     Args:
@@ -62,9 +72,14 @@ def check_sizes(setup: Setup, stages: Iterable[BaseStage], grid: Grid) -> None:
         _check(named, numbers.get(named, 0), count * each, limit, f"{count:,} {path} of {each:,} bytes each")
     for stage in stages:
         runs = len(stage.runs(grid).runs)
-        one = 2 * _bytes(template_of(stage, 1, own_scale=False))
+        one = 2 * tree_bytes(template_of(stage, 1, own_scale=False))
         path = "seeds" if runs > 1 and one < limit / 8 else _largest(numbers)
         _check(path, numbers[path], runs * one, limit, f"the states of {runs} runs of stage {stage.name}")
+        path = _batch_field(numbers, stage)
+        largest = runs * product_bytes(stage)
+        _check(
+            path, numbers[path], largest, limit, f"one product of matrices in a step of stage {stage.name}"
+        )
 
 
 def _batches(setup: Setup, grid: Grid) -> Iterator[tuple[str, int, int]]:
@@ -100,13 +115,52 @@ def _integers(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, int]]
                 yield f"{prefix}{name}", max(whole)
 
 
+def product_bytes(stage: BaseStage) -> int:
+    """Bytes of the largest product of matrices in a training step of one run, which no compiler can do without."""
+    one = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), template_of(stage, 1, own_scale=False)
+    )
+    shared = dummy_shared(stage.setup) if "demonstrations" in stage.needs else ()
+    return max(_products(jax.make_jaxpr(stage.train_step)(one, shared).jaxpr), default=0)
+
+
+def _products(jaxpr: Any) -> Iterator[int]:
+    for equation in jaxpr.eqns:
+        if equation.primitive.name in ("dot_general", "conv_general_dilated"):
+            yield from (tree_bytes(out.aval) for out in equation.outvars)
+        for inner in jax.tree.leaves(
+            equation.params.values(), is_leaf=lambda x: hasattr(x, "eqns") or hasattr(x, "jaxpr")
+        ):
+            if hasattr(inner, "jaxpr") or hasattr(inner, "eqns"):
+                yield from _products(getattr(inner, "jaxpr", inner))
+
+
+def _batch_field(numbers: dict[str, int], stage: BaseStage) -> str:
+    """The field with the largest number of those that products of a stage grow with."""
+    own = [f"{stage.section}.{name}" for name in _BATCHES] + ["bc.batch_size"] * (not stage.learner.env_steps)
+    return max(
+        [_largest(numbers), *(path for path in own if path in numbers)], key=lambda path: numbers[path]
+    )
+
+
+def _suspect(config: ConfigDict | None) -> str:
+    """The largest size that a configuration asks for, as the beginning of what to do about it."""
+    sizes = {} if config is None else dict(_integers(config))
+    sizes = {path: value for path, value in sizes.items() if path.rpartition(".")[2] not in _LENGTHS}
+    if not sizes:
+        return ""
+    path = max(sizes, key=lambda one: sizes[one])
+    return f"the largest size is config.{path} = {sizes[path]}; "
+
+
 def _largest(numbers: dict[str, int]) -> str:
     """The field with the largest number of those that networks and learners are made of."""
     made = {path: value for path, value in numbers.items() if path.split(".")[0] not in _NO_NETWORKS}
     return max(made, key=lambda path: made[path])
 
 
-def _bytes(tree: PyTree) -> int:
+def tree_bytes(tree: PyTree) -> int:
+    """Bytes of the arrays of a pytree, or of their shapes."""
     total = 0
     for leaf in jax.tree.leaves(tree):
         itemsize = (
@@ -124,6 +178,11 @@ def available_bytes() -> int:
     return free_bytes()
 
 
+def _in_gib(text: str) -> str:
+    """The text with a number of bytes as XLA says it, "allocating 210400056400 bytes", in GiB."""
+    return re.sub(r"allocating (\d+) bytes", lambda found: f"{int(found[1]) / 2**30:,.1f} GiB at once", text)
+
+
 def _chain(error: BaseException) -> Iterator[BaseException]:
     seen: set[int] = set()
     current: BaseException | None = error
@@ -133,15 +192,18 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         current = current.__cause__ or current.__context__
 
 
-def ran_out(error: BaseException, workdir: str | os.PathLike[str]) -> UserError | None:
+def ran_out(
+    error: BaseException, workdir: str | os.PathLike[str], config: ConfigDict | None = None
+) -> UserError | None:
     """What an error of the system means to the user, where it says that something is full; None for any other.
 
     Args:
       error: whatever was raised.
       workdir: that was being written to.
+      config: of the run, whose largest size is named.
     """
     for one in _chain(error):
-        text = str(one)
+        text = _in_gib(str(one))
         number = one.errno if isinstance(one, OSError) else None
         if number in _DISK_NUMBERS or any(sign in text for sign in _DISK):
             return UserError(
@@ -152,8 +214,8 @@ def ran_out(error: BaseException, workdir: str | os.PathLike[str]) -> UserError 
             return UserError(f"{one.filename or workdir} cannot be written ({one.strerror})")  # type: ignore[attr-defined]
         if isinstance(one, MemoryError) or any(sign in text for sign in _MEMORY):
             return UserError(
-                f"out of memory: {text.splitlines()[0][:200] if text else 'an array could not be allocated'}; lower "
-                "seeds, learner.num_envs, evaluation.episodes, bc.batch_size or the widths of networks, or set "
-                "sweep.mode=map"
+                f"out of memory: {text.splitlines()[0][:200] if text else 'an array could not be allocated'}; "
+                f"{_suspect(config)}lower seeds, learner.num_envs, evaluation.episodes, bc.batch_size or the widths "
+                "of networks, or set sweep.mode=map"
             )
     return None

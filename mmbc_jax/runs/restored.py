@@ -8,19 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from mmbc_jax.core.config import apply_overrides, at, from_plain
 from mmbc_jax.core.errors import CheckpointError, UserError
 from mmbc_jax.core.observations import ObsSpec
 from mmbc_jax.core.state import TrainState
-from mmbc_jax.core.types import Key, PyTree
+from mmbc_jax.core.types import Key
 from mmbc_jax.data.fingerprint import check_same
-from mmbc_jax.data.windows import Windows
 from mmbc_jax.evaluation.measure import asking_episodes, measure
 from mmbc_jax.evaluation.results import StageResult
-from mmbc_jax.ops.normalisation import Normalizer
 from mmbc_jax.runs import setup as setup_lib
 from mmbc_jax.runs.checkpoint import (
     DamagedError,
@@ -31,7 +28,7 @@ from mmbc_jax.runs.checkpoint import (
 from mmbc_jax.runs.commanded import Commanded, check_head
 from mmbc_jax.runs.demonstrations import StageData
 from mmbc_jax.runs.described import stage_meta
-from mmbc_jax.runs.grid import Grid, config_grid, parse_grid, run_keys
+from mmbc_jax.runs.grid import Grid, config_grid, run_keys
 from mmbc_jax.runs.measurement import measurement
 from mmbc_jax.runs.mesh import make_mesh
 from mmbc_jax.runs.programs import Programs
@@ -39,8 +36,7 @@ from mmbc_jax.runs.run_options import STAGES
 from mmbc_jax.runs.sections import completed
 from mmbc_jax.runs.setup import Setup
 from mmbc_jax.runs.stages import BaseStage, make_stages
-
-OWN_SCALE = "own_scale"  # in what a checkpoint says of itself: see `has_own_scale`
+from mmbc_jax.runs.templates import OWN_SCALE, template_of
 
 
 def restore_stage(
@@ -78,15 +74,6 @@ def stage_of(setup: Setup, name: str, meta: dict[str, Any]) -> BaseStage:
     return make_stages(setup, (*ancestors, name))[name]
 
 
-def template_of(stage: BaseStage, runs: int, own_scale: bool) -> PyTree:
-    """Shapes of a stage's state for R runs, by way of its ancestors'; see `dummy_shared`."""
-    grid = parse_grid("", 1, 0)
-    parent = None if stage.parent is None else template_of(stage.parent, runs, own_scale)
-    one = stage.make_hparams(grid, stage.runs(grid))
-    hp = jax.tree.map(lambda _: jax.ShapeDtypeStruct((runs,), jnp.float32), one)
-    return stage.template(hp, parent, dummy_shared(stage.setup, own_scale))
-
-
 def check_start(stage: BaseStage) -> None:
     """Raises ConfigError where a stage cannot go on with the actor that the stage before it trains."""
     parent, config = stage.parent, stage.setup.config
@@ -95,38 +82,6 @@ def check_start(stage: BaseStage) -> None:
     own, theirs = (at(config, stage.setup.part(name, "actor")) for name in (stage.name, parent.name))
     if own.to_dict() != theirs.to_dict():
         template_of(stage, 1, own_scale=False)
-
-
-def has_own_scale(state: TrainState) -> bool:
-    """Whether the policy of a state has another scale of actions than its environment."""
-    return getattr(state.stats.get("normalizer"), "box", None) is not None
-
-
-def likely_own_scale(setup: Setup) -> bool:
-    """Whether a clone of this configuration will have, as far as can be said before there are demonstrations."""
-    return setup.env is not None and setup.config.data.scale not in ("auto", "box")
-
-
-def dummy_shared(setup: Setup, own_scale: bool = False) -> PyTree:
-    """Shapes of what cloning stages share, where the data itself is not needed.
-
-    Args:
-      setup: of the run.
-      own_scale: whether the normaliser has another scale of actions than the environment.
-    """
-    spec, length = setup.policy_spec, setup.config.chunk.observe
-
-    def make() -> tuple[Windows, Normalizer]:
-        integers = jnp.zeros((2,), jnp.int32)
-        chunk, mask = jnp.zeros((2, *spec.chunk_shape)), jnp.zeros((2, spec.chunk_len))
-        past = jnp.zeros((2, length), jnp.int32) if length > 1 else None
-        windows = Windows(setup.obs.dummy(2), chunk, mask, integers, integers, integers, past)
-        vectors = {name: jnp.zeros(e.shape) for name, e in spec.obs.entries if e.kind == "vector"}
-        bounds, action = spec.obs.joined(vectors), jnp.zeros(spec.action_dim)
-        box = (action, action) if own_scale else None
-        return windows, Normalizer(bounds, bounds, action, action, box)
-
-    return jax.eval_shape(make)
 
 
 @dataclasses.dataclass
@@ -143,6 +98,7 @@ class Restored:
       data: fingerprint of the demonstrations that it was trained on; "" where it was on none.
       notes: which checkpoint it is, and what the user may have expected instead, a line each.
       step: of the checkpoint.
+      checkpoint: which it is, from the name of the work directory on.
     """
 
     setup: Setup
@@ -154,6 +110,7 @@ class Restored:
     data: str = ""
     notes: tuple[str, ...] = ()
     step: int = 0
+    checkpoint: str = ""
 
     def keys(self, label: str, seed: int | None = None) -> Key:
         """[R] keys for a purpose: those of training, or where `seed` is given and episodes are evaluated, others."""
@@ -184,8 +141,17 @@ class Restored:
                 f"--diagnostics {','.join(needs_clone)} measures clones (stages bc, baseline and dagger), "
                 f"not {stage.name}"
             )
-        if not diagnosed:
-            self.setup.env_spec  # noqa: B018  (raises where there is no environment)
+        if not diagnosed and self.setup.env is None:
+            self._check_offline()
+
+    def _check_offline(self) -> None:
+        config = self.setup.config
+        if not config.data.path or not config.data.holdout:
+            why = "no environment" if config.data.path else "neither an environment nor a file of data"
+            raise UserError(
+                f"stage {self.stage.name} has {why}, and data.holdout = {config.data.holdout}: there is nothing to "
+                "measure it on; --diagnostics all asks the clone itself"
+            )
 
     def evaluate(
         self, seed: int | None = None, command: int | np.ndarray | None = None, headless: bool = False
@@ -210,7 +176,7 @@ class Restored:
             check_head(stage)
         player = Commanded(programs, command) if isinstance(command, np.ndarray) else programs
         result = measure(
-            measurement(self.setup, offline=False),
+            measurement(self.setup, offline=self.setup.env is None),
             stage,
             self.state,
             stage.runs(self.grid).index,
@@ -270,7 +236,10 @@ def restore(
     missing = [each for each in planned if each in later]
     if missing and not stage and path.name != name:
         notes.append(f"there is no checkpoint of {', '.join(missing)} in {path}: this is stage {name}")
-    return dataclasses.replace(restored, notes=(*notes, f"checkpoint {directory / str(one)}"), step=one)
+    where = directory / str(one)
+    said = "/".join(where.absolute().parts[-4:])
+    notes.append(f"checkpoint {where}")
+    return dataclasses.replace(restored, notes=tuple(notes), step=one, checkpoint=said)
 
 
 def _restore_step(directory: Path, name: str, step: int, overrides: list[tuple[str, str]]) -> Restored:

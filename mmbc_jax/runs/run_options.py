@@ -38,6 +38,14 @@ class RunOptions(Options):
         "optimiser; bc keeps the scales of the data that it was cloned on",
         choices=STAGES,
     )
+    budget: float = option(
+        1.0,
+        "share of the training that the other fields say: 0.1 is a tenth of all steps, iterations, warm-ups and "
+        "evaluated episodes; the fields that it changes are recorded as changed",
+        low=0.0,
+        high=1000.0,
+        open_low=True,
+    )
     diagnostics: tuple[str, ...] = option(
         (), "instruments applied to the final clones, and those of episodes to every stage; by name, or all"
     )

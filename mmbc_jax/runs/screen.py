@@ -27,6 +27,10 @@ class Bars(Protocol):
         """Counts training steps of a stage, which has trained for `seconds` here, and shows a note beside them."""
         ...
 
+    def waiting(self, text: str) -> None:
+        """Says what another process is waiting for."""
+        ...
+
     def line(self, text: str) -> None:
         """Says something that stays, above the bars."""
         ...
@@ -95,6 +99,9 @@ class ConsoleBars:
         """See `Bars`."""
         self._progress.update(self._tasks[name], advance=steps, note=note, seconds=seconds)
 
+    def waiting(self, text: str) -> None:
+        """Nothing: bars that stand still say as much."""
+
     def line(self, text: str) -> None:
         """See `Bars`."""
         _print(self._progress.console, text)
@@ -132,6 +139,7 @@ class PipedScreen:
 
     - `{"bar": stage, "total": steps, "done": steps}` where a stage begins;
     - `{"advance": stage, "steps": steps, "note": text, "seconds": seconds}`;
+    - `{"waiting": text}` where something is compiled or evaluated;
     - `{"line": text}`;
     - `{"error": text}` before the process ends because of a UserError.
 
@@ -165,9 +173,13 @@ class PipedScreen:
         """See `Bars`."""
         self.say(advance=name, steps=steps, note=note, seconds=seconds)
 
+    def waiting(self, text: str) -> None:
+        """See `Bars`."""
+        self.say(waiting=text)
+
     def status(self, text: str) -> AbstractContextManager[Any]:
-        """Nothing: whoever watches several processes sees their bars."""
-        del text
+        """See `Screen`; its end is not said."""
+        self.waiting(text)
         return nullcontext()
 
     def line(self, text: str) -> None:

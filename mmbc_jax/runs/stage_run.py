@@ -27,10 +27,12 @@ from mmbc_jax.runs.loop import StageLoop, StopSignal
 from mmbc_jax.runs.measurement import measurement
 from mmbc_jax.runs.milestones import FIGURE, steps_to_success
 from mmbc_jax.runs.programs import Programs
-from mmbc_jax.runs.restored import OWN_SCALE, has_own_scale, likely_own_scale, template_of
 from mmbc_jax.runs.screen import Screen
 from mmbc_jax.runs.setup import Setup
 from mmbc_jax.runs.stages import BaseStage
+from mmbc_jax.runs.templates import OWN_SCALE, has_own_scale, likely_own_scale, template_of
+
+_SUCCESS = frozenset({"rollout/success_rate", "dagger/success_rate"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +117,7 @@ class StageRun:
         if first_epoch == stage.schedule.epochs:
             return state
         seeds = [(point, seed) for point, seed in meta["runs"]]
-        with self.screen.status(f"{stage.name}: compiling"):
+        with self.screen.status(f"{stage.name}: compiling its training"):
             program = self.programs.epoch(stage, state, self._shared(first_epoch), len(seeds))
         evaluate = self._evaluate if self.setup.env is not None else None
         told = (self.log, checkpoints, meta, self.stop, self.screen)
@@ -131,6 +133,7 @@ class StageRun:
                 self.watch,
                 offer,
                 stage.learner.num_envs,
+                frozenset() if self.setup.env is None or self.setup.env_spec.has_success else _SUCCESS,
             )
             return loop.run(program, state, self._shared, first_epoch)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -28,9 +29,8 @@ Change = tuple[str, Any, Any]
 """(dotted field, old, new)."""
 LENGTHS = ("bc.steps", "discover.iterations", "finetune.iterations")
 """The fields that `--extend` may raise for a run that is there."""
-_DEVICES = (
-    "mesh"  # the section that may differ where a run continues: its figures are the same on any devices
-)
+# What may differ where a run continues: figures are the same on any devices, and what `budget` scaled is compared.
+_MAY_DIFFER = ("mesh", "budget")
 
 
 # What a run writes before it has trained anything: another configuration may have the directory for it.
@@ -90,7 +90,7 @@ def opened(workdir: Path, lock: WorkdirLock) -> Iterator[None]:
             except DivergenceError:  # whose curves are to be seen
                 raise
             except UserError:
-                if abandoned := new and not _trained(workdir):
+                if abandoned := new and not has_trained(workdir):
                     _remove(workdir, _BEFORE_TRAINING)
                 raise
     finally:
@@ -100,7 +100,8 @@ def opened(workdir: Path, lock: WorkdirLock) -> Iterator[None]:
                     folder.rmdir()
 
 
-def _trained(workdir: Path) -> bool:
+def has_trained(workdir: Path) -> bool:
+    """Whether anything in a directory has been trained to a checkpoint or a result."""
     return any(any(workdir.glob(pattern)) for pattern in _TRAINED)
 
 
@@ -139,7 +140,7 @@ def claim_workdir(
         if not path.exists():
             write_sealed(path, config)
         elif changes := _changes(read_sealed(path), plain(config)):
-            if not _trained(workdir):
+            if not has_trained(workdir):
                 _remove(workdir, _BEFORE_TRAINING)
             elif not extends(changes):
                 raise _another(workdir, changes)
@@ -152,8 +153,50 @@ def claim_workdir(
         raise WorkdirError(f"{error}; give another --workdir") from error
 
 
+def put_aside(workdir: Path) -> Path | None:
+    """Renames a work directory of this program to `<name>.old-<n>` beside it, so that its place is free.
+
+    Returns:
+      Where it is now; None where there was nothing, or an empty folder.
+
+    Raises:
+      WorkdirError: it is no work directory, another process has it, or it cannot be renamed. Nothing was changed.
+    """
+    workdir = Path(workdir)
+    if not workdir.exists() or (workdir.is_dir() and not _others(workdir)):
+        return None
+    try:
+        whole = read_sealed(workdir / "config.json")
+    except (OSError, DataError) as error:
+        raise WorkdirError(
+            f"--overwrite: {workdir} is no work directory (no config.json that a run has written), and stays as it "
+            "is; give another --workdir"
+        ) from error
+    if workdir.is_symlink() or not {"stages", "env", "bc"} <= set(whole):
+        raise WorkdirError(
+            f"--overwrite: {workdir} is no work directory, and stays as it is; give another --workdir"
+        )
+    with WorkdirLock(workdir).held():
+        pass
+    aside = next(
+        path
+        for n in itertools.count(1)
+        if not (path := workdir.with_name(f"{workdir.name}.old-{n}")).exists()
+    )
+    try:
+        workdir.rename(aside)
+    except OSError as error:
+        raise _unusable(workdir, error) from error
+    return aside
+
+
+def differences(workdir: Path, config: ConfigDict) -> list[str]:
+    """`a.b: old -> new` of what keeps a configuration from continuing the run in a work directory."""
+    return worded(_changes(read_sealed(Path(workdir) / "config.json"), plain(config)))
+
+
 def _changes(old: Any, new: Any) -> list[Change]:
-    was, now = ({name: x[name] for name in x if name != _DEVICES} for x in (old, new))
+    was, now = ({name: x[name] for name in x if name not in _MAY_DIFFER} for x in (old, new))
     return changed(was, now)
 
 
@@ -161,7 +204,7 @@ def _another(workdir: Path, changes: list[Change]) -> WorkdirError:
     hint = "; --extend trains it on" if only_longer(changes) else ""
     return WorkdirError(
         f"{workdir} holds a run with another configuration ({'; '.join(worded(changes[:4]))}); "
-        f"give another --workdir, or repeat that run's command to continue it{hint}"
+        f"give another --workdir, or repeat that run's command to continue it{hint}; --overwrite puts it aside"
     )
 
 

@@ -1,4 +1,4 @@
-"""Runs studies: `python -m mmbc_jax.study --config configs/study/NAME.py --config.scale=small --workdir DIR`.
+"""Runs the variants of a study and judges its claims: `python -m mmbc_jax.study --config FILE --workdir DIR`.
 
 Freezes their claims, before fresh seeds (`--config.first_seed=`) test them: `--config FILE --freeze`.
 
@@ -22,6 +22,7 @@ from mmbc_jax.core import config as config_lib
 from mmbc_jax.core.config import check_choice
 from mmbc_jax.core.errors import UserError, nearest
 from mmbc_jax.core.files import check_folder, local_path
+from mmbc_jax.runs.budget import shortened
 from mmbc_jax.runs.sections import check_config
 from mmbc_jax.study.cells import split
 from mmbc_jax.study.frozen import Frozen, freeze
@@ -78,7 +79,7 @@ def load_studies(path: str, scale: str, overrides: list[tuple[str, str]]) -> lis
     studies = [study if study.source else dataclasses.replace(study, source=str(path)) for study in found]
     for study in studies:
         for variant in study.variants:
-            config_lib.apply_overrides(variant.config, overrides)
+            shortened(config_lib.apply_overrides(variant.config, overrides))
     return [split(study) for study in studies]
 
 

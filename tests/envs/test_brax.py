@@ -19,7 +19,7 @@ def build(name, **fields):
 def test_small_environment_end_to_end():
     env = build("brax:fast", episode_length=7)
     assert (env.spec.name, env.spec.obs_dim, env.spec.action_dim) == ("brax:fast", 2, 1)
-    assert (env.spec.num_modes, env.spec.episode_length) == (0, 7)
+    assert (env.spec.num_modes, env.spec.episode_length, env.spec.has_success) == (0, 7, False)
     stack = wrappers.make(env, exec_len=7, autoreset="full")
     state = stack.reset(jax.random.split(jax.random.key(0), 2))
     state = jax.jit(stack.step)(state, jnp.ones((2, 7, 1)), jax.random.key(1))

@@ -23,8 +23,8 @@ from mmbc_jax.nn.image_encoder import ImageEncoder
 from mmbc_jax.nn.mlp import MLP
 from mmbc_jax.nn.precision import PRECISIONS, advice, described, networks_in, precision_of, product
 from mmbc_jax.runs import setup as setup_lib
-from mmbc_jax.runs.restored import dummy_shared
 from mmbc_jax.runs.stages import make_stages
+from mmbc_jax.runs.templates import dummy_shared
 from tests.toys.landscape import toy_config
 
 ROWS = (((1,), (0,)), ((), ()))

@@ -208,7 +208,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(begun, cloned, what, 
             ):  # arrays lie in some of them, the others are lists of what is where
                 flip(victim, victim.stat().st_size // 2)
     with unchecked():
-        assert evaluate.main(["--checkpoint", str(begun)]) == 0
+        assert evaluate.main(["--checkpoint", str(begun), "--json"]) == 0
     said = capsys.readouterr().err
     assert "bc/4 is damaged" in said
     assert said.endswith(f"checkpoint {begun / 'checkpoints/bc/3'}\n")
@@ -248,7 +248,7 @@ def test_evaluation_says_which_stage_is_missing(tmp_path, capsys):
         assert evaluate.main(["--checkpoint", str(workdir)]) == 0
     assert (
         f"there is no checkpoint of finetune in {workdir}: this is stage discover\n"
-        in capsys.readouterr().err
+        in capsys.readouterr().out
     )
 
 

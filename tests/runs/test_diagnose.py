@@ -40,7 +40,7 @@ def test_in_training_and_from_the_checkpoint_alike(tmp_path, capsys):
         assert run["verdict"]["text"].startswith("flow: ")
     capsys.readouterr()
     with unchecked():
-        argv = ["--checkpoint", str(tmp_path / "run"), "--diagnostics", "separation"]
+        argv = ["--checkpoint", str(tmp_path / "run"), "--diagnostics", "separation", "--json"]
         assert evaluate.main(argv) == 0
     found = json.loads(capsys.readouterr().out)["stages"]["bc"]
     for name in ("separation/anchors", "separation/modes"):
@@ -54,7 +54,7 @@ def test_only_clones_are_diagnosed():
 
 
 def test_what_asks_the_episodes_alone_measures_every_stage(capsys):
-    argv = ["--checkpoint", str(finished_run()), "--stage", "finetune", "--diagnostics", "paths"]
+    argv = ["--checkpoint", str(finished_run()), "--stage", "finetune", "--diagnostics", "paths", "--json"]
     with unchecked():
         assert evaluate.main([*argv, "--config.evaluation.paths=8"]) == 0
     found = json.loads(capsys.readouterr().out)["stages"]["finetune"]

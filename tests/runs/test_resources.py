@@ -8,15 +8,20 @@ import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import pytest
 
+from mmbc_jax import train
+from mmbc_jax.core.config import apply_overrides
+from mmbc_jax.core.errors import ConfigError, UserError
 from mmbc_jax.runs import resources
 from mmbc_jax.runs import setup as setup_lib
 from mmbc_jax.runs.grid import config_grid
+from mmbc_jax.runs.loop import StageLoop
 from mmbc_jax.runs.resources import available_bytes, check_sizes, ran_out
-from mmbc_jax.runs.restored import template_of
 from mmbc_jax.runs.stages import make_stages
-from tests.toys.landscape import config_file, results_json, toy_config, toy_run
+from mmbc_jax.runs.templates import template_of
+from tests.toys.landscape import config_file, results_json, toy_config, toy_pipeline, toy_run, unchecked
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,7 +37,7 @@ def test_a_states_bytes_are_those_of_its_arrays():
     stages = make_stages(setup_lib.build(toy_config()), ("bc",))
     state = template_of(stages["bc"], 3, own_scale=False)
     sizes = sum(x.size for x in jax.tree.leaves(state.params))
-    assert 4 * 4 * sizes < resources._bytes(state) < 4 * 4 * sizes + 3 * 400
+    assert 4 * 4 * sizes < resources.tree_bytes(state) < 4 * 4 * sizes + 3 * 400
 
 
 def test_what_is_small_is_not_looked_at(monkeypatch):
@@ -59,6 +64,10 @@ def test_what_is_small_is_not_looked_at(monkeypatch):
             RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\nmore"),
             "out of memory: RESOURCE_EX",
         ),
+        (
+            RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 81040476480 bytes."),
+            "out of memory: RESOURCE_EXHAUSTED: Out of memory 75.5 GiB at once.; lower seeds",
+        ),
     ],
 )
 def test_what_ran_out_is_said_in_one_line(error, found):
@@ -73,6 +82,56 @@ def test_what_ran_out_is_said_in_one_line(error, found):
     assert str(ran_out(raised.value, "runs/x")).startswith(found)
     assert "\n" not in str(ran_out(raised.value, "runs/x"))
     assert ran_out(KeyError("x"), "runs/x") is None
+
+
+def test_what_ran_out_names_the_largest_size():
+    config = toy_config(learner__num_envs=4096)
+    said = str(ran_out(MemoryError("full"), "runs/x", config))
+    assert "the largest size is config.learner.num_envs = 4096; lower" in said
+
+
+ABSURD = {
+    "bc.batch_size=100000000": "bc.batch_size = 100000000",
+    "learner.num_envs=1000000000": "learner.num_envs = 1000000000",
+    "policy.hidden=1000000,1000000": "policy.hidden = 1000000",
+    "evaluation.episodes=2000000000": "evaluation.episodes = 2000000000",
+    "data.episodes=1000000000": "data.episodes = 1000000000",
+}
+
+
+@pytest.mark.parametrize("override", ABSURD)
+def test_absurd_sizes_are_refused_by_their_field(tmp_path, monkeypatch, override):
+    """With an estimate, before anything is allocated or written."""
+    monkeypatch.setattr(resources, "available_bytes", lambda: 16 * 2**30)
+    config = apply_overrides(toy_config(seeds=1), [override.split("=")])
+    with pytest.raises(
+        ConfigError, match=re.escape(f"config.{ABSURD[override]} is not allowed: lower: ") + ".*GiB"
+    ):
+        toy_pipeline(tmp_path / "run", config)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_device_that_is_full_leaves_no_work_directory(tmp_path, monkeypatch, capsys):
+    """What XLA raises in the first epoch is one line, the lock is free and the folder gone."""
+
+    def full(self, *args):
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 81040476480 bytes.")
+
+    monkeypatch.setattr(StageLoop, "run", full)
+    run = tmp_path / "run"
+    with unchecked(), pytest.raises(UserError, match="75.5 GiB at once"):
+        train.main(["--config", str(config_file(tmp_path)), "--workdir", str(run), "--config.stages=bc"])
+    assert not run.exists()
+
+
+def test_a_real_allocation_that_cannot_be(tmp_path):
+    """Of 4 PiB, by XLA itself."""
+    try:
+        jax.block_until_ready(jax.jit(lambda x: jnp.broadcast_to(x, (2**50,)) + jnp.arange(2**20).sum())(1.0))
+    except Exception as error:
+        said = ran_out(error, tmp_path)
+    assert said is not None
+    assert str(said).startswith("out of memory: ")
 
 
 @pytest.mark.slow  # `scripts/torture.py` fills a disk in its short form, too

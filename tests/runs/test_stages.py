@@ -9,7 +9,8 @@ import pytest
 from mmbc_jax.runs import setup as setup_lib
 from mmbc_jax.runs import stages as stages_lib
 from mmbc_jax.runs.grid import config_grid
-from mmbc_jax.runs.restored import dummy_shared, restore
+from mmbc_jax.runs.restored import restore
+from mmbc_jax.runs.templates import dummy_shared
 from tests.toys.landscape import finished_run, toy_config
 
 from .test_checkpoint import raw

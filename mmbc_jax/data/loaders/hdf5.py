@@ -32,6 +32,7 @@ from mmbc_jax.core.options import Options
 from mmbc_jax.core.registry import register
 from mmbc_jax.data.episodes import Episodes
 from mmbc_jax.data.loaders._columns import Loader, ReaderOptions, assemble, check_memory, select_obs
+from mmbc_jax.data.loaders._flags import flags_among, marked_ends
 from mmbc_jax.data.loaders._hdf5_file import arrays, numbered, opened
 from mmbc_jax.data.loaders._images import short_names
 from mmbc_jax.data.loaders._joined import Joined, Recording, action_key
@@ -123,18 +124,14 @@ def _d4rl(root: Any, options: ReaderOptions, source: str) -> Episodes:
         check_memory(known[key].nbytes, key, source)
         return np.asarray(known[key][()])
 
-    ended = [read(key).reshape(-1).astype(bool) for key in ("terminals", "timeouts") if key in known]
-    steps = len(known["actions"]) if "actions" in known else 0
-    if not ended or any(len(marks) != steps for marks in ended):
+    marks = flags_among(known)
+    steps = len(known["actions"])
+    if not marks:
         shapes = ", ".join(f"{key} {known[key].shape}" for key in known if "/" not in key)
         raise DataError(
             f"{source}: needs terminals [n] or timeouts [n], as long as actions; found {cut(shapes)}"
         )
-    ends, notes = np.flatnonzero(np.any(ended, axis=0)) + 1, []
-    if steps and (not len(ends) or ends[-1] != steps):
-        first = int(ends[-1]) if len(ends) else 0
-        notes.append(f"{Path(source).name}: steps {first} to {steps - 1} end without terminals or timeouts")
-        ends = np.append(ends, steps)
+    ends, notes = marked_ends(read, marks, steps, source)
     obs = short_names(select_obs(read, known, options, OBS_KEYS, source), source)
     found = assemble(read, known, obs, action_key(options, known), ends, source)
     return dataclasses.replace(found, notes=(*found.notes, *notes))

@@ -6,6 +6,8 @@ Four layouts are told apart by the keys they hold:
     `obs_keys` names them, and `obs.<entry>` are the entries of a dict of observations.
   - trajectories: `observation` [n, D], `action` [n, A], `step_type` [n] with 0 first, 1 middle, 2 last, as
     TF-Agents writes D4RL sets. The row of the last step is kept: D4RL records an action there too.
+  - replay buffers: `observations` [n, D], `actions` [n, A] and any of `terminals`, `timeouts`, `truncations`, `dones`
+    [n], as users of Gymnasium write them and D4RL does. An episode ends where one of them is set.
   - drawings: one array `<shape>_<i>` [T, 2] per path and nothing else, as in the LAIR set.
     See `_drawings` for how positions become actions.
 Pickled arrays are refused in all of them, and so is an array that states other bytes than the file holds.
@@ -13,6 +15,7 @@ Pickled arrays are refused in all of them, and so is an array that states other 
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,8 +29,10 @@ from mmbc_jax.data.episodes import Episodes
 from mmbc_jax.data.loaders import _columns
 from mmbc_jax.data.loaders._archive import Archive
 from mmbc_jax.data.loaders._columns import Loader, ReaderOptions
+from mmbc_jax.data.loaders._flags import flags_among, marked_ends
+from mmbc_jax.data.loaders._joined import action_key
 
-OBS_KEYS = ("obs", "state", "observation")
+OBS_KEYS = ("obs", "state", "observation", "observations")
 _LAST = 2  # dm_env.StepType.LAST
 _DRAWING = re.compile(r"(?P<shape>.+)_(?P<index>[0-9]{1,9})")
 
@@ -52,16 +57,29 @@ def load(path: Path, options: ReaderOptions) -> Episodes:
             return _drawings(arrays, options, source)
         if "episode_ends" in arrays:
             ends = _columns.integers(arrays["episode_ends"], "episode_ends", source)
+        elif marks := flags_among(arrays):
+            return _marked(arrays, marks, options, source)
         elif "step_type" in arrays:
             steps = _columns.integers(arrays["step_type"], "step_type", source)
             ends = np.flatnonzero(steps == _LAST) + 1
         else:
             raise DataError(
-                f"{source}: no episode_ends (nor step_type, nor paths <shape>_<i> [T, 2] alone); "
+                f"{source}: no episode_ends (nor step_type, terminals or dones, nor paths <shape>_<i> [T, 2] alone); "
                 f"found {cut(', '.join(sorted(arrays)) or 'nothing')}"
             )
         obs = _columns.select_obs(arrays.__getitem__, arrays, options, OBS_KEYS, source)
         return _columns.assemble(arrays.__getitem__, arrays, obs, options.action_key, ends, source)
+
+
+def _marked(arrays: Archive, marks: list[str], options: ReaderOptions, source: str) -> Episodes:
+    """A replay buffer: observations and actions of all steps, and marks of the last ones."""
+    key = action_key(options, arrays)
+    if key not in arrays:
+        raise DataError(f"{source}: no actions under {key!r}; {nearest(key, arrays)}")
+    ends, notes = marked_ends(arrays.__getitem__, marks, arrays.shape(key)[0], source)
+    obs = _columns.select_obs(arrays.__getitem__, arrays, options, OBS_KEYS, source)
+    found = _columns.assemble(arrays.__getitem__, arrays, obs, key, ends, source)
+    return dataclasses.replace(found, notes=(*found.notes, *notes))
 
 
 def _drawings(arrays: Mapping[str, np.ndarray], options: ReaderOptions, source: str) -> Episodes:

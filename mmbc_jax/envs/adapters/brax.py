@@ -19,6 +19,7 @@ import jax.numpy as jnp
 
 from mmbc_jax.core.errors import ConfigError, nearest
 from mmbc_jax.core.keys import seeded
+from mmbc_jax.core.noise import without_warp
 from mmbc_jax.core.observations import ObsEntry, ObsSpec
 from mmbc_jax.core.options import Options, option
 from mmbc_jax.core.registry import register
@@ -62,6 +63,7 @@ class BraxEnv:
             control_dt=float(env.dt) if hasattr(env, "sys") else 0.0,  # `fast` has no physics
             obs=obs,
             summed=tuple(sorted(metric for metric in first.metrics if metric.startswith("reward"))),
+            has_success=False,
         )
 
     def default_params(self) -> PyTree:
@@ -110,7 +112,8 @@ def build(options: BraxOptions) -> BraxEnv:
     Raises:
       ConfigError: brax knows no such environment or backend, or cannot build it.
     """
-    from brax import envs
+    with without_warp():
+        from brax import envs
 
     _, _, inner = options.name.partition(":")
     known = envs._envs  # brax offers no other list of its names

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
+from mmbc_jax.core.noise import without_warp
 
-with contextlib.redirect_stdout(io.StringIO()):
+with without_warp():
     from mujoco import mjx
 
 __all__ = ["mjx"]
