@@ -13,7 +13,6 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "notebooks"
 NAMES = sorted(path.name for path in FOLDER.glob("*.ipynb"))
-QUICK = {"keep.ipynb"}
 
 
 def cells(name: str, kind: str) -> list[str]:
@@ -21,9 +20,8 @@ def cells(name: str, kind: str) -> list[str]:
     return ["".join(cell["source"]) for cell in book["cells"] if cell["cell_type"] == kind]
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in NAMES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
 def test_it_runs(name, tmp_path):
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     code = "\n\n".join(cells(name, "code"))
