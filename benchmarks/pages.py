@@ -66,6 +66,23 @@ def sweeps(result: Record) -> list[str]:
     return [table([*header, "GFLOP/s (of peak)", "peak GFLOP/s", "compile s"], rows)]
 
 
+def deploy(result: Record) -> list[str]:
+    """A row per network and way to a decision; then what was left out."""
+    rows, left_out = [], []
+    for run in result["runs"]:
+        for case in run["cases"]:
+            for name, calls in case["calls"].items():
+                micro = [f"{1e6 * calls[quantile]:,.0f}" for quantile in ("p50", "p99")]
+                size = f"{case['parameters'] / 1e6:.2f}"
+                rows.append(
+                    [str(run["cores"]), case["network"], size, name, *micro, *compared(case, name)[2:]]
+                )
+            left_out += [[case["network"], *reason] for reason in case["left_out"].items()]
+    header = ["cores", "network", "parameters [M]", "a decision by", "p50 µs", "p99 µs", "ratio", "CPU ratio"]
+    below = ["network", "left out", "because"]
+    return [table(header, rows), *([table(below, left_out)] if left_out else [])]
+
+
 def start(result: Record) -> list[str]:
     """Seconds, processor seconds and memory of a start, then of the complete job."""
     rows, jobs = [], []

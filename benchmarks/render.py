@@ -179,6 +179,7 @@ def render(result: Record) -> str:
         "sweeps": pages.sweeps,
         "scaling": pages.scaling,
         "start": pages.start,
+        "deploy": pages.deploy,
         **dict.fromkeys(peers.NAMES, pages.peer),
     }
     tables = makers[result["benchmark"]](result)

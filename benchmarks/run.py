@@ -38,6 +38,7 @@ OWN = (
     "sweeps",
     "scaling",
     "start",
+    "deploy",
 )
 NAMES = (*OWN, *peers.NAMES)
 KEEPING = ("families",)  # those that can go on where they were stopped

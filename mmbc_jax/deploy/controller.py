@@ -119,7 +119,7 @@ class Controller:
                 self._chunk, self._at = self._executed(self._planned(seen, batch)()), 0
             action = self._chunk[:, self._at]
             self._at += 1
-        bounded = self.policy.bounded(action)
+        bounded = self.policy.bounded(action) if self.ensemble is not None or self.realtime else action
         return bounded[0] if self._single else bounded
 
     @property
@@ -146,7 +146,8 @@ class Controller:
             if self._drawn is None:
                 self._drawn = self.policy.draw(np.asarray(_folded(self._words, _COMMAND)), (batch,))
             z = self._drawn
-        return lambda: self.policy.plan(seen, z, words, self.deterministic)[0]
+        joined_later = self.ensemble is not None or self.realtime
+        return lambda: self.policy.plan(seen, z, words, self.deterministic, bounded=not joined_later)[0]
 
     def _executed(self, plan: Any) -> Any:
         """[B, h, A] of a new plan and those before it."""

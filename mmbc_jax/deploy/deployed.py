@@ -17,6 +17,7 @@ from mmbc_jax.core.errors import UserError
 from mmbc_jax.core.files import local_path
 from mmbc_jax.core.keys import wrapped
 from mmbc_jax.core.learning import Subject
+from mmbc_jax.core.observations import ObsSpec
 from mmbc_jax.deploy.decision import Decision, drawn_commands, stripped, there_of
 from mmbc_jax.deploy.inputs import RequestError, as_commands, as_rows, as_words, padded
 from mmbc_jax.deploy.interface import Interface, interface_of
@@ -92,20 +93,28 @@ class Deployed:
         Raises:
           RequestError: an observation, command or key that it cannot take.
         """
-        chunk, single = self.plan(obs, z, key, deterministic)
-        return self.bounded(chunk[0] if single else chunk)
+        chunk, single = self.plan(obs, z, key, deterministic, bounded=True)
+        return chunk[0] if single else chunk
 
     def plan(
-        self, obs: Any, z: Any = None, key: Any = None, deterministic: bool | None = None
+        self,
+        obs: Any,
+        z: Any = None,
+        key: Any = None,
+        deterministic: bool | None = None,
+        bounded: bool = False,
     ) -> tuple[Any, bool]:
-        """(chunks [B, H, A] before they are cut to the bounds, whether the observation was a single one)."""
-        rows, batch, single = as_rows(self.spec.obs, obs)
+        """(chunks [B, H, A], cut to the bounds or not yet; whether the observation was a single one)."""
+        spec = self._obs
+        rows, batch, single = as_rows(spec, obs)
         size = 1 << (batch - 1).bit_length()
         commands = as_commands(z, self.there, self.spec.stage, batch, size)
         words = self.keys.take() if key is None else as_words(key)
         rows = rows if size == batch else padded(rows, size)
-        program = self._programs[self.deterministic if deterministic is None else bool(deterministic)]
-        chunk = program(words, self.spec.obs.joined(rows), commands)
+        program = self._programs[
+            self.deterministic if deterministic is None else bool(deterministic), bounded
+        ]
+        chunk = program(words, spec.joined(rows), commands)
         if not any(isinstance(array, jax.Array) for array in rows.values()):
             chunk = np.asarray(chunk)
         return chunk if size == batch else chunk[:batch], single
@@ -129,7 +138,7 @@ class Deployed:
     def warm_up(self, batch: int = 1) -> Deployed:
         """Compiles the program for a batch of observations now, which else the first call does; returns itself."""
         obs = self.spec.obs.dummy(batch)
-        self.plan(jax.tree.map(np.asarray, obs), key=0)
+        self(jax.tree.map(np.asarray, obs), key=0)
         return self
 
     def modes(self) -> list[KnownMode]:
@@ -167,17 +176,24 @@ class Deployed:
         return Decision(self.act[deterministic], self.spec.num_modes, *bounds)
 
     @cached_property
-    def _programs(self) -> dict[bool, Any]:
-        """By `deterministic`. Weights are constants of the program, which saves a call their flattening; not large
-        ones, which would take longer to compile and more memory."""
+    def _obs(self) -> ObsSpec:
+        return self.spec.obs
+
+    @cached_property
+    def _programs(self) -> dict[tuple[bool, bool], Any]:
+        """By `deterministic` and `bounded`.
+
+        Weights are constants of the program, which saves a call their flattening; not large ones, which would take
+        longer to compile and more memory.
+        """
         size = sum(leaf.nbytes for leaf in jax.tree.leaves(self.subject))
-        made: dict[bool, Any] = {}
-        for own in (False, True):
-            decide = self.decision(own).__call__
+        made: dict[tuple[bool, bool], Any] = {}
+        for case in ((False, False), (False, True), (True, False), (True, True)):
+            decide = self.decision(*case).__call__
             if size <= _EMBEDDED:
-                made[own] = jax.jit(functools.partial(decide, self.subject))
+                made[case] = jax.jit(functools.partial(decide, self.subject))
             else:
-                made[own] = functools.partial(jax.jit(decide), self.subject)
+                made[case] = functools.partial(jax.jit(decide), self.subject)
         return made
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -70,9 +72,15 @@ def _array(name: str, entry: ObsEntry, value: Any) -> Any:
     if array.dtype.kind not in "fiub":
         raise RequestError(f"observation {name} has type {array.dtype}, must be numbers")
     array = array.astype(np.float32) if array.dtype != np.float32 else array
-    if not own and not np.isfinite(array).all():
+    if not own and not _finite(array):
         raise RequestError(f"observation {name} holds numbers that are not finite")
     return array
+
+
+def _finite(array: np.ndarray) -> bool:
+    """Whether all numbers are; most are told by one product, at a third of the time."""
+    flat = array.ravel()
+    return math.isfinite(flat.dot(flat)) or bool(np.isfinite(flat).all())
 
 
 def padded(rows: dict[str, Any], size: int) -> dict[str, Any]:
@@ -101,9 +109,11 @@ def as_commands(z: Any, there: np.ndarray, stage: str, batch: int, size: int) ->
     Raises:
       RequestError: no such command, or it was merged into another.
     """
-    commands = np.full(size, DRAWN, np.int32)
     if z is None:
-        return commands
+        return _same(DRAWN, size)
+    if type(z) is int and 0 <= z < len(there) and there[z]:
+        return _same(z, size)
+    commands = np.full(size, DRAWN, np.int32)
     asked = np.asarray(z)
     if asked.dtype.kind not in "iu" or asked.shape not in ((), (batch,)):
         raise RequestError(f"z = {shown(z)} must be a whole number, or one for each of {batch} observations")
@@ -113,6 +123,13 @@ def as_commands(z: Any, there: np.ndarray, stage: str, batch: int, size: int) ->
             why = " (merging left these)" if not there.all() else ""
             raise RequestError(f"z = {one}: stage {stage} has z {', '.join(map(str, known))}{why}")
     commands[:batch] = asked
+    return commands
+
+
+@functools.lru_cache(maxsize=4096)
+def _same(z: int, size: int) -> np.ndarray:
+    commands = np.full(size, z, np.int32)
+    commands.flags.writeable = False
     return commands
 
 
