@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ml_collections import ConfigDict
 
@@ -18,6 +19,9 @@ from mmbc_jax import cli
 from mmbc_jax.core import config, registry
 from mmbc_jax.core.errors import UserError
 from mmbc_jax.core.keys import seeded
+
+if TYPE_CHECKING:
+    from mmbc_jax.data.episodes import Episodes
 
 DEFAULT_CHUNK = 8
 
@@ -78,7 +82,7 @@ def main(argv: Sequence[str]) -> int:
     return cli.USER_ERROR if errors else 0
 
 
-def _against(sections: ConfigDict, flags: argparse.Namespace, episodes: object) -> list[str]:
+def _against(sections: ConfigDict, flags: argparse.Namespace, episodes: Episodes) -> list[str]:
     """What does not fit an environment."""
     cli.compilation_cache()
     from mmbc_jax.data.inspection import foreign

@@ -91,7 +91,7 @@ def test_what_ran_out_names_the_largest_size():
 
 
 ABSURD = {
-    "bc.batch_size=100000000": "bc.batch_size = 100000000",
+    "bc.batch_size=2000000000": "bc.batch_size = 2000000000",
     "learner.num_envs=1000000000": "learner.num_envs = 1000000000",
     "policy.hidden=1000000,1000000": "policy.hidden = 1000000",
     "evaluation.episodes=2000000000": "evaluation.episodes = 2000000000",
