@@ -58,6 +58,10 @@ def test_what_is_small_is_not_looked_at(monkeypatch):
             ValueError("RESOURCE_EXHAUSTED: write failed: No space left on device"),
             "the disk of runs/x is full",
         ),
+        (
+            OSError(errno.EFBIG, "File too large"),
+            "a file in runs/x has reached the size that this shell allows",
+        ),
         (OSError(errno.EROFS, "Read-only file system", "runs/x/m"), "runs/x/m cannot be written (Read-only"),
         (MemoryError("Unable to allocate 7.5 TiB"), "out of memory: Unable to allocate 7.5 TiB; lower seeds"),
         (
