@@ -110,7 +110,7 @@ def refused(call, tmp_path):
             r"config.policy.hidden = 1000000000 .*lower: the states of 1 runs .* GiB",
         ),
         ("seeds=1000000", r"config.seeds = 1000000 .*lower: .* need at least"),
-        ("seeds=100000000", r"config.seeds = 100000000 .*<= 1048576"),
+        ("seeds=100000000", r"config.seeds = 100000000 .*at most 1048576"),
         ("learner.num_envs=1000000000", r"config.learner.num_envs = 1000000000 .*lower: the states"),
         ("evaluation.episodes=10000000000", r"config.evaluation.episodes = 10000000000 .*lower: "),
         ("data.episodes=10000000000", r"config.data.episodes = 10000000000 .*lower: "),
@@ -305,7 +305,7 @@ def test_a_work_directory_that_may_not_be_written(refused, monkeypatch, tmp_path
         (("--checkpoint", ".", "--seed", "x"), "--seed"),
         (("--checkpoint", ".", "--seed", "-1"), "--seed -1"),
         (("--checkpoint", ".", "--episodes", "-1"), "--episodes -1"),
-        (("--checkpoint", ".", "--config.policy.hidden=3"), "only env, evaluation, precision, sampler"),
+        (("--checkpoint", ".", "--config.policy.hidden=3"), "must be of env, evaluation, precision, sampler"),
     ],
 )
 def test_evaluate_refuses(call, tmp_path, monkeypatch, argv, found):

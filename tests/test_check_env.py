@@ -62,7 +62,6 @@ FAULTS = {
         [
             r"with metrics\['success'\]",
             r"with info\['mode'\] and info\['params'\]",
-            r"whose reward is a float",
         ],
     ),
     "not finite": ({"step": after(with_nan)}, [r"obs state, column 1, is nan after step 4"]),

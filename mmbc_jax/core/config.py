@@ -19,7 +19,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from mmbc_jax.core import registry
-from mmbc_jax.core.errors import ConfigError, UserError, nearest
+from mmbc_jax.core.errors import ConfigError, UserError, bounds, nearest
 from mmbc_jax.core.options import WORDS, is_a
 from mmbc_jax.core.user_file import load_module, user_code
 
@@ -276,9 +276,7 @@ def check_range(
     above = low is None or (value > low if open_low else value >= low)
     below = high is None or value <= high
     if not (above and below) or value != value:
-        left = "" if low is None else f"{low} {'<' if open_low else '<='} "
-        right = "" if high is None else f" <= {high}"
-        raise ConfigError(name, value, f"needs {left}value{right}")
+        raise ConfigError(name, value, bounds(low, high, open_low))
 
 
 def check_choice(name: str, value: str, choices: Iterable[str]) -> None:

@@ -28,6 +28,13 @@ def cut(text: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... ({len(text)} characters)"
 
 
+def bounds(low: float | None, high: float | None, open_low: bool = False) -> str:
+    """What a number must be: "must be above 0 and at most 1"."""
+    parts = [] if low is None else [f"{'above' if open_low else 'at least'} {low:g}"]
+    parts += [] if high is None else [f"at most {high:.15g}"]
+    return f"must be {' and '.join(parts) or 'a number'}"
+
+
 class UserError(Exception):
     """Base of all errors that name something the user can mend."""
 

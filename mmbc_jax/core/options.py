@@ -23,7 +23,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from ml_collections import ConfigDict
 
-from mmbc_jax.core.errors import ConfigError, nearest
+from mmbc_jax.core.errors import ConfigError, bounds, nearest
 
 WORDS: dict[Any, str] = {bool: "True or False", int: "a whole number", float: "a number", str: "text"}
 """What an option of a type is called in messages."""
@@ -220,12 +220,13 @@ def _check(path: str, value: object, rule: Rule) -> None:
     if isinstance(value, tuple) and (
         (rule.filled and not value) or (rule.length is not None and len(value) != rule.length)
     ):
-        raise ConfigError(path, value, f"needs {rule.allowed()}")
+        raise ConfigError(path, value, f"must have {rule.allowed()}")
     for item in value if isinstance(value, tuple) else (value,):
         if rule.choices is not None and item not in rule.choices:
             raise ConfigError(path, item, nearest(str(item), map(str, rule.choices)))
         if not rule.fits(item):
-            raise ConfigError(path, value, f"needs {rule.allowed()}")
+            each = "each " if isinstance(value, tuple) else ""
+            raise ConfigError(path, value, each + bounds(rule.low, rule.high, rule.open_low))
         if why := rule.holds(item):
             raise ConfigError(path, item, why)
 

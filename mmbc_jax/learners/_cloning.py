@@ -36,7 +36,7 @@ class BCOptions(Options):
     def check(self) -> None:
         """Raises ConfigError where the warm-up is longer than the training."""
         if self.warmup_steps > self.steps:
-            raise self.error("warmup_steps", f"needs 0 <= value <= {self.steps}")
+            raise self.error("warmup_steps", f"must be at most bc.steps = {self.steps}")
 
 
 def update(

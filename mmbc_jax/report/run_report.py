@@ -82,6 +82,8 @@ def show(console: Console, found: dict[str, Any], workdir: Path) -> None:
     held_out = offline_table.table(found)
     if held_out is not None and ("baseline" in found["stages"] or not found["run"]["env"]):
         console.print(held_out)
+    for note in (found["run"].get("data") or {}).get("notes", ()):
+        console.print(f"noticed in the data: {note}", highlight=False, markup=False)
     console.print(
         f"summary.json, model_card.md, metrics.jsonl, tensorboard/, figures/ and checkpoints/ are in {workdir}"
     )

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import jax
 
+from mmbc_jax.core.keys import seeded
 from mmbc_jax.core.types import PyTree
 from mmbc_jax.runs.checkpoint import checkpoint_steps
 from mmbc_jax.runs.epoch import make_epoch, over_runs
@@ -107,7 +108,7 @@ def compile_seconds(pipeline: Pipeline, stage: BaseStage, runs: int) -> float:
     epoch = make_epoch(stage.train_step, schedule.rows, schedule.steps_per_row, mesh, stage.logs)
     lowered = [jax.jit(epoch).lower(state, given)]
     if pipeline.setup.env is not None:
-        keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), runs))
+        keys = jax.eval_shape(lambda: jax.random.split(seeded(0), runs))
         subject = jax.eval_shape(stage.subject, state, keys)
         params = pipeline.setup.played_env.default_params() if pipeline.programs.shifts else None
         lowered.append(jax.jit(over_runs(stage.evaluator().run, mesh)).lower(subject, params))

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmbc_jax.core.compiling import jit
+from mmbc_jax.core.keys import seeded
 from mmbc_jax.core.protocols import demonstrates
 from mmbc_jax.core.types import EnvSpec, Key, PyTree
 from mmbc_jax.evaluation import experts
@@ -43,7 +44,7 @@ class Found:
 def contract_faults(env: Any) -> list[str]:
     """Every fault of the first state of an environment whose `reset` can be traced, as sentences."""
     params = jax.eval_shape(env.default_params)
-    state = jax.eval_shape(env.reset, jax.eval_shape(lambda: jax.random.key(0)), params)
+    state = jax.eval_shape(env.reset, jax.eval_shape(lambda: seeded(0)), params)
     return [f"reset must return a state {fault}" for fault in faults(env.spec, state)]
 
 
@@ -152,7 +153,7 @@ def _of_numbers(spec: EnvSpec, starts: dict[str, Any], walked: dict[str, Any]) -
     for name, first in starts.items():
         values = np.concatenate([np.asarray(first)[None], np.asarray(walked[name])])
         alive = np.concatenate([np.zeros_like(ended[:1]), ended]) == 0
-        shape = alive.shape + (1,) * (values.ndim - 2)
+        shape = (*alive.shape, *[1] * (values.ndim - 2))
         bad = ~np.isfinite(values.astype(np.float64)) & alive.reshape(shape)
         if bad.any():
             step, *rest = (int(i) for i in np.argwhere(bad)[0])
@@ -186,9 +187,9 @@ def _bounds(spec: EnvSpec, name: str) -> tuple[float, float, str]:
 def _impure(env: Any) -> list[str]:
     """Whether tracing twice gives two programs: random numbers of NumPy or Python, counters, clocks."""
     params = env.default_params()
-    state = jax.eval_shape(lambda: env.reset(jax.random.key(0), params))
+    state = jax.eval_shape(lambda: env.reset(seeded(0), params))
     action = jax.ShapeDtypeStruct((env.spec.action_dim,), jnp.float32)
-    calls = {"reset": lambda: jax.make_jaxpr(lambda key: env.reset(key, params))(jax.random.key(0))}
+    calls = {"reset": lambda: jax.make_jaxpr(lambda key: env.reset(key, params))(seeded(0))}
     calls["step"] = lambda: jax.make_jaxpr(env.step)(state, action)
     found = []
     for name, make in calls.items():

@@ -205,6 +205,11 @@ def ran_out(
     for one in _chain(error):
         text = _in_gib(str(one))
         number = one.errno if isinstance(one, OSError) else None
+        if number == errno.EFBIG or "File too large" in text:
+            return UserError(
+                f"a file in {workdir} has reached the size that this shell allows (ulimit -f); raise it, and repeat the "
+                "command, which continues"
+            )
         if number in _DISK_NUMBERS or any(sign in text for sign in _DISK):
             return UserError(
                 f"the disk of {workdir} is full; everything up to the newest checkpoint is safe: free some space and "

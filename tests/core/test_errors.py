@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from mmbc_jax.core import errors
-from mmbc_jax.core.errors import ConfigError, UserError, nearest
+from mmbc_jax.core.errors import ConfigError, UserError, bounds, nearest
 
 
 def test_config_error_names_field_value_and_what_is_allowed():
-    error = ConfigError("ppo.clip", -1.0, "needs 0 < value")
-    assert str(error) == "config.ppo.clip = -1.0 is not allowed: needs 0 < value"
-    assert (error.field, error.value, error.allowed) == ("ppo.clip", -1.0, "needs 0 < value")
+    error = ConfigError("ppo.clip", -1.0, bounds(0.0, None, open_low=True))
+    assert str(error) == "config.ppo.clip = -1.0 is not allowed: must be above 0"
+    assert (error.field, error.value, error.allowed) == ("ppo.clip", -1.0, bounds(0.0, None, open_low=True))
 
 
 @pytest.mark.parametrize("name", ["ConfigError", "DataError", "CheckpointError", "WorkdirError"])

@@ -100,7 +100,10 @@ def test_npz_drawing_options_are_checked(tmp_path, fields, error, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"obs": None}, r"no observations under obs, state, observation; .*known: action, episode_ends"),
+        (
+            {"obs": None},
+            r"no observations under obs, state, observation, observations; .*known: action, episode_ends",
+        ),
         ({"action": None}, r"no array 'action'; .*known: episode_ends, obs"),
         ({"episode_ends": None}, "no episode_ends .* found action, obs"),
         ({"obs": OBS[:, 0]}, r"obs is float32 with shape \(7,\), must be real numbers \[steps, size\]"),

@@ -133,7 +133,7 @@ def test_shares_of_the_files_that_are_left(tmp_path):
         ),
         ({"weights": (1.0, 2.0)}, "data.weights = .*data.path is empty"),
         ({"subset": ("0:1",)}, "data.subset = .*data.path is empty"),
-        ({"weights": (-1.0, 2.0), "path": "a,b"}, "data.weights = .*0.0 <= value"),
+        ({"weights": (-1.0, 2.0), "path": "a,b"}, "data.weights = .*each must be at least 0"),
     ],
 )
 def test_sections_that_cannot_work(fields, message):

@@ -58,6 +58,10 @@ def test_what_is_small_is_not_looked_at(monkeypatch):
             ValueError("RESOURCE_EXHAUSTED: write failed: No space left on device"),
             "the disk of runs/x is full",
         ),
+        (
+            OSError(errno.EFBIG, "File too large"),
+            "a file in runs/x has reached the size that this shell allows",
+        ),
         (OSError(errno.EROFS, "Read-only file system", "runs/x/m"), "runs/x/m cannot be written (Read-only"),
         (MemoryError("Unable to allocate 7.5 TiB"), "out of memory: Unable to allocate 7.5 TiB; lower seeds"),
         (
@@ -91,7 +95,7 @@ def test_what_ran_out_names_the_largest_size():
 
 
 ABSURD = {
-    "bc.batch_size=100000000": "bc.batch_size = 100000000",
+    "bc.batch_size=2000000000": "bc.batch_size = 2000000000",
     "learner.num_envs=1000000000": "learner.num_envs = 1000000000",
     "policy.hidden=1000000,1000000": "policy.hidden = 1000000",
     "evaluation.episodes=2000000000": "evaluation.episodes = 2000000000",
