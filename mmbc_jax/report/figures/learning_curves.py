@@ -158,14 +158,14 @@ def _panel(
     """
     shades = style.palette(len(points)) if len(points) <= MOST_KEYS else _shades(len(points))
     if len(points) > MOST_KEYS:
-        drawn = [np.column_stack([steps, _over_seeds(values)[0]]) for steps, values in lines.values()]
+        drawn = [np.column_stack([steps, over_seeds(values)[0]]) for steps, values in lines.values()]
         ax.add_collection(
             LineCollection(drawn, colors=[shades[points.index(p)] for p in lines], linewidths=0.8, alpha=0.75)
         )
         ax.autoscale()
     for point, (steps, values) in () if len(points) > MOST_KEYS else lines.items():
         shade = shades[points.index(point)]
-        mean, low, high = _over_seeds(values)
+        mean, low, high = over_seeds(values)
         marker = "o" if len(steps) < 12 else ""
         ax.plot(
             steps,
@@ -211,7 +211,7 @@ def _colour_key(figure: Figure, axes: Sequence[Axes], names: Sequence[str]) -> N
     style.dress_bar(bar)
 
 
-def _over_seeds(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def over_seeds(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(mean, min, max) over seeds [N, T] -> [T], without the seeds that lack a step; each step has one."""
     known = np.isfinite(values)
     mean = np.where(known, values, 0.0).sum(0) / known.sum(0)

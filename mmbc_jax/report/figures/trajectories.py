@@ -78,7 +78,7 @@ def trajectories(
     if num_z > 1:
         names = [f"z {index}" for index in range(num_z)]
         panels.append(("coloured by command z", np.asarray(rollouts.z), num_z, names))
-    window = _window(lines)
+    window = window_of(lines)
     width, height = window[1] - window[0]
     panel = float(np.clip(5.2 * width / height, 3.9, 6.5))  # inches, so that little white is left beside it
     keys = max((count for _, _, count, _ in panels if count <= _MOST_KEYS), default=0)
@@ -91,7 +91,7 @@ def trajectories(
         if isinstance(env, HasDraw):
             env.draw(ax)
         _draw_paths(ax, lines, success, labels[: len(lines)], style.palette(count))
-        _frame(ax, window, title)
+        frame(ax, window, title)
         _legend(ax, success, labels[: len(lines)], style.palette(count), names)
     failed = int((~success).sum())
     axes[0].set_xlabel(f"{len(lines)} episodes drawn, {failed} failed (dashed, x)")
@@ -100,7 +100,7 @@ def trajectories(
     return figure
 
 
-def _window(lines: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def window_of(lines: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Lower and upper corner of the finite path points, with 4 % of the larger side around them."""
     points = np.concatenate(lines)
     points = points[np.all(np.isfinite(points), axis=1)]
@@ -136,7 +136,7 @@ def _draw_paths(
     ax.plot(*start, marker="o", markersize=5, color="white", markeredgecolor=style.INK, zorder=5)
 
 
-def _frame(ax: Axes, window: tuple[np.ndarray, np.ndarray], title: str) -> None:
+def frame(ax: Axes, window: tuple[np.ndarray, np.ndarray], title: str) -> None:
     """Equal scales, and limits that hold the paths and whatever the scene asked for around them."""
     ax.set_aspect("equal", adjustable="box")
     (x0, y0), (x1, y1) = window
@@ -200,7 +200,7 @@ def trajectories_over_points(
       facts: the run's parameters, for the footer.
     """
     drawn = [paths_of(rollouts)[:_MOST_PATHS] for _, rollouts in panels]
-    window = _window([line for lines in drawn for line in lines])
+    window = window_of([line for lines in drawn for line in lines])
     width, height = window[1] - window[0]
     columns = min(4, len(panels))
     rows = math.ceil(len(panels) / columns)
@@ -214,7 +214,7 @@ def trajectories_over_points(
         _draw_paths(
             ax, lines, success, np.asarray(rollouts.mode)[: len(lines)], style.palette(spec.num_modes)
         )
-        _frame(ax, window, name)
+        frame(ax, window, name)
         ax.text(
             0.98, 0.02, f"SR {np.asarray(rollouts.success).mean():.2f}", transform=ax.transAxes, ha="right",
             fontsize=7.5, color=style.MUTED,
