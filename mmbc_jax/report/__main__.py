@@ -3,8 +3,8 @@
     python -m mmbc_jax.report runs/x                          writes runs/x/report.html
     python -m mmbc_jax.report runs/a runs/b --out cmp.html    compares runs, stage by stage
 
-A page is one file that fetches nothing: tables with intervals, paths with a selector, films of a few commands, learning
-curves, verdicts, the data, the configuration and what it cost.
+A page is one file that fetches nothing: tables with intervals, paths with a selector, films of a few commands,
+learning curves, verdicts, the data, the configuration and what it cost.
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ def _page(label: str, made: Sequence[Film], result: StageResult, names: Sequence
         text = markup.escaped(", ".join(filter(None, parts)) or "done")
         figures.append(
             f'<figure class="film z{film.z}"><video muted loop playsinline preload="auto" aria-label="{text}" '
-            f'width="{width}" height="{height}" poster="{markup.data_uri(_still(film), "image/png")}" '
+            f'width="{width}" height="{height}" poster="{markup.data_uri(still(film), "image/png")}" '
             f'src="{markup.data_uri(content, "video/mp4")}"></video><figcaption>{text}</figcaption></figure>'
         )
     if not figures:
@@ -104,12 +104,12 @@ def _page(label: str, made: Sequence[Film], result: StageResult, names: Sequence
     )
 
 
-def _still(film: Film) -> bytes:
+def still(film: Film) -> bytes:
     """The last picture as PNG."""
     from matplotlib.image import imsave
 
     file = io.BytesIO()
-    imsave(file, np.ascontiguousarray(film.frames[-1]), format="png", metadata={"Software": None})
+    imsave(file, np.ascontiguousarray(film.frames[-1]), format="png", metadata={"Software": ""})
     return file.getvalue()
 
 

@@ -28,7 +28,7 @@ def player(workdir: Path) -> Player:
 
     def play(stage: str, commands: Sequence[int]) -> list[Film] | None:
         restored = restore(workdir, stage, [])
-        env = getattr(restored.setup.env, "unwrapped", restored.setup.env)
+        env: Any = getattr(restored.setup.env, "unwrapped", restored.setup.env)
         scene = isinstance(env, HasScene)
         keep = env.posed if scene else frame_of(env)
         if keep is None:

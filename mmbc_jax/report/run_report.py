@@ -18,11 +18,12 @@ from mmbc_jax.evaluation.results import StageResult
 from mmbc_jax.nn.precision import described
 from mmbc_jax.report import commands, differences, films, offline_table, played, style, summary, table
 from mmbc_jax.report import run_report_lines as said
+from mmbc_jax.report.ended import ended
 from mmbc_jax.report.finished import Finished
 from mmbc_jax.report.web import run_page
 from mmbc_jax.runs.grid import Grid
 from mmbc_jax.runs.logs import read_rows
-from mmbc_jax.runs.pipeline import Pipeline
+from mmbc_jax.runs.pipeline import Pipeline, loggers_of
 from mmbc_jax.runs.restored import Restored
 from mmbc_jax.runs.setup import Setup
 
@@ -56,6 +57,9 @@ def write(pipeline: Pipeline, results: Results, argv: Sequence[str], seconds: fl
     finished = Finished(pipeline.setup, results, found, rows)
     draw_figures(finished, pipeline.workdir / "figures")
     write_page(finished, pipeline.workdir, pipeline.setup.config.videos)
+    told = ended(pipeline.setup, pipeline.grid, results, pipeline.workdir / "figures")
+    for logger in loggers_of(pipeline):
+        logger.finish(told)
     return found
 
 

@@ -216,6 +216,7 @@ def check_config(config: ConfigDict) -> None:
         )
     chosen.build_instruments(config)
     registry.chosen_names("figure", run.figures, "figures")
+    registry.chosen_names("logger", run.loggers, "loggers")
     if "discover" in run.stages or "finetune" in run.stages:
         modes = config.finetune.num_modes
         if config.evaluation.episodes < modes:

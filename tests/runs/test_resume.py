@@ -90,7 +90,7 @@ def test_a_killed_run_continues_exactly(tmp_path, monkeypatch, undisturbed, stag
     before = len(rows(workdir))
     with (workdir / "metrics.jsonl").open("a") as handle:
         handle.write('{"stage": "bc", "step": 99')  # a torn line
-    (workdir / "tensorboard" / "bc" / "point0_seed3" / "events.torn").write_bytes(b"junk")
+    (workdir / "tensorboard" / "bc" / "seed=3" / "events.torn").write_bytes(b"junk")
     toy_run(workdir, config)
     assert before < len(rows(reference))
     assert_same(workdir, reference, ("bc", "discover", "finetune"))

@@ -1,18 +1,19 @@
-"""Line charts as SVG: a few kilobytes each, sharp at every size, with ticks, units and what each dashed line means."""
+"""Line charts as SVG: a few kilobytes each, with ticks, units and what each dashed line means."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from matplotlib.colors import to_hex
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from mmbc_jax.report.web.markup import escaped
+from mmbc_jax.report.web.markup import drawing, label
 
 WIDTH, HEIGHT = 330, 210
+Place = Callable[[float], float]
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 34, 36
 _MOST_DECADES = 4  # below the median that a logarithmic axis shows
 _DECADES = 2  # that a positive quantity spans before its axis is logarithmic
@@ -86,38 +87,28 @@ def chart(
     if domain is not None:
         low, high = min(low, domain[0]), max(high, domain[1])
     to_y, y_ticks = _axis(low, high, HEIGHT, _BOTTOM, _TOP, logarithmic)
-    parts = [f'<text class="name" x="4" y="13">{escaped(name)}</text>']
+    parts = [label(4, 13, name, "start", "name")]
     told = [unit, "logarithmic" if logarithmic else "", *(f"dashed: {meaning}" for meaning, _ in limits)]
-    scale = "; ".join(filter(None, told))
-    parts.append(f'<text class="small" x="4" y="26">{escaped(scale)}</text>')
+    parts.append(label(4, 26, "; ".join(filter(None, told)), "start"))
     bottom, right = HEIGHT - _BOTTOM, WIDTH - _RIGHT
     for tick in y_ticks:
         y = HEIGHT - to_y(tick)
         parts.append(f'<path class="rule" d="M{_LEFT} {y:.1f}H{right}"/>')
-        parts.append(
-            f'<text class="small" x="{_LEFT - 4}" y="{y + 3:.1f}" text-anchor="end">{short(tick, _step(y_ticks, logarithmic))}</text>'
-        )
+        parts.append(label(_LEFT - 4, y + 3, short(tick, _step(y_ticks, logarithmic)), "end"))
     for tick in x_ticks:
-        x = to_x(tick)
-        parts.append(f'<path class="axis" d="M{x:.1f} {bottom}v4"/>')
-        parts.append(
-            f'<text class="small" x="{x:.1f}" y="{bottom + 15}" text-anchor="middle">{short(tick, _step(x_ticks, False))}</text>'
-        )
+        parts.append(f'<path class="axis" d="M{to_x(tick):.1f} {bottom}v4"/>')
+        parts.append(label(to_x(tick), bottom + 15, short(tick, _step(x_ticks, False))))
     parts.append(f'<path class="axis" d="M{_LEFT} {_TOP}V{bottom}H{right}"/>')
-    middle = (_LEFT + right) / 2
-    parts.append(
-        f'<text class="small" x="{middle}" y="{HEIGHT - 6}" text-anchor="middle">{escaped(x_label)}</text>'
-    )
+    parts.append(label((_LEFT + right) / 2, HEIGHT - 6, x_label))
     parts += [_drawn(one, to_x, to_y, logarithmic) for one in lines]
     for _, value in limits:
-        y = HEIGHT - to_y(value)
-        parts.append(f'<path class="limit" d="M{_LEFT} {y:.1f}H{right}"/>')
-    return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escaped(name)}">{"".join(parts)}</svg>'
-    )
+        parts.append(f'<path class="limit" d="M{_LEFT} {HEIGHT - to_y(value):.1f}H{right}"/>')
+    return drawing(WIDTH, HEIGHT, name, "".join(parts))
 
 
-def _axis(low: float, high: float, size: int, before: int, after: int, logarithmic: bool):  # type: ignore[no-untyped-def]
+def _axis(
+    low: float, high: float, size: int, before: int, after: int, logarithmic: bool
+) -> tuple[Place, list[float]]:
     """(value to pixel, ticks) of an axis, with a little room at both ends."""
     if logarithmic:
         first, last = math.log10(low), math.log10(high)
@@ -142,7 +133,7 @@ def _step(ticks: Sequence[float], logarithmic: bool) -> float:
     return abs(ticks[1] - ticks[0]) if len(ticks) > 1 and not logarithmic else 0.0
 
 
-def _drawn(line: Line, to_x, to_y, positive: bool) -> str:  # type: ignore[no-untyped-def]
+def _drawn(line: Line, to_x: Place, to_y: Place, positive: bool) -> str:
     colour = to_hex(line.colour)  # type: ignore[arg-type]
     there = np.isfinite(line.mean) & ((line.mean > 0) | (not positive))
     x = [to_x(v) for v in line.x[there]]

@@ -62,7 +62,7 @@ def _key(run: Finished, points: Sequence[int], shades: Mapping[int, str]) -> str
     if len(points) < 2:
         return ""
     entries = "".join(
-        f'<span><i style="background:{shades[point]}"></i>{escaped(run.point_labels.get(point, f"point {point}"))}</span>'
+        f'<span><i style="background:{shades[point]}"></i>{escaped(run.point_labels[point])}</span>'
         for point in points
     )
     return f'<div class="key">{entries}</div>'

@@ -15,7 +15,7 @@ from mmbc_jax.evaluation.results import StageResult
 from mmbc_jax.report import style
 from mmbc_jax.report.finished import Finished
 from mmbc_jax.report.web.markup import escaped, folded
-from mmbc_jax.report.web.paths_view import Scene, colours
+from mmbc_jax.report.web.paths_view import Plane, colours
 
 Shown = tuple[str, StageResult, dict[str, Any], Rollouts | None]
 MOST_PANELS, MOST_CHIPS = 12, 24
@@ -73,7 +73,7 @@ def _panels(run: Finished, shown: Sequence[Shown]) -> str:
     having = [one for one in shown if one[3] is not None and len(one[3].path)]
     if not having:
         return ""
-    scene = Scene(run.setup.env, [rollouts for *_, rollouts in having if rollouts is not None])
+    scene = Plane(run.setup.env, [rollouts for *_, rollouts in having if rollouts is not None])
     figures = []
     for label, result, metrics, rollouts in having:
         assert rollouts is not None
@@ -105,8 +105,8 @@ def _chips(shown: Sequence[Shown], labels: Sequence[str], count: int) -> str:
     lines = []
     if count > 1 and seen:
         by = "".join(
-            f'<button class="chip" data-by="{name}" aria-pressed="{"true" if name == "mode" else "false"}">{text}</button>'
-            for name, text in (("mode", "mode"), ("z", "command z"))
+            f'<button class="chip" data-by="{name}" aria-pressed="{pressed}">{text}</button>'
+            for name, text, pressed in (("mode", "mode", "true"), ("z", "command z", "false"))
         )
         lines.append(f'<div class="chips"><b>colour by</b>{by}</div>')
     if seen:
@@ -171,7 +171,7 @@ def zmap(metrics: Mapping[str, Any], labels: Sequence[str]) -> str:
     dominant = dominant_modes(counts)
     order = np.lexsort((np.arange(len(counts)), np.where(dominant < 0, modes, dominant)))
     reached = counts[:, :-1].sum(0) > 0
-    keep = np.flatnonzero(reached) if modes > 8 and reached.any() else np.arange(modes)
+    keep = [int(i) for i in (np.flatnonzero(reached) if modes > 8 and reached.any() else range(modes))]
     total = max(int(counts[:, :-1].sum()), 1)
     tall = " tall" if len(keep) > 6 and max(len(labels[i]) for i in keep) > 2 else ""
     heads = "".join(
@@ -183,9 +183,8 @@ def zmap(metrics: Mapping[str, Any], labels: Sequence[str]) -> str:
     for z in order:
         share = counts[z] / max(int(counts[z].sum()), 1)
         cells = "".join(_cell(share[i], (8, 81, 156)) for i in keep) + _cell(share[-1], (178, 24, 43))
-        lines.append(
-            f'<tr data-z="z{z}"><th scope="row"><button data-lit="z{z}" aria-pressed="false">z {z}</button></th>{cells}</tr>'
-        )
+        head = f'<button data-lit="z{z}" aria-pressed="false">z {z}</button>'
+        lines.append(f'<tr data-z="z{z}"><th scope="row">{head}</th>{cells}</tr>')
     gone = modes - len(keep)
     note = "Percent of the episodes of each z; rows in the order of the mode that z leads to most often."
     note += " Grey names: below 1 % of the successes, not kept."

@@ -44,6 +44,17 @@ def table(
     return f'<div class="wide"><table class="{kind}">{top}<tbody>{"".join(lines)}</tbody></table></div>'
 
 
+def label(x: float, y: float, text: object, anchor: str = "middle", kind: str = "small") -> str:
+    """A text of an SVG at (x, y), in pixels."""
+    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escaped(text)}</text>'
+
+
+def drawing(width: float, height: float, name: str, content: str) -> str:
+    """An SVG of a size in pixels, of which a page shows what it has room for."""
+    box = f"0 0 {width:.0f} {height:.0f}"
+    return f'<svg viewBox="{box}" role="img" aria-label="{escaped(name)}">{content}</svg>'
+
+
 def section(heading: str, content: str, name: str = "") -> str:
     """A part of the page under a heading; nothing where there is no content. `name` is to link to."""
     if not content:

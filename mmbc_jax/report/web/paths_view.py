@@ -16,14 +16,14 @@ from mmbc_jax.core.types import Rollouts
 from mmbc_jax.report import style
 from mmbc_jax.report.figures.trajectories import frame, paths_of, window_of
 from mmbc_jax.report.web.charts import short
-from mmbc_jax.report.web.markup import data_uri, escaped
+from mmbc_jax.report.web.markup import data_uri, drawing, label
 
 _SIDE = 320  # px of the longer side of the plane, of which a page shows what it has room for
 _LEFT, _BOTTOM, _EDGE = 42, 36, 8
 _FINE = 10  # units of a path per px
 
 
-class Scene:
+class Plane:
     """The plane that several panels share: its limits, a picture of the scene, and what the axes are called.
 
     Args:
@@ -57,38 +57,31 @@ class Scene:
         """The paths of one stage as SVG; `name` says what it is."""
         total_w, total_h = self.width + _LEFT + _EDGE, self.height + _BOTTOM + _EDGE
         paths = "".join(self._paths(rollouts, num_z))
-        return (
-            f'<svg viewBox="0 0 {total_w:.0f} {total_h:.0f}" role="img" aria-label="{escaped(name)}">'
+        picture = (
             f'<image x="{_LEFT}" y="{_EDGE}" width="{self.width:.1f}" height="{self.height:.1f}" '
-            f'preserveAspectRatio="none" href="{self._picture}"/>{self._axes()}'
-            f'<g class="paths" transform="translate({_LEFT} {_EDGE}) scale({1 / _FINE})">{paths}</g></svg>'
+            f'preserveAspectRatio="none" href="{self._picture}"/>'
         )
+        moved = f"translate({_LEFT} {_EDGE}) scale({1 / _FINE})"
+        content = f'{picture}{self._axes()}<g class="paths" transform="{moved}">{paths}</g>'
+        return drawing(total_w, total_h, name, content)
 
     def _axes(self) -> str:
-        parts = []
-        bottom = _EDGE + self.height
-        for axis, place in ((0, "x"), (1, "y")):
+        parts, bottom = [], _EDGE + self.height
+        for axis in (0, 1):
             for tick in MaxNLocator(4).tick_values(self.low[axis], self.high[axis]):
                 if not self.low[axis] <= tick <= self.high[axis]:
                     continue
-                at = (tick - self.low[axis]) * self.scale
-                if place == "x":
+                at, text = (tick - self.low[axis]) * self.scale, short(float(tick))
+                if axis == 0:
                     parts.append(f'<path class="axis" d="M{_LEFT + at:.1f} {bottom:.1f}v4"/>')
-                    where = f'x="{_LEFT + at:.1f}" y="{bottom + 15:.1f}" text-anchor="middle"'
+                    parts.append(label(_LEFT + at, bottom + 15, text))
                 else:
                     parts.append(f'<path class="axis" d="M{_LEFT} {bottom - at:.1f}h-4"/>')
-                    where = f'x="{_LEFT - 6}" y="{bottom - at + 4:.1f}" text-anchor="end"'
-                parts.append(f'<text class="small" {where}>{escaped(short(float(tick)))}</text>')
+                    parts.append(label(_LEFT - 6, bottom - at + 4, text, "end"))
         parts.append(f'<path class="axis" d="M{_LEFT} {_EDGE}V{bottom:.1f}h{self.width:.1f}"/>')
-        middle = (_LEFT + self.width / 2, _EDGE + self.height / 2)
-        parts.append(
-            f'<text class="small" x="{middle[0]:.0f}" y="{bottom + 31:.0f}" text-anchor="middle">'
-            f"{escaped(self.names[0])}</text>"
-        )
-        parts.append(
-            f'<text class="small" transform="translate(10 {middle[1]:.0f}) rotate(-90)" text-anchor="middle">'
-            f"{escaped(self.names[1])}</text>"
-        )
+        parts.append(label(_LEFT + self.width / 2, bottom + 31, self.names[0]))
+        turned = f"translate(10 {_EDGE + self.height / 2:.0f}) rotate(-90)"
+        parts.append(f'<g transform="{turned}">{label(0, 0, self.names[1])}</g>')
         return "".join(parts)
 
     def _paths(self, rollouts: Rollouts, num_z: int) -> list[str]:
@@ -124,7 +117,7 @@ class Scene:
 
 
 def colours(name: str, modes: int, num_z: int) -> str:
-    """Within the element `name`, the style of both sets of labels: the variable `--m` of mode classes, `--z` of command classes."""
+    """The style of labels within the element `name`: the variable `--m` of mode classes, `--z` of command classes."""
     rules = [f"#{name} .m{i}{{--m:{_css(shade)}}}" for i, shade in enumerate(style.palette(modes))]
     rules += [f"#{name} .z{i}{{--z:{_css(shade)}}}" for i, shade in enumerate(style.palette(num_z))]
     return f"<style>{''.join(rules)}</style>"

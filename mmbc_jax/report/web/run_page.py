@@ -62,8 +62,8 @@ def body(run: Finished, figures: Path, films: str = "") -> str:
 
 def _configuration(run: Finished) -> str:
     differs = run_sections.configuration(run.setup.config)
-    note = '<p class="note">Fields that differ from the neutral configuration of the same plug-ins; all are in config.json.</p>'
-    return run_sections.command(run.found) + note + differs
+    note = "Fields that differ from the neutral configuration of the same plug-ins; all are in config.json."
+    return f'{run_sections.command(run.found)}<p class="note">{note}</p>{differs}'
 
 
 def pictures(folder: Path) -> str:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from matplotlib.ticker import MaxNLocator
 
 from mmbc_jax.report.web.charts import short
-from mmbc_jax.report.web.markup import escaped
+from mmbc_jax.report.web.markup import drawing, label
 
+_LONGEST = 26  # characters of a label
 _WIDTH, _ROW, _TOP, _BOTTOM, _RIGHT = 380, 24, 34, 26, 14
 
 
@@ -34,33 +35,26 @@ def spans(
         low, high = min(low, 0.0), max(high, 0.0)
     room = 0.04 * (high - low) or 0.5
     low, high = low - room, high + room
-    left = 12 + 6.4 * min(max(len(label) for label, *_ in rows), 26)
+    left = 12 + 6.4 * min(max(len(text) for text, *_ in rows), _LONGEST)
     bottom = _TOP + _ROW * len(rows)
 
     def at(value: float) -> float:
         return left + (_WIDTH - left - _RIGHT) * (value - low) / (high - low)
 
     told = f"{unit}; dashed: no difference" if zero else unit
-    parts = [
-        f'<text class="name" x="4" y="13">{escaped(name)}</text>',
-        f'<text class="small" x="4" y="26">{escaped(told)}</text>',
-        f'<path class="axis" d="M{left:.1f} {bottom}H{_WIDTH - _RIGHT}"/>',
-    ]
-    ticks = [t for t in MaxNLocator(4).tick_values(low, high) if low <= t <= high]
-    for tick in ticks:
+    parts = [label(4, 13, name, "start", "name"), label(4, 26, told, "start")]
+    parts.append(f'<path class="axis" d="M{left:.1f} {bottom}H{_WIDTH - _RIGHT}"/>')
+    for tick in (t for t in MaxNLocator(4).tick_values(low, high) if low <= t <= high):
         parts.append(f'<path class="rule" d="M{at(tick):.1f} {_TOP}V{bottom}"/>')
-        parts.append(
-            f'<text class="small" x="{at(tick):.1f}" y="{bottom + 15}" text-anchor="middle">{short(float(tick))}</text>'
-        )
+        parts.append(label(at(tick), bottom + 15, short(float(tick))))
     if zero:
         parts.append(f'<path class="limit" d="M{at(0.0):.1f} {_TOP}V{bottom}"/>')
-    for number, (label, mean, ends, colour) in enumerate(rows):
+    for number, (text, mean, ends, colour) in enumerate(rows):
         y = _TOP + _ROW * (number + 0.5)
-        shown = label if len(label) <= 26 else label[:24] + "…"
-        parts.append(f'<text x="{left - 8:.1f}" y="{y + 4}" text-anchor="end">{escaped(shown)}</text>')
+        shown = text if len(text) <= _LONGEST else text[: _LONGEST - 2] + "…"
+        parts.append(label(left - 8, y + 4, shown, "end", "entry"))
         if ends is not None:
-            parts.append(
-                f'<path d="M{at(ends[0]):.1f} {y}H{at(ends[1]):.1f}" stroke="{colour}" stroke-width="2.5" fill="none"/>'
-            )
+            bar = f"M{at(ends[0]):.1f} {y}H{at(ends[1]):.1f}"
+            parts.append(f'<path d="{bar}" stroke="{colour}" stroke-width="2.5" fill="none"/>')
         parts.append(f'<circle cx="{at(mean):.1f}" cy="{y}" r="4.5" fill="{colour}"/>')
-    return f'<svg viewBox="0 0 {_WIDTH} {bottom + _BOTTOM}" role="img" aria-label="{escaped(name)}">{"".join(parts)}</svg>'
+    return drawing(_WIDTH, bottom + _BOTTOM, name, "".join(parts))
