@@ -66,7 +66,7 @@ def assert_same(workdir, reference, stages):
             for name in theirs.files:
                 assert ours[name].tobytes() == theirs[name].tobytes(), (stage, name)
     assert rows(workdir) == [row for row in rows(reference) if row["stage"] in stages]
-    logged = {(f"{r['stage']}/point{r['point']}_seed{r['seed']}", r["step"]) for r in rows(workdir)}
+    logged = {(f"{r['stage']}/seed={r['seed']}", r["step"]) for r in rows(workdir)}
     drawn = events(workdir)
     assert len(drawn) == len(set(drawn))
     assert {(run, step) for run, _, step, _ in drawn} == logged
