@@ -57,11 +57,9 @@ def metric_names(rows: Iterable[Row], limit: int = 9) -> list[str]:
                 return place
         return len(WANTED)
 
-    found: dict[
-        tuple[float, ...], str
-    ] = {}  # of equal curves, such as a loss of one term, the first is shown
+    found: dict[object, str] = {}  # of equal curves, such as a loss of one term, the first is shown
     for name in sorted(names, key=rank):
-        found.setdefault(tuple(values[name]), name)
+        found.setdefault(tuple(values[name]) if len(values[name]) > 1 else name, name)
     return list(found.values())[:limit]
 
 
