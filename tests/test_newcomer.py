@@ -26,6 +26,7 @@ COPIED = {
     "loader": "npz",
     "diagnostic": "separation",
     "figure": "mode_shares",
+    "logger": "csv",
 }
 
 

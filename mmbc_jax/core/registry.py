@@ -34,8 +34,9 @@ FOLDERS: dict[str, tuple[str, ...]] = {
     "loader": ("mmbc_jax.data.loaders",),
     "figure": ("mmbc_jax.report.figures",),
     "diagnostic": ("mmbc_jax.diagnostics.instruments",),
+    "logger": ("mmbc_jax.runs.loggers",),
 }
-_LISTED = ("diagnostic", "figure")  # kinds of which a field of the configuration lists several
+_LISTED = ("diagnostic", "figure", "logger")  # kinds of which a field of the configuration lists several
 BASES = ("none", "fixed", "latent", "codes", "any")
 NEUTRAL = {"prior": "normal", "sampler": "euler"}  # what a configuration names that has nothing to say on it
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -77,23 +78,41 @@ def drawn(env: Any, paths: np.ndarray, titles: Sequence[str], whole: bool = True
         yield image[: image.shape[0] // 2 * 2, : image.shape[1] // 2 * 2]
 
 
+def encoded(frames: Sequence[np.ndarray], fps: float, quality: int = 20, what: str = "") -> bytes:
+    """Frames [height, width, 3] uint8 of even sides as H.264 in MP4.
+
+    Args:
+      frames: one or more.
+      fps: frames per second, rounded to a whole number of at least 1.
+      quality: the constant rate factor of x264, 0 (lossless) to 51.
+      what: is made, to begin a message with.
+
+    Raises:
+      UserError: the package av (PyAV) is not installed.
+    """
+    av = imported("av", "video", what or "writing videos")
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=max(round(fps), 1))
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt, stream.options = "yuv420p", {"crf": str(quality)}
+        for image in frames:
+            for packet in stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+    return file.getvalue()
+
+
 def write_video(path: Path, frames: Sequence[np.ndarray], fps: float) -> None:
     """Writes frames [height, width, 3] uint8 of even sides as H.264 in MP4.
 
     Raises:
       UserError: the package av (PyAV) is not installed, or the file cannot be written.
     """
-    av = imported("av", "video", f"{path}: writing videos")
+    content = encoded(frames, fps, what=f"{path}: writing videos")
     try:
-        with av.open(str(path), "w") as container:
-            stream = container.add_stream("libx264", rate=max(round(fps), 1))
-            stream.height, stream.width = frames[0].shape[:2]
-            stream.pix_fmt, stream.options = "yuv420p", {"crf": "20"}
-            for image in frames:
-                for packet in stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")):
-                    container.mux(packet)
-            for packet in stream.encode():
-                container.mux(packet)
+        path.write_bytes(content)
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error})") from error
 

@@ -17,12 +17,15 @@ from mmbc_jax.core.files import write_json
 from mmbc_jax.core.registry import chosen_names
 from mmbc_jax.evaluation.results import StageResult
 from mmbc_jax.nn.precision import described
-from mmbc_jax.report import commands, differences, offline_table, style, summary, table
+from mmbc_jax.report import commands, differences, films, offline_table, played, style, summary, table
+from mmbc_jax.report import run_report_lines as said
+from mmbc_jax.report.ended import ended
 from mmbc_jax.report.finished import Finished
 from mmbc_jax.report.model_card import write_card
+from mmbc_jax.report.web import run_page
 from mmbc_jax.runs.grid import Grid
 from mmbc_jax.runs.logs import read_rows
-from mmbc_jax.runs.pipeline import Pipeline
+from mmbc_jax.runs.pipeline import Pipeline, loggers_of
 from mmbc_jax.runs.restored import Restored
 from mmbc_jax.runs.setup import Setup
 
@@ -30,7 +33,7 @@ Results = dict[str, StageResult]
 
 
 def write(pipeline: Pipeline, results: Results, argv: Sequence[str], seconds: float) -> dict[str, Any]:
-    """Writes `summary.json`, the model card and `figures/` into the work directory of a run.
+    """Writes `summary.json`, the model card, `figures/` and `report.html` into the work directory of a run.
 
     Args:
       pipeline: that produced the results.
@@ -54,8 +57,28 @@ def write(pipeline: Pipeline, results: Results, argv: Sequence[str], seconds: fl
     write_json(pipeline.workdir / "summary.json", found)
     write_card(pipeline.workdir, pipeline.setup, found)
     rows = read_rows(pipeline.workdir / "metrics.jsonl")
-    draw_figures(Finished(pipeline.setup, results, found, rows), pipeline.workdir / "figures")
+    finished = Finished(pipeline.setup, results, found, rows)
+    draw_figures(finished, pipeline.workdir / "figures")
+    write_page(finished, pipeline.workdir, pipeline.setup.config.videos)
+    told = ended(pipeline.setup, pipeline.grid, results, pipeline.workdir / "figures")
+    for logger in loggers_of(pipeline):
+        logger.finish(told)
     return found
+
+
+def write_page(run: Finished, workdir: Path, videos: str, out: Path | None = None) -> Path:
+    """Writes the page of a run; returns its path.
+
+    Args:
+      run: that is finished.
+      workdir: with its figures, and its checkpoints where episodes are played again.
+      videos: as the option of that name.
+      out: where to write; None for `report.html` in the work directory.
+    """
+    shown = ""
+    if videos != "none":
+        shown = films.films(run, played.player(workdir) if videos == "played" else None)
+    return run_page.write(out or workdir / run_page.NAME, run, workdir / "figures", shown)
 
 
 def evaluation_summary(
@@ -84,8 +107,10 @@ def show(console: Console, found: dict[str, Any], workdir: Path) -> None:
         console.print(held_out)
     for note in (found["run"].get("data") or {}).get("notes", ()):
         console.print(f"noticed in the data: {note}", highlight=False, markup=False)
+    console.print(f"look at {workdir}/report.html", highlight=False, soft_wrap=True)
     console.print(
-        f"summary.json, model_card.md, metrics.jsonl, tensorboard/, figures/ and checkpoints/ are in {workdir}"
+        "summary.json, model_card.md, metrics.jsonl, tensorboard/, figures/ and checkpoints/ lie beside it",
+        highlight=False,
     )
 
 
@@ -98,38 +123,11 @@ def show_stages(console: Console, found: dict[str, Any]) -> None:
         console.print(commands.table(found["run"]["recommand"]))
     for line in (
         *commands.lines(found),
-        *verdicts(found),
+        *said.verdicts(found),
         *differences.lines(found["run"].get("paired", [])),
-        *stopped(found),
+        *said.stopped(found),
     ):
         console.print(line, highlight=False)
-
-
-def stopped(found: dict[str, Any]) -> list[str]:
-    """A line per stage of which runs diverged."""
-    lines = []
-    for name, runs in found["run"]["stopped"].items():
-        labels = [
-            ", ".join(filter(None, (table.point_label(found["points"][point]["values"]), f"seed {seed}")))
-            + (f" (step {step})" if step else " (where it started from)")
-            for point, seed, step in runs
-        ]
-        lines.append(f"{name}: diverged, and left out of all figures: {'; '.join(labels)}")
-    return lines
-
-
-def verdicts(found: dict[str, Any]) -> list[str]:
-    """A line per stage, sweep point and seed that was diagnosed."""
-    lines = []
-    for point in found["points"]:
-        label = table.point_label(point["values"])
-        for name, stage in point["stages"].items():
-            for seed, judged in zip(
-                found["run"]["seeds"], (stage.get("verdict") or {}).get("per_seed") or (), strict=False
-            ):
-                where = ", ".join(filter(None, (name, label, f"seed {seed}")))
-                lines.append(f"{where}: {judged['text']}" if judged else "")
-    return [line for line in lines if line]
 
 
 def _points(grid: Grid, results: Results) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Metric files: JSON lines are the truth, TensorBoard events are made from them.
+"""Metric files: JSON lines are the truth, what other loggers write is made from them.
 
 A sweep has a row of each of its runs for every logged step. So rows are made, written and forced to disk in a thread
 of the log's own while the device computes the next epoch.
@@ -7,39 +7,30 @@ of the log's own while the device computes the next epoch.
 from __future__ import annotations
 
 import json
-import math
 import os
-import shutil
-import struct
 import threading
-import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tensorboardX.proto.event_pb2 import Event
-from tensorboardX.proto.summary_pb2 import Summary
-from tensorboardX.record_writer import masked_crc32c
-
 from mmbc_jax.core.errors import DataError, WorkdirError, cut
 from mmbc_jax.core.files import plain
+from mmbc_jax.runs.logger import AXES, Logger, Row
 
-Row = dict[str, Any]
 Mark = dict[str, int]
 """What a checkpoint had seen of `metrics.jsonl`: "log_bytes" of it, with the checksum "log_crc32"."""
-_AXES = ("stage", "step", "point", "seed")
 _MOST_WAITING = 16  # writes that wait for the thread at most; a faster loop waits with them
 _Value = TypeVar("_Value")
 
 
 class MetricLog:
-    """`metrics.jsonl` and `tensorboard/` of a work directory.
+    """`metrics.jsonl` of a work directory, and what other loggers make of its rows.
 
     Opening it cuts the JSON lines back to `seen` (what the newest checkpoint had seen, a torn
-    last line included) and writes the event files anew from what is left, so both always agree with
+    last line included) and starts the loggers anew from what is left, so all agree with
     the checkpoint a run continues from. What goes wrong in the log's thread is raised by a later call.
 
     Args:
@@ -47,7 +38,7 @@ class MetricLog:
       seen: of `metrics.jsonl` to keep; None for nothing.
       write: False for a log that writes nothing, of a process beside the one that does.
       folder: of the JSON lines, in `workdir`.
-      stages: that it logs, where others log theirs beside it: the event files of no other stage are touched.
+      loggers: that get every row, too.
     """
 
     def __init__(
@@ -56,14 +47,14 @@ class MetricLog:
         seen: Mark | None = None,
         write: bool = True,
         folder: str = "",
-        stages: tuple[str, ...] = (),
+        loggers: Sequence[Logger] = (),
     ):
         self.path, self._silent = Path(workdir) / folder / "metrics.jsonl", not write
         self._waiting: deque[Future[Any]] = deque()
         self._one_at_a_time = threading.Lock()
         if self._silent:
             return
-        self._board, self._stages = Path(workdir) / "tensorboard", stages
+        self._loggers = tuple(loggers)
         self.path.touch()
         self._cut(seen or {})
         self._thread = ThreadPoolExecutor(1, "metrics")  # the interpreter's end waits for what it has to do
@@ -78,7 +69,7 @@ class MetricLog:
             self._later(self._append, rows)
 
     def append(self, rows: Iterable[Row]) -> None:
-        """Appends rows whose events have been written."""
+        """Appends rows that the loggers have had."""
         if not self._silent:
             self._later(self._append, rows, False)
 
@@ -91,7 +82,7 @@ class MetricLog:
         return self._later(self._force)
 
     def rewind(self, seen: Mark) -> None:
-        """Cuts the JSON lines back to what a checkpoint had `seen`, and makes the event files anew."""
+        """Cuts the JSON lines back to what a checkpoint had `seen`, and starts the loggers anew."""
         if not self._silent:
             self._later(self._shorten, seen).result()
 
@@ -100,7 +91,7 @@ class MetricLog:
         if self._silent:
             return
         try:
-            self._later(self._events.flush)
+            self._later(self._flush)
             while self._waiting:
                 self._waiting.popleft().result()
         finally:
@@ -111,9 +102,11 @@ class MetricLog:
         self._crc = check_seen(self.path, seen)
         with self.path.open("r+b") as handle:
             handle.truncate(seen.get("log_bytes", 0))
-        self._events = _EventFiles(self._board, self._stages)
-        for row in read_rows(self.path):
-            self._events.add(row)
+        for logger in self._loggers:
+            logger.restart()
+        for row in read_rows(self.path) if self._loggers else ():
+            for logger in self._loggers:
+                logger.add(row)
         self._handle = self.path.open("a", encoding="utf-8")
 
     def _shorten(self, seen: Mark) -> None:
@@ -128,69 +121,24 @@ class MetricLog:
             self._waiting.append(future)
             return future
 
-    def _append(self, rows: Iterable[Row], events: bool = True) -> None:
+    def _append(self, rows: Iterable[Row], new: bool = True) -> None:
         for row in rows:
             line = json.dumps(plain(row)) + "\n"
             self._crc = zlib.crc32(line.encode(), self._crc)
             self._handle.write(line)
-            if events:
-                self._events.add(row)
+            for logger in self._loggers if new else ():
+                logger.add(row)
         self._handle.flush()
+
+    def _flush(self) -> None:
+        for logger in self._loggers:
+            logger.flush()
 
     def _force(self) -> Mark:
         self._handle.flush()
         os.fsync(self._handle.fileno())
-        self._events.flush()
+        self._flush()
         return {"log_bytes": self._handle.tell(), "log_crc32": self._crc}
-
-
-class _EventFiles:
-    """TensorBoard's event files, one a run, with one event a row; opened only to append what has gathered.
-
-    A file is a sequence of records: length (8 bytes), its checksum (4), the event, its checksum (4).
-
-    Args:
-      root: folder of the files; emptied.
-      stages: whose files alone are removed; none for all.
-    """
-
-    def __init__(self, root: Path, stages: tuple[str, ...]):
-        for folder in [root / stage for stage in stages] or [root]:
-            shutil.rmtree(folder, ignore_errors=True)
-        self._root, self._gathered = root, dict[str, bytearray]()
-        self._name = f"events.out.tfevents.{int(time.time())}.metrics"
-
-    def add(self, row: Row) -> None:
-        """Gathers the finite scalars of a row."""
-        values = [
-            Summary.Value(tag=name, simple_value=value)
-            for name, value in row.items()
-            if name not in _AXES and isinstance(value, (int, float)) and math.isfinite(value)
-        ]
-        run = f"{row['stage']}/point{row['point']}_seed{row['seed']}"
-        if run not in self._gathered:
-            self._gathered[run] = bytearray(
-                _record(Event(wall_time=time.time(), file_version="brain.Event:2"))
-            )
-        event = Event(wall_time=time.time(), step=row["step"], summary=Summary(value=values))
-        self._gathered[run] += _record(event)
-
-    def flush(self) -> None:
-        """Appends what has gathered to the files."""
-        for run, gathered in self._gathered.items():
-            if gathered:
-                path = self._root / run / self._name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with path.open("ab") as handle:
-                    handle.write(gathered)
-                gathered.clear()
-
-
-def _record(event: Event) -> bytes:
-    data = event.SerializeToString()
-    length = struct.pack("<Q", len(data))
-    checks = (struct.pack("<I", masked_crc32c(part)) for part in (length, data))
-    return length + next(checks) + data + next(checks)
 
 
 def check_seen(path: Path, seen: Mark) -> int:
@@ -227,7 +175,7 @@ def read_rows(path: Path) -> list[Row]:
                 break
             try:
                 row = json.loads(line)
-                rows.append({**row, **{axis: row[axis] for axis in _AXES}})
+                rows.append({**row, **{axis: row[axis] for axis in AXES}})
             except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise DataError(
                     f"line {number} of {path} is damaged ({type(error).__name__}: {cut(str(error))}); remove it"

@@ -22,6 +22,7 @@ from mmbc_jax.runs.finals import Done, Finals
 from mmbc_jax.runs.grid import Grid, check_grid, config_grid
 from mmbc_jax.runs.lanes import FOLDER, Lane, Lanes, announced, choose
 from mmbc_jax.runs.lock import WorkdirLock
+from mmbc_jax.runs.logger import Logger, Place, make_loggers, namer
 from mmbc_jax.runs.logs import Mark, MetricLog, check_seen, read_rows
 from mmbc_jax.runs.loop import Interrupted, StopSignal
 from mmbc_jax.runs.mesh import make_mesh
@@ -66,6 +67,7 @@ class Pipeline:
         setup_lib.check_points(setup, self.grid)
         if not has_trained(self.workdir):
             check_sizes(setup, self.trained, self.grid)
+        loggers_of(self)  # says what is missing before anything compiles
         self.stop = StopSignal()
         self.mesh = make_mesh(config.sweep.mode, config.mesh.runs, config.mesh.batch, self.grid.size)
         modes = Modes(self.workdir / "modes.json", screen.line)
@@ -117,7 +119,7 @@ class Pipeline:
         laned = {name for lane in lanes for name in lane.stages}
         results = {}
         with self.stop.installed(), Lanes(self.workdir, lanes) as side:
-            log = MetricLog(self.workdir, _log_seen(self.workdir, self.names), write=self.mesh.is_writer)
+            log = _open_log(self)
             try:
                 for source in ("", *self.sources.directories):
                     side.go(source)
@@ -146,8 +148,7 @@ class Pipeline:
           UserError: of any kind.
           Interrupted: SIGTERM or SIGINT arrived; the state is saved.
         """
-        size = _log_seen(self.workdir, lane.stages, lane.name)
-        log = MetricLog(self.workdir, size, folder=f"{FOLDER}/{lane.name}", stages=lane.stages)
+        log = _open_log(self, lane)
         try:
             for name in lane.stages:
                 self._run_stage(self.stages[name], log, lane=lane.name)
@@ -188,6 +189,23 @@ class Pipeline:
             saved(stage.name)
 
         return self._stage_run(stage, log, lane).result(self._finals.parent_of, done)
+
+
+def loggers_of(pipeline: Pipeline, stages: tuple[str, ...] = ()) -> list[Logger]:
+    """What writes a run's rows besides `metrics.jsonl`: those of `stages` in this process, or of all with ()."""
+    traced = {name: stage.traced for name, stage in pipeline.stages.items()}
+    place = Place(pipeline.workdir, stages, namer(pipeline.grid, traced))
+    return make_loggers(pipeline.setup.config, place)
+
+
+def _open_log(run: Pipeline, lane: Lane | None = None) -> MetricLog:
+    """The log of a run, or in the process of a lane that of the lane, from where its newest checkpoint was."""
+    if lane is None:
+        seen = _log_seen(run.workdir, run.names)
+        return MetricLog(run.workdir, seen, write=run.mesh.is_writer, loggers=loggers_of(run))
+    seen = _log_seen(run.workdir, lane.stages, lane.name)
+    own = loggers_of(run, lane.stages)
+    return MetricLog(run.workdir, seen, folder=f"{FOLDER}/{lane.name}", loggers=own)
 
 
 def _log_seen(workdir: Path, names: Sequence[str], lane: str = "") -> Mark:

@@ -53,6 +53,16 @@ class RunOptions(Options):
     figures_per_point: int = option(
         8, "a stage with more sweep points is drawn in one picture instead of a page each", low=1
     )
+    loggers: tuple[str, ...] = option(
+        ("tensorboard",),
+        "what writes the rows of metrics.jsonl for other programs: tensorboard, csv, wandb, or none",
+    )
+    videos: str = option(
+        "drawn",
+        "films of a few commands in report.html: recorded paths drawn over the scene, or episodes played again where "
+        "the task has pictures of its own, which takes a compilation",
+        choices=("none", "drawn", "played"),
+    )
     precision: str = option(
         "fp32", "of products in networks; all else is computed in fp32", choices=PRECISIONS
     )

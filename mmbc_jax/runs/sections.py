@@ -198,7 +198,7 @@ def fixed_sections() -> dict[str, type[Options]]:
 
 def check_config(config: ConfigDict) -> None:
     """Raises ConfigError for the first field that cannot work; plug-ins check their own sections."""
-    _check_fields(config, _known_fields(config))
+    _check_fields(config, neutral(config))
     run = RunOptions.from_config(config, "")
     for section in (*fixed_sections(), *plugin_sections(config)):
         check_section(config, section)
@@ -216,6 +216,7 @@ def check_config(config: ConfigDict) -> None:
         )
     chosen.build_instruments(config)
     registry.chosen_names("figure", run.figures, "figures")
+    registry.chosen_names("logger", run.loggers, "loggers")
     if "discover" in run.stages or "finetune" in run.stages:
         modes = config.finetune.num_modes
         if config.evaluation.episodes < modes:
@@ -242,7 +243,7 @@ def completed(config: ConfigDict) -> ConfigDict:
     config = ConfigDict(config.to_dict())
     if "scale" not in config.data and config.env.name:
         config.data.scale = "box"
-    _fill(config, _known_fields(config))
+    _fill(config, neutral(config))
     return config
 
 
@@ -254,7 +255,7 @@ def _fill(config: ConfigDict, known: ConfigDict) -> None:
             _fill(config[name], value)
 
 
-def _known_fields(config: ConfigDict) -> ConfigDict:
+def neutral(config: ConfigDict) -> ConfigDict:
     """The neutral configuration with the plug-ins that `config` names."""
     known = base_config()
     for section in list(plugin_sections(known)):

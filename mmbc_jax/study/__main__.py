@@ -133,7 +133,7 @@ def main(argv: Sequence[str]) -> int:
         for variant in study.variants:
             check_config(variant.config)
     from mmbc_jax.report.summary import command
-    from mmbc_jax.study import known, runner
+    from mmbc_jax.study import known, runner, study_page
     from mmbc_jax.study import page as report
     from mmbc_jax.study.judging import MARK, judge
 
@@ -148,12 +148,14 @@ def main(argv: Sequence[str]) -> int:
         lambda line: console.print(line, highlight=False),
     )
     figures = path.parent / f"{path.stem}-figures"
+    pages: dict[str, Path] = {}
     sections, judgements = [], {}
     for study in studies:
         results, missing = runner.collect(workdir, study)
         runs = {
             v.name: runner.variant_dir(workdir, study, v) for v in study.variants if v.name not in missing
         }
+        pages |= {f"{study.name}/{name}": folder for name, folder in runs.items()}
         judged = judge(study, results, Frozen.read(Path(study.source).parent))
         judgements[study.name] = judged
         sections.append(report.section(study, results, judged, missing, figures, runs))
@@ -168,7 +170,8 @@ def main(argv: Sequence[str]) -> int:
         command("mmbc_jax.study", argv),
         [known.section(judgements), *sections],
     )
-    console.print(f"{path} has the tables, figures and claims; every run is below {workdir}")
+    page = study_page.write(workdir / study_page.NAME, path, pages)
+    console.print(f"{path} and {page} have the tables, figures and claims; every run is below {workdir}")
     return 1 if failed else 0
 
 

@@ -15,10 +15,17 @@ from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.record_writer import masked_crc32c
 
 from mmbc_jax.core.errors import WorkdirError
+from mmbc_jax.runs.logger import Place
+from mmbc_jax.runs.loggers import tensorboard
 from mmbc_jax.runs.logs import MetricLog, read_rows
 from tests.toys.landscape import events
 
 ROOT = Path(__file__).parents[2]
+
+
+def board(tmp_path, *seen):
+    """A log whose rows go to TensorBoard, too."""
+    return MetricLog(tmp_path, *seen, loggers=[tensorboard.TensorBoard(Place(tmp_path))])
 
 
 def row(step, stage="bc", **values):
@@ -38,19 +45,19 @@ def test_rows_are_json_lines_with_null_for_what_is_not_finite(tmp_path):
 
 
 def test_events_hold_the_finite_values_of_each_run(tmp_path):
-    log = MetricLog(tmp_path)
+    log = board(tmp_path)
     log.write([row(1, **{"bc/loss": 0.5, "a/nan": math.nan}), row(2, **{"bc/loss": 0.25})])
     log.write([{**row(2, "plain", **{"ppo/kl": 1.5}), "point": 4}])
     log.close()
     assert events(tmp_path) == [
-        ("bc/point0_seed3", "bc/loss", 1, 0.5),
-        ("bc/point0_seed3", "bc/loss", 2, 0.25),
-        ("plain/point4_seed3", "ppo/kl", 2, 1.5),
+        ("bc/point=0/seed=3", "bc/loss", 1, 0.5),
+        ("bc/point=0/seed=3", "bc/loss", 2, 0.25),
+        ("plain/point=4/seed=3", "ppo/kl", 2, 1.5),
     ]
 
 
 def test_events_grow_with_every_sync(tmp_path):
-    log = MetricLog(tmp_path)
+    log = board(tmp_path)
     sizes = [0]
     for step in range(3):
         log.write([row(step, **{"bc/loss": float(step)})])
@@ -62,7 +69,7 @@ def test_events_grow_with_every_sync(tmp_path):
 
 def test_event_files_are_what_tensorboard_reads(tmp_path):
     """Its own reader checks the checksums of length and data of every record."""
-    log = MetricLog(tmp_path)
+    log = board(tmp_path)
     log.write([row(step, **{"bc/loss": 0.5 * step, "ppo/kl": 1.0}) for step in range(3)])
     log.close()
     (path,) = (tmp_path / "tensorboard" / "bc").rglob("events.out.tfevents.*")
@@ -153,14 +160,14 @@ def test_a_loop_that_is_faster_than_the_disk_waits(tmp_path):
 
 @pytest.mark.parametrize("torn", ["", '{"stage": "bc", "st', "\x00\x00\x00"])
 def test_opening_again_cuts_back_to_the_checkpoint(tmp_path, torn):
-    log = MetricLog(tmp_path)
+    log = board(tmp_path)
     log.write([row(1, x=1.0), row(2, x=2.0)])
     seen = log.sync().result()
     log.write([row(3, x=3.0)])
     log.close()
     with (tmp_path / "metrics.jsonl").open("a") as handle:
         handle.write(torn)
-    log = MetricLog(tmp_path, seen)
+    log = board(tmp_path, seen)
     assert log.sync().result() == seen
     log.write([row(3, x=30.0)])
     log.close()

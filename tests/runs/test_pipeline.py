@@ -90,7 +90,7 @@ def test_rows_say_point_and_seed(sweep):
     assert runs["finetune"] == [(0, 3), (0, 4), (1, 3), (1, 4)]
     assert len(of(found, "finetune", 1, 4)) == 4
     assert of(found, "finetune", 0, 3)[-1] != of(found, "finetune", 1, 3)[-1]
-    assert {run for run, *_ in events(sweep[0])} >= {"bc/point0_seed3", "finetune/point1_seed4"}
+    assert {run for run, *_ in events(sweep[0])} >= {"bc/seed=3", "finetune/mi_coef=0.3/seed=4"}
 
 
 @pytest.mark.parametrize(("point", "coefficient"), [pytest.param(0, 0.0, marks=pytest.mark.slow), (1, 0.3)])

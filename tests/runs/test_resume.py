@@ -66,7 +66,7 @@ def assert_same(workdir, reference, stages):
             for name in theirs.files:
                 assert ours[name].tobytes() == theirs[name].tobytes(), (stage, name)
     assert rows(workdir) == [row for row in rows(reference) if row["stage"] in stages]
-    logged = {(f"{r['stage']}/point{r['point']}_seed{r['seed']}", r["step"]) for r in rows(workdir)}
+    logged = {(f"{r['stage']}/seed={r['seed']}", r["step"]) for r in rows(workdir)}
     drawn = events(workdir)
     assert len(drawn) == len(set(drawn))
     assert {(run, step) for run, _, step, _ in drawn} == logged
@@ -90,7 +90,7 @@ def test_a_killed_run_continues_exactly(tmp_path, monkeypatch, undisturbed, stag
     before = len(rows(workdir))
     with (workdir / "metrics.jsonl").open("a") as handle:
         handle.write('{"stage": "bc", "step": 99')  # a torn line
-    (workdir / "tensorboard" / "bc" / "point0_seed3" / "events.torn").write_bytes(b"junk")
+    (workdir / "tensorboard" / "bc" / "seed=3" / "events.torn").write_bytes(b"junk")
     toy_run(workdir, config)
     assert before < len(rows(reference))
     assert_same(workdir, reference, ("bc", "discover", "finetune"))

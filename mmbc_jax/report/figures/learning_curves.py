@@ -19,7 +19,7 @@ from matplotlib.lines import Line2D
 from mmbc_jax.core.options import Options
 from mmbc_jax.core.registry import register
 from mmbc_jax.data.windows import spread_indices
-from mmbc_jax.report import style
+from mmbc_jax.report import quantities, style
 from mmbc_jax.report.finished import Draw, Finished
 
 Row = Mapping[str, Any]
@@ -57,7 +57,10 @@ def metric_names(rows: Iterable[Row], limit: int = 9) -> list[str]:
                 return place
         return len(WANTED)
 
-    return sorted(names, key=rank)[:limit]
+    found: dict[object, str] = {}  # of equal curves, such as a loss of one term, the first is shown
+    for name in sorted(names, key=rank):
+        found.setdefault(tuple(values[name]) if len(values[name]) > 1 else name, name)
+    return list(found.values())[:limit]
 
 
 def _finite(value: Any) -> bool:
@@ -131,7 +134,7 @@ def learning_curves(
     for ax in axes[len(data) :]:
         ax.set_visible(False)
     for ax in axes[max(0, len(data) - columns) : len(data)]:
-        ax.set_xlabel("step")
+        ax.set_xlabel(quantities.step_of(stage))
         ax.tick_params(labelbottom=True)
     names = [(point_labels or {}).get(point, f"point {point}") for point in points]
     if len(points) > MOST_KEYS:
@@ -152,20 +155,20 @@ def _panel(
     lines: Mapping[int, tuple[np.ndarray, np.ndarray]],
     points: Sequence[int],
 ) -> None:
-    """Mean lines and bands of one metric; a logarithmic axis where a positive loss spans two decades.
+    """Mean lines and bands of one metric; a logarithmic axis where what is positive spans two decades.
 
     With many sweep points there are lines alone.
     """
     shades = style.palette(len(points)) if len(points) <= MOST_KEYS else _shades(len(points))
     if len(points) > MOST_KEYS:
-        drawn = [np.column_stack([steps, _over_seeds(values)[0]]) for steps, values in lines.values()]
+        drawn = [np.column_stack([steps, over_seeds(values)[0]]) for steps, values in lines.values()]
         ax.add_collection(
             LineCollection(drawn, colors=[shades[points.index(p)] for p in lines], linewidths=0.8, alpha=0.75)
         )
         ax.autoscale()
     for point, (steps, values) in () if len(points) > MOST_KEYS else lines.items():
         shade = shades[points.index(point)]
-        mean, low, high = _over_seeds(values)
+        mean, low, high = over_seeds(values)
         marker = "o" if len(steps) < 12 else ""
         ax.plot(
             steps,
@@ -179,11 +182,14 @@ def _panel(
             ax.fill_between(steps, low, high, color=shade, alpha=0.18, linewidth=0)
     everything = np.concatenate([values.ravel() for _, values in lines.values()])
     bottom, top = float(np.nanmin(everything)), float(np.nanmax(everything))
-    if "loss" in name and bottom > 0 and top > 100 * bottom:
-        ax.set_yscale("log")
-    elif name.endswith(("success_rate", "/success", "mode_entropy")) and bottom >= 0 and top <= 1:
+    if quantities.is_share(name) and bottom >= 0 and top <= 1:
         ax.set_ylim(-0.03, 1.03)
+    elif bottom > 0 and top > 100 * bottom:
+        ax.set_yscale("log")
+        ax.set_ylim(bottom=max(0.7 * bottom, 1e-4 * float(np.nanmedian(everything))))
     style.dress(ax, name, grid="both")
+    ax.set_ylabel(quantities.unit_of(name))
+    ax.yaxis.label.set_fontsize(8)
 
 
 def _shades(count: int) -> list[Any]:
@@ -211,7 +217,7 @@ def _colour_key(figure: Figure, axes: Sequence[Axes], names: Sequence[str]) -> N
     style.dress_bar(bar)
 
 
-def _over_seeds(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def over_seeds(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(mean, min, max) over seeds [N, T] -> [T], without the seeds that lack a step; each step has one."""
     known = np.isfinite(values)
     mean = np.where(known, values, 0.0).sum(0) / known.sum(0)

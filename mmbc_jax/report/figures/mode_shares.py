@@ -8,13 +8,18 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import PercentFormatter
 
 from mmbc_jax.core.options import Options
 from mmbc_jax.core.registry import register
 from mmbc_jax.diagnostics.modes import KEPT_SHARE
+from mmbc_jax.ops.intervals import over_seeds, wilson
 from mmbc_jax.report import style
 from mmbc_jax.report.figures._points import bare, label_rows
 from mmbc_jax.report.finished import Draw, Finished
+
+_FLOOR = 0.003  # of a logarithmic axis of shares
 
 
 def mode_shares(
@@ -26,8 +31,9 @@ def mode_shares(
 ) -> Figure:
     """The share of each mode among the successful episodes, stage beside stage.
 
-    Bars are means over seeds, dots single seeds; the dashed line is the uniform share 1/K, and bars
-    below the dotted line (1 %) do not count as kept.
+    Bars are means over seeds with their 95 % intervals: over seeds where there are several, else Wilson's over the
+    successes. Dots are single seeds. The dashed line is the uniform share 1/K; bars below the dotted one (1 %) do
+    not count as kept. With more than 8 modes, of which one may take all, the axis is logarithmic.
 
     Args:
       stages: stage name to its entry of the summary, in order.
@@ -53,27 +59,58 @@ def mode_shares(
         figure = style.new_figure(max(8.5, 0.42 * num_modes), 1.1 + 1.9 * len(stages))
         axes = figure.subplots(len(stages), 1, squeeze=False, sharex=True, sharey=True)[:, 0]
     for ax, (name, metrics) in zip(axes, stages.items(), strict=True):
-        _share_panel(ax, metrics, num_modes)
+        _share_panel(ax, metrics, num_modes, 0.0 if beside else _FLOOR)
         title = style.headline("", name, metrics, num_modes)
         style.dress(ax, title.replace(style.SEPARATOR, "\n") if beside else title, grid="y")
     rotate = 60 if max(map(len, names)) > 3 and num_modes > 6 else 0
     for ax in axes if beside else axes[-1:]:
         ax.set_xticks(range(num_modes), names, rotation=rotate, fontsize=8)
-    axes[0].set_ylim(0.0, 1.0 if axes[0].dataLim.y1 > 0.5 else None)
+    if beside:
+        axes[0].set_ylim(0.0, min(1.0, 1.1 * max(ax.dataLim.y1 for ax in axes)))
+    else:
+        axes[0].set_yscale("log")
+        axes[0].set_ylim(_FLOOR, 1.0)
+        axes[0].yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+    axes[-1].set_xlabel("" if beside else "mode")
+    figure.legend(handles=_lines(num_modes), loc="outside upper right", ncols=3, fontsize=8, frameon=False)
     figure.supylabel("share of successful episodes", fontsize=9, color=style.INK)
     style.add_title(figure, f"{env}  ·  mode shares by stage")
     style.add_footer(figure, facts or {})
     return figure
 
 
-def _share_panel(ax: Axes, metrics: Mapping[str, Any], num_modes: int) -> None:
-    """Bars, seeds' dots and the two reference lines of one stage."""
+def _lines(num_modes: int) -> list[Line2D]:
+    """What the lines of a panel mean."""
+    return [
+        Line2D([], [], color=style.INK, linewidth=1.2, label="95 % interval"),
+        Line2D([], [], color=style.MUTED, linewidth=0.8, linestyle="--", label=f"even, 1/{num_modes}"),
+        Line2D([], [], color=style.MUTED, linewidth=0.8, linestyle=":", label=f"kept from {KEPT_SHARE:.0%}"),
+    ]
+
+
+def _intervals(metrics: Mapping[str, Any], share: np.ndarray) -> np.ndarray:
+    """[2, K] lower and upper ends around the mean of shares [N, K]."""
+    if len(share) > 1:
+        return np.array([over_seeds(column, (0.0, 1.0)) for column in share.T]).T
+    tables = [one for one in (metrics.get("z_mode_table") or {}).get("per_seed", ()) if one is not None]
+    won = int(np.asarray(tables[0])[:, :-1].sum()) if tables else 0
+    return np.array([wilson(won * one, won) for one in share[0]]).T
+
+
+def _share_panel(ax: Axes, metrics: Mapping[str, Any], num_modes: int, floor: float) -> None:
+    """Bars from `floor` up with their intervals, seeds' dots and the two reference lines of one stage."""
     known = [share for share in metrics.get("mode_share", {}).get("per_seed", ()) if share is not None]
     if not known:
         ax.text(0.5, 0.5, "no success", transform=ax.transAxes, ha="center", color=style.MUTED)
     else:
         share = np.asarray(known, np.float64)
-        ax.bar(range(num_modes), share.mean(0), color=style.palette(num_modes), width=0.8)
+        mean, ends = share.mean(0), _intervals(metrics, share)
+        shades = style.palette(num_modes) if num_modes <= len(style.HUES) else style.HUES[4]
+        ax.bar(range(num_modes), np.maximum(mean - floor, 0.0), bottom=floor, color=shades, width=0.8)
+        shown = mean > 0
+        around = np.maximum(np.abs(ends - mean), 0.0)[:, shown]
+        at = np.arange(num_modes)[shown]
+        ax.errorbar(at, mean[shown], around, fmt="none", ecolor=style.INK, elinewidth=1.2, capsize=0)
         if len(share) > 1:
             spot = np.tile(np.arange(num_modes), len(share))
             ax.plot(spot, share.ravel(), ".", color=style.INK, markersize=3, alpha=0.7)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -9,7 +10,6 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -19,11 +19,12 @@ from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import EnvSpec, Rollouts
 from mmbc_jax.data.windows import spread_indices
 from mmbc_jax.report import style
+from mmbc_jax.report.figures._multiples import MOST_HUES, multiples
 from mmbc_jax.report.figures._points import label_of, paths_of_sweep
 from mmbc_jax.report.finished import Draw, Finished
 
 Color = tuple[float, float, float]
-_MOST_KEYS, _KEY_COLUMNS = 32, 4  # of a legend
+_KEY_COLUMNS = 4  # of a legend
 _MOST_PANELS, _MOST_PATHS = 8, 64  # of a figure of many points, and in each of its panels
 
 
@@ -50,7 +51,7 @@ def trajectories(
     facts: Mapping[str, Any] | None = None,
     seed: int = 0,
 ) -> Figure:
-    """Draws every recorded path: left by mode, right by z (left out where there is one z).
+    """Draws every recorded path: left by mode, right by z, as far as hues tell these apart (`MOST_HUES`).
 
     Failed episodes are thin, grey and dashed, with a cross where they ended.
 
@@ -65,42 +66,103 @@ def trajectories(
       seed: index of the seed that the episodes belong to.
 
     Returns:
-      The figure.
+      The figure; a kind with more labels than hues is left out of it.
 
     Raises:
-      ValueError: no path was recorded, or the environment has no plane to plot in.
+      ValueError: no path was recorded, the environment has no plane to plot in, or there are too many of both.
     """
-    lines = paths_of(rollouts)
-    if not lines or not plots(env, spec):
-        raise ValueError(f"{spec.name}: no plotted positions (P = {len(lines)}, position = {spec.position})")
-    success = np.asarray(rollouts.success)[: len(lines)].astype(bool)
-    panels = [("coloured by mode", np.asarray(rollouts.mode), spec.num_modes, spec.mode_labels)]
-    if num_z > 1:
-        names = [f"z {index}" for index in range(num_z)]
-        panels.append(("coloured by command z", np.asarray(rollouts.z), num_z, names))
-    window = _window(lines)
+    lines, success = _recorded(env, spec, rollouts)
+    panels = [one for one in _labelled(spec, rollouts, num_z) if one.count <= MOST_HUES]
+    if not panels:
+        raise ValueError(f"{spec.num_modes} modes and {num_z} z are more than {MOST_HUES} hues tell apart")
+    window = window_of(lines)
     width, height = window[1] - window[0]
     panel = float(np.clip(5.2 * width / height, 3.9, 6.5))  # inches, so that little white is left beside it
-    keys = max((count for _, _, count, _ in panels if count <= _MOST_KEYS), default=0)
-    room = 1.5 + 0.16 * max(0, math.ceil(keys / _KEY_COLUMNS) - 3)  # inches, for titles, axes and keys
-    figure = style.new_figure(
-        max(panel * len(panels) + 0.8, 7.0), 5.2 * min(1.0, 1.3 * height / width) + room
-    )
+    figure = style.new_figure(max(panel * len(panels) + 0.8, 7.0), 5.2 * min(1.0, 1.3 * height / width) + 1.5)
     axes = figure.subplots(1, len(panels), squeeze=False, sharex=True, sharey=True)[0]
-    for ax, (title, labels, count, names) in zip(axes, panels, strict=True):
+    for ax, one in zip(axes, panels, strict=True):
         if isinstance(env, HasDraw):
             env.draw(ax)
-        _draw_paths(ax, lines, success, labels[: len(lines)], style.palette(count))
-        _frame(ax, window, title)
-        _legend(ax, success, labels[: len(lines)], style.palette(count), names)
-    failed = int((~success).sum())
-    axes[0].set_xlabel(f"{len(lines)} episodes drawn, {failed} failed (dashed, x)")
+        labels = one.labels[: len(lines)]
+        _draw_paths(ax, lines, success, labels, style.palette(one.count))
+        frame(ax, window, one.title)
+        _legend(ax, success, labels, style.palette(one.count), one.names)
+        ax.set(xlabel=ax.get_xlabel() or "x", ylabel=ax.get_ylabel() or "y")
+        ax.label_outer()
     style.add_title(figure, style.headline(spec.name, stage, metrics, spec.num_modes, seed))
-    style.add_footer(figure, facts or {})
+    style.add_footer(figure, {**_drawn_facts(success), **(facts or {})})
     return figure
 
 
-def _window(lines: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def trajectories_apart(
+    env: Any,
+    spec: EnvSpec,
+    rollouts: Rollouts,
+    num_z: int,
+    metrics: Mapping[str, Any],
+    stage: str = "",
+    facts: Mapping[str, Any] | None = None,
+    seed: int = 0,
+) -> Iterator[tuple[str, Figure]]:
+    """("modes" or "z", figure) of labels that are too many for hues: a small panel each; see `trajectories`.
+
+    Raises:
+      ValueError: as `trajectories`.
+    """
+    lines, success = _recorded(env, spec, rollouts)
+    for one in _labelled(spec, rollouts, num_z):
+        if one.count <= MOST_HUES or not (one.labels[: len(lines)] >= 0).any():
+            continue
+        figure = multiples(env, lines, success, one.labels[: len(lines)], one.names, window_of(lines))
+        headline = style.headline(spec.name, stage, metrics, spec.num_modes, seed)
+        seen = len(np.unique(one.labels[: len(lines)][one.labels[: len(lines)] >= 0]))
+        shown = f"{one.title}, {len(figure.axes)} of {seen}" if len(figure.axes) < seen else one.title
+        style.add_title(figure, style.SEPARATOR.join((headline, shown)))
+        style.add_footer(figure, {**_drawn_facts(success), **(facts or {})})
+        yield one.kind, figure
+
+
+@dataclasses.dataclass(frozen=True)
+class Labelled:
+    """Labels of episodes.
+
+    Attributes:
+      kind: "modes" or "z".
+      title: of a panel coloured by them.
+      labels: [B] int; -1 for none.
+      count: of labels that there can be.
+      names: of them.
+    """
+
+    kind: str
+    title: str
+    labels: np.ndarray
+    count: int
+    names: Sequence[str]
+
+
+def _labelled(spec: EnvSpec, rollouts: Rollouts, num_z: int) -> list[Labelled]:
+    found = [Labelled("modes", "by mode", np.asarray(rollouts.mode), spec.num_modes, spec.mode_labels)]
+    if num_z > 1:
+        names = [f"z {index}" for index in range(num_z)]
+        found.append(Labelled("z", "by command z", np.asarray(rollouts.z), num_z, names))
+    return found
+
+
+def _recorded(env: Any, spec: EnvSpec, rollouts: Rollouts) -> tuple[list[np.ndarray], np.ndarray]:
+    """Paths and [P] which of them succeeded."""
+    lines = paths_of(rollouts)
+    if not lines or not plots(env, spec):
+        raise ValueError(f"{spec.name}: no plotted positions (P = {len(lines)}, position = {spec.position})")
+    return lines, np.asarray(rollouts.success)[: len(lines)].astype(bool)
+
+
+def _drawn_facts(success: np.ndarray) -> dict[str, Any]:
+    """How many paths there are, for the footer."""
+    return {"drawn": f"{len(success)} episodes", "failed": f"{int((~success).sum())} (dashed, x)"}
+
+
+def window_of(lines: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Lower and upper corner of the finite path points, with 4 % of the larger side around them."""
     points = np.concatenate(lines)
     points = points[np.all(np.isfinite(points), axis=1)]
@@ -136,7 +198,7 @@ def _draw_paths(
     ax.plot(*start, marker="o", markersize=5, color="white", markeredgecolor=style.INK, zorder=5)
 
 
-def _frame(ax: Axes, window: tuple[np.ndarray, np.ndarray], title: str) -> None:
+def frame(ax: Axes, window: tuple[np.ndarray, np.ndarray], title: str) -> None:
     """Equal scales, and limits that hold the paths and whatever the scene asked for around them."""
     ax.set_aspect("equal", adjustable="box")
     (x0, y0), (x1, y1) = window
@@ -161,26 +223,10 @@ def _legend(
     handles = [Line2D([], [], color=colors[i], linewidth=3, label=f"{names[i]}  ({counts[i]})") for i in seen]
     if not handles:
         return
-    if len(handles) > _MOST_KEYS:
-        _colour_bar(ax, colors, names)
-        return
-    many = len(handles) > 8
     ax.legend(
-        handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=_KEY_COLUMNS,
-        fontsize=6.5 if many else 8, frameon=False, handlelength=1.2, columnspacing=1.2, labelspacing=0.35,
+        handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=_KEY_COLUMNS,
+        fontsize=8, frameon=False, handlelength=1.2, columnspacing=1.2, labelspacing=0.35,
     )  # fmt: skip
-
-
-def _colour_bar(ax: Axes, colors: Sequence[Color], names: Sequence[str]) -> None:
-    """A bar of all colours below the axes, in the place of more keys than anyone reads."""
-    bar = ax.inset_axes((0.1, -0.2, 0.8, 0.035))
-    bar.imshow([[to_rgb(color) for color in colors]], aspect="auto")
-    bar.set_in_layout(False)
-    bar.set_yticks([])
-    bar.set_xticks([0, len(colors) - 1], [names[0], names[-1]])
-    bar.tick_params(length=0, labelsize=8)
-    for side in bar.spines.values():
-        side.set_visible(False)
 
 
 def trajectories_over_points(
@@ -200,7 +246,7 @@ def trajectories_over_points(
       facts: the run's parameters, for the footer.
     """
     drawn = [paths_of(rollouts)[:_MOST_PATHS] for _, rollouts in panels]
-    window = _window([line for lines in drawn for line in lines])
+    window = window_of([line for lines in drawn for line in lines])
     width, height = window[1] - window[0]
     columns = min(4, len(panels))
     rows = math.ceil(len(panels) / columns)
@@ -214,7 +260,7 @@ def trajectories_over_points(
         _draw_paths(
             ax, lines, success, np.asarray(rollouts.mode)[: len(lines)], style.palette(spec.num_modes)
         )
-        _frame(ax, window, name)
+        frame(ax, window, name)
         ax.text(
             0.98, 0.02, f"SR {np.asarray(rollouts.success).mean():.2f}", transform=ax.transAxes, ha="right",
             fontsize=7.5, color=style.MUTED,
@@ -237,10 +283,11 @@ def build(options: Options) -> Draw:
             return
         for label, result, metrics, rollouts in run.evaluated():
             if rollouts is not None:
-                drawn = trajectories(
-                    env, env.spec, rollouts, result.num_modes, metrics, stage=label, facts=run.facts
-                )
-                yield f"trajectories_{label}", drawn
+                what = (env, env.spec, rollouts, result.num_modes, metrics, label, run.facts)
+                if any(one.count <= MOST_HUES for one in _labelled(env.spec, rollouts, result.num_modes)):
+                    yield f"trajectories_{label}", trajectories(*what)
+                for kind, figure in trajectories_apart(*what):
+                    yield f"trajectories_{label}_{kind}", figure
         for name, own in run.swept.items():
             chosen = [own[i] for i in spread_indices(len(own), _MOST_PANELS)]
             points = [run.found["points"][point] for point in own]
