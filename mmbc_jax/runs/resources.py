@@ -207,8 +207,8 @@ def ran_out(
         number = one.errno if isinstance(one, OSError) else None
         if number == errno.EFBIG or "File too large" in text:
             return UserError(
-                f"a file in {workdir} has reached the size that this shell allows (ulimit -f); raise it, and repeat the "
-                "command, which continues"
+                f"a file in {workdir} has reached the size that this shell allows (ulimit -f); raise it, and repeat "
+                "the command, which continues"
             )
         if number in _DISK_NUMBERS or any(sign in text for sign in _DISK):
             return UserError(
