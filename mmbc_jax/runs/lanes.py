@@ -216,6 +216,7 @@ class Lanes:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            process_group=0,  # Ctrl-C is for the run, which lets its lanes save
             env={**os.environ, "PYTHONPATH": paths, "JAX_PLATFORMS": "cpu"},
         )
         # Before it has started a thread; a function between fork and exec could deadlock under JAX.

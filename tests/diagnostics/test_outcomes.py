@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from mmbc_jax.core.types import Rollouts
-from mmbc_jax.diagnostics.outcomes import outcome_metrics
+from mmbc_jax.diagnostics.outcomes import outcome_metrics, success_figures, without_success
 
 
 def episodes(success, mode, **outcome):
@@ -36,3 +38,12 @@ def test_without_labels_or_metrics():
     assert outcome_metrics(episodes([1, 0], [-1, -1]), 0) == {}
     assert outcome_metrics(episodes([0, 0], [-1, -1]), 3) == {"valid_mode_coverage": 0.0}
     assert outcome_metrics(episodes([1], [-1], nearest_mode=[-1]), 2)["mode_coverage"] == 0.0
+
+
+def test_success_that_is_not_defined_is_absent_and_not_zero():
+    found = {"success_rate": 0.0, "wilson95": [0.0, 0.3], "success_per_z": [0.0], "mean_reward": 2.0, "n": 8}
+    left = without_success(found)
+    assert [name for name, value in left.items() if value is not None] == ["mean_reward", "n"]
+    assert success_figures(None) == {}
+    assert success_figures(SimpleNamespace(success=np.zeros(4)), defined=False) == {}
+    assert success_figures(SimpleNamespace(success=np.zeros(4))) == {"outcome/success": 0.0}
