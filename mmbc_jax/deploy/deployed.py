@@ -115,7 +115,7 @@ class Deployed:
             self.deterministic if deterministic is None else bool(deterministic), bounded
         ]
         chunk = program(words, spec.joined(rows), commands)
-        if not any(isinstance(array, jax.Array) for array in rows.values()):
+        if all(type(array) is np.ndarray for array in rows.values()):  # what is not is JAX's
             chunk = np.asarray(chunk)
         return chunk if size == batch else chunk[:batch], single
 
