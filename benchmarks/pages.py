@@ -80,7 +80,12 @@ def deploy(result: Record) -> list[str]:
             left_out += [[case["network"], *reason] for reason in case["left_out"].items()]
     header = ["cores", "network", "parameters [M]", "a decision by", "p50 µs", "p99 µs", "ratio", "CPU ratio"]
     below = ["network", "left out", "because"]
-    return [table(header, rows), *([table(below, left_out)] if left_out else [])]
+    note = (
+        "Ratios are over the bare transport. PyTorch eager has the same network; LeRobot has its own of about the "
+        "same size, as the page of the peer `lerobot` describes, and `select_action` samples at every call. The 99th "
+        "percentile is the scheduler's where other programs share the cores."
+    )
+    return [note, table(header, rows), *([table(below, left_out)] if left_out else [])]
 
 
 def start(result: Record) -> list[str]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,7 +118,7 @@ class Deployed:
             self.deterministic if deterministic is None else bool(deterministic), bounded
         ]
         chunk = program(words, spec.joined(rows), commands)
-        if not any(isinstance(array, jax.Array) for array in rows.values()):
+        if all(type(array) is np.ndarray for array in rows.values()):  # what is not is JAX's
             chunk = np.asarray(chunk)
         return chunk if size == batch else chunk[:batch], single
 
@@ -223,7 +226,8 @@ def load(
       UserError: no such stage, seed or point.
     """
     where = local_path(path, "path")
-    restored = restore(where, stage or "", [], TAKEN, step)
+    with _without_warnings_of("absl"):  # orbax warns of what it was asked for: to change nothing
+        restored = restore(where, stage or "", [], TAKEN, step)
     seed = restored.grid.seeds[0] if seed is None else seed
     run = _run_of(restored, seed, point)
     subjects = stripped(restored.stage.subject(restored.state, restored.keys(restored.stage.name)))
@@ -242,6 +246,17 @@ def load(
         restored.notes,
         KeyStream(as_words(key)),
     )
+
+
+@contextmanager
+def _without_warnings_of(name: str) -> Iterator[None]:
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _run_of(restored: Restored, seed: int, point: int) -> int:
