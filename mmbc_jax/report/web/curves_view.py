@@ -41,7 +41,7 @@ def _stage(run: Finished, stage: str, rows: Sequence[Mapping[str, Any]], names: 
             band = values.shape[0] > 1 and len(points) <= MOST_KEYS
             drawn.append(Line(steps, mean, low if band else None, high if band else None, shades[point]))
         limits = (
-            [(f"held-out episodes at the end, {held_out:.3g}", held_out)]
+            [(f"held out, {held_out:.3g}", held_out)]
             if name in losses and held_out
             else []
         )
