@@ -47,7 +47,7 @@ class Filming:
         env = wrappers.make(self.env, 1, gamma=1.0, autoreset=None, observe=self.observe)
         key_reset, key_decide = jax.random.split(subject.key)
         key_hold, key_decide = jax.random.split(key_decide) if one.playing.hold else (key_decide, key_decide)
-        state = env.reset(dataclasses.replace(one.playing, starts=None).reset_keys(key_reset, len(commands)))
+        state = env.reset(one.playing.reset_keys(key_reset, len(commands)))
         obs = subject.normalizer.normalize_obs(state.obs)
         plans = one.playing.no_plans(
             lambda: jax.eval_shape(one.act, subject, key_reset, obs, commands).shape, one.exec_len
@@ -55,7 +55,8 @@ class Filming:
 
         def decide(carry: tuple[State, Array], xs: tuple[Key, Array]) -> tuple[tuple[State, Array], PyTree]:
             state, plans = carry
-            key = jax.random.clone(key_hold) if one.playing.hold else xs[0]
+            key, _ = jax.random.split(xs[0])  # as the evaluator, whose other key is for q
+            key = jax.random.clone(key_hold) if one.playing.hold else key
             obs = subject.normalizer.normalize_obs(state.obs)
             chunk = one.act(subject, key, obs, commands)
             chunk, plans = one.playing.executed(chunk, plans, xs[1], one.exec_len)

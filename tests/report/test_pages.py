@@ -68,7 +68,7 @@ def test_a_page_has_what_the_summary_has(page):
     assert len(re.findall(r'<path class="(?:m\d|z\d|failed)', text)) == drawn
     assert found["run"]["command"] in text
     assert f"jax {found['run']['versions']['jax']}" in text
-    assert "held-out episodes at the end" in text
+    assert "dashed: held out, " in text
     assert text.count("<video") == run.results["finetune"].num_modes
     assert re.search(r">data.episodes</th><td>\d+</td><td>24</td>", text)  # as the toy configuration sets it
 

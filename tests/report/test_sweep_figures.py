@@ -233,7 +233,7 @@ def test_points_get_pages_where_they_are_few_or_asked_for(fake):
             pages = [
                 title
                 for title in found
-                if title.startswith(f"{kind}_finetune_point") and "_modes" not in title
+                if title.startswith(f"{kind}_finetune_point") and not title.endswith("_modes")
             ]
             assert pages == [f"{kind}_finetune_point{i}" for i in range(count)]
         assert "trajectories_bc_modes" in found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from mmbc_jax.core.picturing import HasDraw
+from mmbc_jax.core.types import EnvSpec, Rollouts
 from mmbc_jax.data.windows import spread_indices
 from mmbc_jax.report import style
 
@@ -19,7 +21,36 @@ MOST_HUES = 8
 """Labels that hues tell apart."""
 MOST_PANELS = 24
 _COLUMNS, _SIDE = 8, 1.75  # panels in a row, and inches of one's longer side
+_FAINT = 64  # of the other paths, which show where there are any
 _LEFT, _TOP, _BOTTOM, _GAP, _HEAD = 0.6, 0.42, 0.62, 0.12, 0.3  # inches
+
+
+@dataclasses.dataclass(frozen=True)
+class Labelled:
+    """Labels of episodes.
+
+    Attributes:
+      kind: "modes" or "z".
+      title: of a panel coloured by them.
+      labels: [B] int; -1 for none.
+      count: of labels that there can be.
+      names: of them.
+    """
+
+    kind: str
+    title: str
+    labels: np.ndarray
+    count: int
+    names: Sequence[str]
+
+
+def labelled(spec: EnvSpec, rollouts: Rollouts, num_z: int) -> list[Labelled]:
+    """The labels of episodes: their modes, and their commands where there are several."""
+    found = [Labelled("modes", "by mode", np.asarray(rollouts.mode), spec.num_modes, spec.mode_labels)]
+    if num_z > 1:
+        names = [f"z {index}" for index in range(num_z)]
+        found.append(Labelled("z", "by command z", np.asarray(rollouts.z), num_z, names))
+    return found
 
 
 def multiples(
@@ -45,7 +76,8 @@ def multiples(
     width, height = window[1] - window[0]
     columns = min(_COLUMNS, max(len(chosen), 1))
     rows = max(math.ceil(len(chosen) / columns), 1)
-    across, down = _SIDE * min(1.0, width / height), _SIDE * min(1.0, height / width)
+    side = _SIDE if len(chosen) > 3 else 2 * _SIDE
+    across, down = side * min(1.0, width / height), side * min(1.0, height / width)
     wide, high = max((across + _GAP) * columns + _LEFT, 5.0), (down + _HEAD) * rows + _TOP + _BOTTOM
     figure = style.new_figure(wide, high)
     figure.set_layout_engine("none")  # what every panel holds is known, and measuring it takes a second
@@ -76,7 +108,7 @@ def _panel(
     if isinstance(env, HasDraw):
         env.draw(ax)
     groups = (
-        (~own, style.FAINT, 0.4, "-", 2.2),
+        (~own & (np.arange(len(own)) < _FAINT), style.FAINT, 0.4, "-", 2.2),
         (own & ~success, style.FAILED, 0.8, "--", 2.5),
         (own & success, style.HUES[0], 0.9, "-", 3.0),
     )

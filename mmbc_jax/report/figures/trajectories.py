@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -19,7 +18,7 @@ from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import EnvSpec, Rollouts
 from mmbc_jax.data.windows import spread_indices
 from mmbc_jax.report import style
-from mmbc_jax.report.figures._multiples import MOST_HUES, multiples
+from mmbc_jax.report.figures._multiples import MOST_HUES, labelled, multiples
 from mmbc_jax.report.figures._points import label_of, paths_of_sweep
 from mmbc_jax.report.finished import Draw, Finished
 
@@ -72,7 +71,7 @@ def trajectories(
       ValueError: no path was recorded, the environment has no plane to plot in, or there are too many of both.
     """
     lines, success = _recorded(env, spec, rollouts)
-    panels = [one for one in _labelled(spec, rollouts, num_z) if one.count <= MOST_HUES]
+    panels = [one for one in labelled(spec, rollouts, num_z) if one.count <= MOST_HUES]
     if not panels:
         raise ValueError(f"{spec.num_modes} modes and {num_z} z are more than {MOST_HUES} hues tell apart")
     window = window_of(lines)
@@ -110,7 +109,7 @@ def trajectories_apart(
       ValueError: as `trajectories`.
     """
     lines, success = _recorded(env, spec, rollouts)
-    for one in _labelled(spec, rollouts, num_z):
+    for one in labelled(spec, rollouts, num_z):
         if one.count <= MOST_HUES or not (one.labels[: len(lines)] >= 0).any():
             continue
         figure = multiples(env, lines, success, one.labels[: len(lines)], one.names, window_of(lines))
@@ -120,33 +119,6 @@ def trajectories_apart(
         style.add_title(figure, style.SEPARATOR.join((headline, shown)))
         style.add_footer(figure, {**_drawn_facts(success), **(facts or {})})
         yield one.kind, figure
-
-
-@dataclasses.dataclass(frozen=True)
-class Labelled:
-    """Labels of episodes.
-
-    Attributes:
-      kind: "modes" or "z".
-      title: of a panel coloured by them.
-      labels: [B] int; -1 for none.
-      count: of labels that there can be.
-      names: of them.
-    """
-
-    kind: str
-    title: str
-    labels: np.ndarray
-    count: int
-    names: Sequence[str]
-
-
-def _labelled(spec: EnvSpec, rollouts: Rollouts, num_z: int) -> list[Labelled]:
-    found = [Labelled("modes", "by mode", np.asarray(rollouts.mode), spec.num_modes, spec.mode_labels)]
-    if num_z > 1:
-        names = [f"z {index}" for index in range(num_z)]
-        found.append(Labelled("z", "by command z", np.asarray(rollouts.z), num_z, names))
-    return found
 
 
 def _recorded(env: Any, spec: EnvSpec, rollouts: Rollouts) -> tuple[list[np.ndarray], np.ndarray]:
@@ -284,7 +256,7 @@ def build(options: Options) -> Draw:
         for label, result, metrics, rollouts in run.evaluated():
             if rollouts is not None:
                 what = (env, env.spec, rollouts, result.num_modes, metrics, label, run.facts)
-                if any(one.count <= MOST_HUES for one in _labelled(env.spec, rollouts, result.num_modes)):
+                if any(one.count <= MOST_HUES for one in labelled(env.spec, rollouts, result.num_modes)):
                     yield f"trajectories_{label}", trajectories(*what)
                 for kind, figure in trajectories_apart(*what):
                     yield f"trajectories_{label}_{kind}", figure

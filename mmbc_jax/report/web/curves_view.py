@@ -40,11 +40,7 @@ def _stage(run: Finished, stage: str, rows: Sequence[Mapping[str, Any]], names: 
             mean, low, high = over_seeds(values)
             band = values.shape[0] > 1 and len(points) <= MOST_KEYS
             drawn.append(Line(steps, mean, low if band else None, high if band else None, shades[point]))
-        limits = (
-            [(f"held-out episodes at the end, {held_out:.3g}", held_out)]
-            if name in losses and held_out
-            else []
-        )
+        limits = [(f"held out, {held_out:.3g}", held_out)] if name in losses and held_out else []
         domain = (0.0, 1.0) if quantities.is_share(name) else None
         made = chart(name, quantities.unit_of(name), drawn, quantities.step_of(stage), domain, limits)
         charts.append(f"<figure>{made}</figure>")
