@@ -44,7 +44,7 @@ def get_studies(scale: str) -> list[Study]:
     steps = 6000 if scale == "small" else 50000
     question = (
         "164 human episodes, keypoints and disc of two observations, 16 targets predicted and 8 executed, 300 steps. "
-        "Success is a coverage above .95, which the recordings do not show: their last one is .85 in the median and .90 "
+        "Success is a coverage above .95, which the recordings do not show: their last one is .85 in the median, .90 "
         f"at most. {steps:,} steps of 256 windows for every family. Separation first: how many modes does an "
         "observation have?"
     )

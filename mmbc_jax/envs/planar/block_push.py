@@ -5,9 +5,9 @@ cylindrical effector from (.3, -.4) m whose target stays in [.15, .7] x [-.5, .5
 the effector's target by up to .1 m per axis. Observed are x, y, angle of both cubes, x, y of the effector and of
 its target, x, y, angle of both targets, in m and in radians modulo 2 pi: 16 numbers.
 
-observe  "state": these; "relative", 20: cubes and the effector's target as seen from the effector, and for the targets'
-  positions the ways of cube 1 to A and to B, and of cube 2. Pushing turns on millimetres between disc and cube, which
-  a network learns from these and hardly from positions in the world.
+observe  "state": these; "relative", 20: cubes and the effector's target as seen from the effector, and for the places
+  of the targets the ways of cube 1 to A and to B, and of cube 2. Pushing turns on millimetres between disc and cube,
+  which a network learns from these and hardly from positions in the world.
 
 A cube that comes within .05 m of a target for the first time is paid .49, by cube and target; a step after which both
 are in different targets is paid .51 in place of that, and ends the episode in success; else it ends after 350 steps.
