@@ -15,8 +15,5 @@ from mmbc_jax.core.config import load_module, plugin
 def get_config() -> ConfigDict:
     config: ConfigDict = load_module("configs/bc/pushing.py").get_config()
     config.env = plugin("env", "block_push", observe="relative")
-    config.policy.update({"fourier_octaves": 0, "skip": True})
-    config.baseline.fourier_octaves = 0
-    config.data.update({"noise": 0.2, "scale": "mean_std"})
-    config.bc.update({"steps": 10000, "learning_rate": 4e-3})
+    config.data.noise = 0.2
     return config
