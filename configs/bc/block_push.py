@@ -1,6 +1,6 @@
 """Clones two cubes pushed into two targets in either order, beside a deterministic baseline.
 
-What is seen is relative, and recorded episodes stray (`data.noise`): without either the clone fails
+What is seen is relative, and recorded episodes stray (`data.noise`): with less noise the clone mostly fails
 (see docs/results/push-t.md).
 
 Run:     python -m mmbc_jax.train --config configs/bc/block_push.py --workdir runs/block_push
