@@ -12,4 +12,8 @@ from mmbc_jax.core.config import load_module, plugin
 def get_config() -> ConfigDict:
     config: ConfigDict = load_module("configs/bc/pushing.py").get_config()
     config.env = plugin("env", "aligning")
+    config.policy.update({"fourier_octaves": 3, "skip": False})
+    config.baseline.fourier_octaves = 3
+    config.data.scale = "auto"
+    config.bc.update({"steps": 15000, "learning_rate": 1e-3})
     return config

@@ -1,7 +1,10 @@
 """Clones two cubes pushed into two targets in either order, beside a deterministic baseline.
 
+What is seen is relative, and recorded episodes stray (`data.noise`): with less noise the clone mostly fails
+(see docs/results/push-t.md).
+
 Run:     python -m mmbc_jax.train --config configs/bc/block_push.py --workdir runs/block_push
-Expect:  4 minutes on one core. The clone fails: success .01 with one seed, as it does not settle on one of the cubes.
+Expect:  about 5 minutes on one core; success .68 of one seed and 256 episodes, the four orders alike.
 """
 
 from ml_collections import ConfigDict
@@ -11,6 +14,6 @@ from mmbc_jax.core.config import load_module, plugin
 
 def get_config() -> ConfigDict:
     config: ConfigDict = load_module("configs/bc/pushing.py").get_config()
-    config.env = plugin("env", "block_push")
-    config.data.noise = 0.03
+    config.env = plugin("env", "block_push", observe="relative")
+    config.data.noise = 0.2
     return config

@@ -208,3 +208,28 @@ def test_effector_stays_in_its_bounds():
     for _ in range(3):
         state = step(state, -jnp.ones(2))
     np.testing.assert_allclose(state.data["goal"], block_push.WORKSPACE[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", list(TARGETS))
+def test_what_is_seen_relatively_is_the_same_state(name):
+    env, near = build(name), build(name, observe="relative")
+    state = env.reset(jax.random.key(3))
+    state = jax.jit(env.step)(state, jnp.asarray([0.3, -0.5]))  # command and disc apart
+    data = state.data
+    disc, led = (data["disc"], data["goal"]) if name == "block_push" else (data["rod"], data["command"])
+    blocks = np.asarray(data["blocks"])
+    targets = np.asarray(data["targets"] if name == "block_push" else TARGETS[name])
+    ways = (targets[None, :, :2] - blocks[:, None, :2]).ravel()
+    cubes = np.concatenate([blocks[:, :2] - disc, blocks[:, 2:] % (2 * np.pi)], 1).ravel()
+    parts = {
+        "block_push": lambda: [cubes, disc, led - disc, ways, targets[:, 2] % (2 * np.pi)],
+        "pushing": lambda: [led - disc, disc, cubes, ways],
+    }
+    obs = near._observe(data)
+    np.testing.assert_allclose(obs, np.concatenate(parts[name]()), atol=1e-6)
+    assert near.spec.obs_dim == len(obs)
+    again = near.reset_to(obs, key()).data["blocks"]
+    np.testing.assert_allclose(again, env.reset_to(state.obs, key()).data["blocks"], atol=1e-6)
+    tool = {"block_push": "goal", "pushing": "rod"}[name]
+    np.testing.assert_allclose(near.reset_to(obs, key()).data[tool], data[tool], atol=1e-6)
+    assert list(near.spec.position) == list(env.spec.position)

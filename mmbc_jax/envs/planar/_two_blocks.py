@@ -39,8 +39,12 @@ class Manner(NamedTuple):
 
 def distances(blocks: Array, targets: Array) -> Array:
     """[4] m between the blocks [2, 3] and the targets [2, >= 2], by pair."""
-    away = blocks[:, None, :2] - targets[None, :, :2]
-    return jnp.sqrt(jnp.square(away).sum(-1)).ravel()
+    return jnp.sqrt(jnp.square(ways(blocks, targets)).sum(-1)).ravel()
+
+
+def ways(blocks: Array, targets: Array) -> Array:
+    """[2, 2, 2] m from block i to target j: [i, j] is x and y."""
+    return targets[None, :, :2] - blocks[:, None, :2]
 
 
 def outcome(entered: Array, inside: Array) -> tuple[Array, Array]:

@@ -5,6 +5,10 @@ cylindrical effector from (.3, -.4) m whose target stays in [.15, .7] x [-.5, .5
 the effector's target by up to .1 m per axis. Observed are x, y, angle of both cubes, x, y of the effector and of
 its target, x, y, angle of both targets, in m and in radians modulo 2 pi: 16 numbers.
 
+observe  "state": these; "relative", 20: cubes and the effector's target as seen from the effector, and for the places
+  of the targets the ways of cube 1 to A and to B, and of cube 2. Pushing turns on millimetres between disc and cube,
+  which a network learns from these and hardly from positions in the world.
+
 A cube that comes within .05 m of a target for the first time is paid .49, by cube and target; a step after which both
 are in different targets is paid .51 in place of that, and ends the episode in success; else it ends after 350 steps.
 
@@ -60,6 +64,11 @@ MANNER = _two_blocks.Manner(clear=0.052, apart=0.08, width=0.01, near=0.03, fast
 class BlockPushOptions(Options):
     """Options of the task."""
 
+    observe: str = option(
+        "state",
+        "positions in the world, or from the disc and from cube to target",
+        choices=("state", "relative"),
+    )
     block_x: float = option(0.1, "largest shift of a cube along x at the start [m]", low=0.0)
     block_y: float = option(0.15, "likewise along y", low=0.0)
     block_gap: float = option(0.1, "least difference of the cubes' x at the start [m]", low=0.0)
@@ -86,9 +95,11 @@ class BlockPush(Further):
 
     def __init__(self, options: BlockPushOptions):
         self.options, self.further = options, differs(options, FURTHER)
+        self.relative = options.observe == "relative"
+        size, angles = (20, (2, 5, 18, 19)) if self.relative else (16, (2, 5, 12, 15))
         self.spec = EnvSpec(
             name=options.name,
-            obs_dim=16,
+            obs_dim=size,
             action_dim=2,
             episode_length=LENGTH,
             num_modes=len(MODES),
@@ -96,15 +107,17 @@ class BlockPush(Further):
             action_high=(MAX_STEP, MAX_STEP),
             mode_names=MODES,
             position=(6, 7),
-            displaced=((6, 8), (7, 9)),
+            displaced=() if self.relative else ((6, 8), (7, 9)),
             control_dt=0.1,
-            obs=ObsSpec.vector(16, angles=(2, 5, 12, 15)),
+            obs=ObsSpec.vector(size, angles=angles),
         )
 
     def default_params(self) -> PyTree:
         """All [] float, in the units of the options: the bounds of the start, `FURTHER`."""
         names = [
-            field.name for field, _ in self.options.stated() if self.further or field.name not in FURTHER
+            field.name
+            for field, _ in self.options.stated()
+            if field.name != "observe" and (self.further or field.name not in FURTHER)
         ]
         return parameters(self.options, names)
 
@@ -135,10 +148,16 @@ class BlockPush(Further):
         return self._begin(jnp.asarray(START), jnp.asarray(START), blocks, targets, params)
 
     def reset_to(self, obs: Array, key: Key, params: PyTree | None = None) -> State:
-        """At rest in the state that `obs` [16] shows; nothing is drawn from `key`."""
+        """At rest in the state that `obs` [16] or [20] shows; nothing is drawn from `key`."""
         del key
         params = self.default_params() if params is None else params
-        return self._begin(obs[6:8], obs[8:10], obs[:6].reshape(2, 3), obs[10:].reshape(2, 3), params)
+        blocks, disc, goal = obs[:6].reshape(2, 3), obs[6:8], obs[8:10]
+        if not self.relative:
+            return self._begin(disc, goal, blocks, obs[10:].reshape(2, 3), params)
+        blocks = blocks.at[:, :2].add(disc)
+        places = blocks[0, :2] + obs[10:14].reshape(2, 2)
+        targets = jnp.concatenate([places, obs[18:, None]], -1)
+        return self._begin(disc, disc + goal, blocks, targets, params)
 
     def _begin(self, disc: Array, goal: Array, blocks: Array, targets: Array, params: PyTree) -> State:
         data = {
@@ -151,7 +170,7 @@ class BlockPush(Further):
         }
         zero = jnp.zeros(())
         info = {"mode": jnp.full((), -1, jnp.int32), "params": params}
-        return State(data, _observe(data), zero, zero, {"success": zero, "inside": zero}, info)
+        return State(data, self._observe(data), zero, zero, {"success": zero, "inside": zero}, info)
 
     def step(self, state: State, action: Array) -> State:
         """One control step of .1 s with `action` [2], clipped to [-1, 1]."""
@@ -177,7 +196,7 @@ class BlockPush(Further):
         count = inside.reshape(2, 2).any(1).sum()
         return state.replace(
             data=data,
-            obs=_observe(data),
+            obs=self._observe(data),
             reward=jnp.where(success, BOTH, ENTRY * new.sum()),
             done=success.astype(jnp.float32),
             metrics={"success": success.astype(jnp.float32), "inside": count.astype(jnp.float32)},
@@ -190,6 +209,16 @@ class BlockPush(Further):
         data = state.data
         wanted = _two_blocks.direction(data["disc"], data["blocks"], data["targets"], mode, MANNER)
         return jnp.clip((data["disc"] + wanted / FOLLOW - data["goal"]) / MAX_STEP, -1.0, 1.0)
+
+    def _observe(self, data: PyTree) -> Array:
+        disc, goal = data["disc"], data["goal"]
+        blocks, targets = (
+            jnp.concatenate([x[:, :2], within_turn(x[:, 2:])], -1) for x in (data["blocks"], data["targets"])
+        )
+        if not self.relative:
+            return jnp.concatenate([blocks.ravel(), disc, goal, targets.ravel()])
+        seen, ways = blocks.at[:, :2].add(-disc), _two_blocks.ways(blocks, targets)
+        return jnp.concatenate([seen.ravel(), disc, goal - disc, ways.ravel(), targets[:, 2]])
 
     def plotted(self, state: State) -> Array:
         """[2] the effector's position."""
@@ -205,14 +234,6 @@ class BlockPush(Further):
         outlined(ax, (middle[0], middle[1]), (half[0], half[1]), "0.8")
         ax.plot(*START, marker="s", ms=5, color="k", zorder=1)
         ax.set(xlim=(0.13, 0.72), ylim=(-0.52, 0.52), aspect="equal", xlabel="x [m]", ylabel="y [m]")
-
-
-def _observe(data: PyTree) -> Array:
-    blocks, targets = (
-        jnp.concatenate([x[:, :2], within_turn(x[:, 2:])], -1).ravel()
-        for x in (data["blocks"], data["targets"])
-    )
-    return jnp.concatenate([blocks, data["disc"], data["goal"], targets])
 
 
 @register("env", BlockPushOptions)

@@ -5,6 +5,10 @@ and (.63, .3) m, the rod of radius .01 m from (.525, -.28). One control step las
 the commanded position by up to 1 cm per axis. A cube is in a target within .05 m of its middle; with both in
 different targets the episode ends in success, else after 400 steps.
 
+observe  "state": the numbers below; "relative", 18: command and cubes as seen from the rod, and besides the ways of
+  red to the targets of red and green, and of green. Pushing turns on millimetres between rod and cube, which a
+  network learns from these and hardly from positions in the world.
+
 yaw  "angle": command x, y, rod x, y, red x, y, angle, green x, y, angle, in m and in radians modulo 2 pi; "tan":
   as D3IL gives it, with the tangent in place of the angle, which runs to infinity at a quarter turn.
 
@@ -58,6 +62,11 @@ MANNER = _two_blocks.Manner(clear=0.062, apart=0.1, width=0.012, near=0.03, fast
 class PushingOptions(Options):
     """Options of the task."""
 
+    observe: str = option(
+        "state",
+        "positions in the world, or from the rod and from cube to target",
+        choices=("state", "relative"),
+    )
     yaw: str = option("angle", "of a cube, or its tangent as in D3IL", choices=("angle", "tan"))
     reward: str = option("sparse", "1 at success, or that of D3IL", choices=("sparse", "d3il"))
     red_low: float = option(0.4, "smallest x of the red cube at the start [m]")
@@ -88,10 +97,11 @@ class Pushing(Further):
 
     def __init__(self, options: PushingOptions):
         self.options, self.further = options, differs(options, FURTHER)
-        angles = (6, 9) if options.yaw == "angle" else ()
+        self.relative = options.observe == "relative"
+        size, angles = 18 if self.relative else 10, (6, 9) if options.yaw == "angle" else ()
         self.spec = EnvSpec(
             name=options.name,
-            obs_dim=10,
+            obs_dim=size,
             action_dim=2,
             episode_length=LENGTH,
             num_modes=len(MODES),
@@ -99,14 +109,14 @@ class Pushing(Further):
             action_high=(MAX_STEP, MAX_STEP),
             mode_names=MODES,
             position=(2, 3),
-            displaced=((0, 2), (1, 3)),
+            displaced=() if self.relative else ((0, 2), (1, 3)),
             control_dt=CONTROL_DT,
-            obs=ObsSpec.vector(10, angles=angles),
+            obs=ObsSpec.vector(size, angles=angles),
         )
 
     def default_params(self) -> PyTree:
         """All [] float, in the units of the options: the bounds of the start, `FURTHER`."""
-        fixed = ("yaw", "reward", *(() if self.further else FURTHER))
+        fixed = ("observe", "yaw", "reward", *(() if self.further else FURTHER))
         names = [field.name for field, _ in self.options.stated() if field.name not in fixed]
         return parameters(self.options, names)
 
@@ -124,13 +134,14 @@ class Pushing(Further):
         )
 
     def reset_to(self, obs: Array, key: Key, params: PyTree | None = None) -> State:
-        """At rest at the rod and the cubes of `obs` [10], the command there; nothing is drawn from `key`."""
+        """At rest at the rod and the cubes of `obs` [10] or [18], the command there; nothing is drawn from `key`."""
         del key
         params = self.default_params() if params is None else params
-        blocks = obs[4:].reshape(2, 3)
+        rod, blocks = obs[2:4], obs[4:10].reshape(2, 3)
+        blocks = blocks.at[:, :2].add(rod) if self.relative else blocks
         if self.options.yaw == "tan":
             blocks = blocks.at[:, 2].set(jnp.arctan(blocks[:, 2]))
-        return self._begin(obs[2:4], blocks, params)
+        return self._begin(rod, blocks, params)
 
     def _begin(self, rod: Array, blocks: Array, params: PyTree) -> State:
         data = {
@@ -221,8 +232,12 @@ class Pushing(Further):
         blocks = data["blocks"]
         angle = blocks[:, 2:]
         angle = jnp.tan(angle) if self.options.yaw == "tan" else within_turn(angle)
-        seen = jnp.concatenate([blocks[:, :2], angle], -1).ravel()
-        return jnp.concatenate([data["command"], data["rod"], seen])
+        seen, rod = jnp.concatenate([blocks[:, :2], angle], -1), data["rod"]
+        if not self.relative:
+            return jnp.concatenate([data["command"], rod, seen.ravel()])
+        ways = _two_blocks.ways(blocks, jnp.asarray(TARGETS))
+        seen = seen.at[:, :2].add(-rod)
+        return jnp.concatenate([data["command"] - rod, rod, seen.ravel(), ways.ravel()])
 
 
 @register("env", PushingOptions)
