@@ -50,7 +50,7 @@ def pairs():
         tuned = bool({a, b} & TUNING)
         for one, other in itertools.product(choices, others):
             fast = a == "policy.name" and other == "categorical"
-            fast = fast or {one, other} in ({"data", "residual"}, {"sac", "steer"}, {"ppo", "flow_sde"})
+            fast = fast or {one, other} in ({"data", "residual"}, {"sac", "steer"})
             fast = fast or ("sac" in (one, other) and {one, other} & REFUSED_BY_SAC)
             marks = [] if fast else [pytest.mark.slow]
             yield pytest.param(

@@ -50,7 +50,9 @@ def test_what_a_run_leaves():
 def test_the_same_command_again_gives_the_same_summary(tmp_path, capsys):
     assert main(tmp_path, *BC) == 0
     first = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert "summary.json, metrics.jsonl" in " ".join(capsys.readouterr().out.split())
+    assert "report.html summary.json, model_card.md, metrics.jsonl" in " ".join(
+        capsys.readouterr().out.split()
+    )
     (tmp_path / "run" / "summary.json").unlink()
     assert main(tmp_path, *BC) == 0
     again = json.loads((tmp_path / "run" / "summary.json").read_text())

@@ -26,8 +26,8 @@ def codec() -> Any:
     Raises:
       UserError: its packages are not installed.
     """
-    for package in ("msgpack", "websockets"):
-        imported(package, "serve", "serving a policy")
+    imported("msgpack", "serve", "serving a policy")
+    imported("websockets", "serve", "serving a policy")
     return imported("mmbc_jax.deploy.client", "serve", "serving a policy")
 
 

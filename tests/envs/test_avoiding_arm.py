@@ -85,6 +85,7 @@ def followed():
     return ways, jax.tree.map(np.asarray, jit(run, build().spec)(jnp.asarray(ways, jnp.float32)))
 
 
+@pytest.mark.slow
 def test_servos_follow_with_the_gains_of_the_original():
     """C MuJoCo, its actuators off, under torques K (q* - q) + D q*' by hand; - D q' is the damping of the joints."""
     stiffness, damping = np.array([120.0] * 4 + [50, 30, 10]), np.array([10.0] * 4 + [6, 5, 3])

@@ -122,6 +122,7 @@ def action(learner, params, x, z, normalizer, scale=1.0, shift=0.0):
     return float(jnp.clip(chunk, -1, 1).mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("z", [0, 1])
 @pytest.mark.parametrize("x", [-1.0, 1.0])
 def test_action_moves_to_where_the_reward_is(learned, x, z):
@@ -130,6 +131,7 @@ def test_action_moves_to_where_the_reward_is(learned, x, z):
         assert action(LEARNER, params, x, z, _probed.IDENTITY) == pytest.approx(expected, abs=0.15)
 
 
+@pytest.mark.slow
 def test_mutual_information_drives_the_modes_apart(learned):
     assert run_of(learned[2], "modes")["mode/mi"][-1] > 0.8 * math.log(2)
     params = run_of(learned[1].params["actor"], "modes")
@@ -138,12 +140,14 @@ def test_mutual_information_drives_the_modes_apart(learned):
         assert abs(apart[0] - apart[1]) > 1.0
 
 
+@pytest.mark.slow
 def test_a_frozen_q_stays_bit_for_bit(learned):
     before, after, _ = learned
     assert same(run_of(before.params["reward"], "frozen"), run_of(after.params["reward"], "frozen"))
     assert not same(run_of(before.params["reward"], "modes"), run_of(after.params["reward"], "modes"))
 
 
+@pytest.mark.slow
 def test_the_temperature_that_does_not_learn_stays(learned):
     np.testing.assert_allclose(np.exp(learned[1].params["temperature"]), 1e-4, rtol=1e-4)
 

@@ -229,6 +229,7 @@ def straight() -> np.ndarray:
     return np.array(losses)
 
 
+@pytest.mark.slow
 def test_two_processes_train_save_and_resume(tmp_path, straight):
     """Six runs on two processes of two devices each; what they saved continues on one device."""
     folder = tmp_path / "checkpoints"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.runs import setup as setup_lib
@@ -43,7 +44,7 @@ def test_reinforcement_without_a_clone(tmp_path):
 def test_an_actor_that_needs_a_clone_says_so(tmp_path):
     config = toy_config(stages="finetune")
     with pytest.raises(ConfigError, match=r"config.actor.name = 'steer'"):
-        make_pipeline(config, tmp_path / "run", None)
+        make_pipeline(config, tmp_path / "run", Console(quiet=True))
     assert not (tmp_path / "run").exists()
 
 

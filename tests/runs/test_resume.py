@@ -28,6 +28,7 @@ from tests.toys.landscape import (
     toy_run,
     unchecked,
 )
+from tests.toys.products import sparing
 
 ROOT = Path(__file__).parents[2]
 
@@ -96,7 +97,12 @@ def test_a_killed_run_continues_exactly(tmp_path, monkeypatch, undisturbed, stag
     assert_same(workdir, reference, ("bc", "discover", "finetune"))
 
 
-@pytest.mark.parametrize("victim", ["demonstrations.npz", "data.json", "rollouts.npz", "result.json"])
+@pytest.mark.parametrize(
+    "victim",
+    sparing(
+        ["demonstrations.npz", "data.json", "rollouts.npz", "result.json"], slow=("data.json", "rollouts.npz")
+    ),
+)
 def test_a_kill_while_a_file_is_written(tmp_path, monkeypatch, undisturbed, victim):
     reference, _ = undisturbed
     config = toy_config(stages="bc")
