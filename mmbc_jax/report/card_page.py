@@ -69,7 +69,7 @@ def _point(point: Mapping[str, Any], named: bool) -> str:
     label = ", ".join(f"{name} = {value:g}" for name, value in point["values"].items())
     rows, offline = [], []
     for name, stage in point["stages"].items():
-        if "success_rate" in stage:
+        if "success_rate" in stage or "mean_reward" in stage:  # a task may define no success
             figures = [
                 style.interval(stage[key], 3 - i) if key in stage else "–" for i, key in enumerate(_FIGURES)
             ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from mmbc_jax.report import card_page
 from mmbc_jax.report.card_page import page
 from mmbc_jax.report.model_card import limits
 from tests.toys.landscape import finished_run
@@ -79,3 +80,9 @@ def test_without_a_simulator():
     said = limits(summary({"bc": {}}, env=""), "bc", [])
     assert said[0].startswith("No episode was played")
     assert not any("setting" in line for line in said)
+
+
+def test_a_task_without_success_has_its_return():
+    entry = {"mean": 2.0, "ci95": [1.0, 3.0], "n": 4}
+    text = card_page._point({"values": {}, "stages": {"finetune": {"mean_reward": entry}}}, named=False)
+    assert "| finetune | – | 2.00 [1.00, 3.00] | – | – |" in text
