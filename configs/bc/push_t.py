@@ -6,7 +6,7 @@ hardly anything after these steps.
 Needs:   $MMBC_DATA/pusht/pusht_human_164.npz (see docs/data.md)
 Run:     python -m mmbc_jax.train --config configs/bc/push_t.py --workdir runs/push_t
 Longer:  --config.bc.steps=12000: flow .38 of one seed
-Expect:  about 4 minutes on one core; success of three seeds .32 to .34, regression .18 to .19 (docs/results/push-t.md).
+Expect:  4 minutes on a core; success of three seeds .32 to .34, regression .18 to .19 (docs/results/push-t.md).
 """
 
 from ml_collections import ConfigDict
