@@ -1,4 +1,4 @@
-"""PyTorch libraries on our tasks, through Gymnasium: Stable-Baselines3's PPO and LeRobot's Diffusion Policy.
+r"""PyTorch libraries on our tasks, through Gymnasium: Stable-Baselines3's PPO and LeRobot's Diffusion Policy.
 
     python -m mmbc_jax.export_data --data pusht.npz --format lerobot --out pusht_lerobot \
         --config.data.reader.obs_keys=keypoint,state[0:2]
@@ -7,8 +7,8 @@
 
 SB3's PPO is trained on each task (`peers._sb3_tasks`), LeRobot's policy on an exported data set and then played on
 Push-T (`peers._lerobot_tasks`). A part whose library or data set is missing is left out with a line that says what
-to install or to point to. Writes `results/gymnasium_torch.json` and `.md`, part by part; the parts that did not run
-stay as they were.
+to install or to point to. Writes `results/gymnasium_torch.json` and `.md` after every policy; a part that does not
+run stays as it was.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ import datetime
 import importlib.metadata
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks import host
+from benchmarks.render import contended
 from benchmarks.run import checkout, revision
 from benchmarks.tables import Record, table
 
@@ -32,8 +33,8 @@ PARTS, TASKS = ("sb3", "lerobot"), ("landscape", "circle", "avoiding")
 _CELLS = ["success", "by mode", "entropy"]
 
 
-def _measured(part: str, args: argparse.Namespace) -> dict[str, Any]:
-    """What a part found.
+def _measured(part: str, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """What a part has found, again after every policy.
 
     Raises:
       Missing: what it needs is not there.
@@ -41,21 +42,24 @@ def _measured(part: str, args: argparse.Namespace) -> dict[str, Any]:
     from benchmarks.peers import _lerobot_tasks, _sb3_tasks
 
     if part == "sb3":
-        ppo = dataclasses.replace(_sb3_tasks.Training(), **_given(env_steps=args.env_steps))
-        tasks = [_sb3_tasks.measure(task, ppo, args.seeds) for task in args.env]
-        return {"tasks": tasks, "library": tasks[0]["version"]}
+        ppo, done = dataclasses.replace(_sb3_tasks.Training(), **_given(env_steps=args.env_steps)), []
+        for task in args.env:
+            for found in _sb3_tasks.measure(task, ppo, args.seeds):
+                yield {"tasks": [*done, found], "library": found["version"]}
+            done.append(found)
+        return
     sizes = dataclasses.replace(_lerobot_tasks.Training(), **_given(steps=args.steps, episodes=args.episodes))
     folder = args.peer.get("lerobot")
-    found = _lerobot_tasks.measure(folder, args.data, sizes, args.seeds)
-    return {"tasks": [found], "library": f"commit {revision(folder)}"}
+    for found in _lerobot_tasks.measure(folder, args.data, sizes, args.seeds):
+        yield {"tasks": [found], "library": f"commit {revision(folder)}"}
 
 
 def _given(**values: int | None) -> dict[str, int]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def measure(part: str, args: argparse.Namespace) -> dict[str, Any]:
-    """A part's record: what it found, how it was called, and on what.
+def measure(part: str, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """A part's record, again after every policy: what it found, how it was called, and on what.
 
     Raises:
       Missing: what it needs is not there.
@@ -63,15 +67,15 @@ def measure(part: str, args: argparse.Namespace) -> dict[str, Any]:
     from mmbc_jax.report.summary import command, device, versions
 
     before = host.load_average()
-    found = _measured(part, args)
-    return {
-        "command": command(f"benchmarks.{NAME}", args.argv),
-        "date": datetime.date.today().isoformat(),
-        "versions": {**versions(), "torch": importlib.metadata.version("torch")},
-        "cores": device()["cpu_cores"],
-        "load_average": {"before": before, "after": host.load_average()},
-        **found,
-    }
+    for found in _measured(part, args):
+        yield {
+            "command": command(f"benchmarks.{NAME}", args.argv),
+            "date": datetime.date.today().isoformat(),
+            "versions": {**versions(), "torch": importlib.metadata.version("torch")},
+            "cores": device()["cpu_cores"],
+            "load_average": {"before": before, "after": host.load_average()},
+            **found,
+        }
 
 
 def _played(played: Record, modes: Sequence[str]) -> list[str]:
@@ -84,9 +88,10 @@ def _played(played: Record, modes: Sequence[str]) -> list[str]:
 def _head(record: Record) -> str:
     named = ", ".join(f"{name} {record['versions'][name]}" for name in ("python", "jax", "torch"))
     load = record["load_average"]
+    shared = " Other programs shared them: read processor time." if contended(record) else ""
     return (
         f"`{record['command']}`, {record['date']}. {named}, the library: {record['library']}. {record['cores']} "
-        f"core(s), load average {load['before']} before and {load['after']} after."
+        f"core(s), load average {load['before']} before and {load['after']} after.{shared}"
     )
 
 
@@ -182,7 +187,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measures, writes and prints part by part."""
+    """Measures, writes and prints."""
     from benchmarks.comparison import Missing
     from mmbc_jax.cli import compilation_cache
     from mmbc_jax.core.files import write_json
@@ -193,14 +198,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     path = args.out / f"{NAME}.json"
     for part in args.only:
         try:
-            record = measure(part, args)
+            for record in measure(part, args):
+                kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+                write_json(path, {**kept, part: record})
+                path.with_suffix(".md").write_text(page({**kept, part: record}), encoding="utf-8")
+            print(page({part: record}))
         except Missing as missing:
             print(f"{part} left out: {str(missing).splitlines()[0]}")
-            continue
-        result = {**(json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}), part: record}
-        write_json(path, result)
-        path.with_suffix(".md").write_text(page(result), encoding="utf-8")
-        print(page({part: record}))
     return 0
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -138,8 +139,10 @@ class Trainer:
         return first.play(envs, act, seed)
 
 
-def measure(checkout: Path | None, data: Path | None, sizes: Training, seeds: int) -> dict[str, Any]:
-    """Plays an untrained policy, then trains and plays one a seed.
+def measure(
+    checkout: Path | None, data: Path | None, sizes: Training, seeds: int
+) -> Iterator[dict[str, Any]]:
+    """Plays an untrained policy, then trains and plays one a seed; yields what it knows after each.
 
     Raises:
       Missing: LeRobot or the data set is not there.
@@ -163,14 +166,14 @@ def measure(checkout: Path | None, data: Path | None, sizes: Training, seeds: in
         }
         runs.append({**run, "played_seconds": time.perf_counter() - middle, "played": found})
         print(f"lerobot {steps} steps, seed {seed}: {found}, {middle - begun:.0f} s", flush=True)
-    return {
-        "task": TASK,
-        "modes": list(modes),
-        "sizes": dataclasses.asdict(sizes),
-        "parameters": sum(param.numel() for param in policy.parameters()),
-        "data": {"episodes": len(np.unique(trainer.episode)), "rows": len(trainer.episode)},
-        "runs": runs,
-    }
+        yield {
+            "task": TASK,
+            "modes": list(modes),
+            "sizes": dataclasses.asdict(sizes),
+            "parameters": sum(param.numel() for param in policy.parameters()),
+            "data": {"episodes": len(np.unique(trainer.episode)), "rows": len(trainer.episode)},
+            "runs": runs,
+        }
 
 
 def _last_loss(losses: list[float]) -> dict[str, float | None]:

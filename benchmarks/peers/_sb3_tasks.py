@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -94,8 +95,8 @@ def adapted(base: type, envs: Any) -> Any:
     return Tasks()
 
 
-def measure(task: str, sizes: Training, seeds: int) -> dict[str, Any]:
-    """Trains once a seed and plays each policy, with its noise and by its mean.
+def measure(task: str, sizes: Training, seeds: int) -> Iterator[dict[str, Any]]:
+    """Trains once a seed and plays each policy, with its noise and by its mean; yields what it knows after each.
 
     Raises:
       Missing: SB3 or PyTorch cannot be imported.
@@ -132,10 +133,10 @@ def measure(task: str, sizes: Training, seeds: int) -> dict[str, Any]:
             run[how] = first.scores(first.play(played, act, seed=1000 + seed), len(modes))
         runs.append(run)
         print(f"sb3 {task} seed {seed}: success {run['mean']['success']:.3f}, {seconds:.0f} s", flush=True)
-    return {
-        "task": task,
-        "modes": list(modes),
-        "sizes": dataclasses.asdict(sizes),
-        "version": library.__version__,
-        "runs": runs,
-    }
+        yield {
+            "task": task,
+            "modes": list(modes),
+            "sizes": dataclasses.asdict(sizes),
+            "version": library.__version__,
+            "runs": runs,
+        }
