@@ -114,7 +114,9 @@ def _cells(entries: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _stage_rows(name: str, stage: Mapping[str, Any], timing: Mapping[str, Any]) -> list[Row]:
+def _stage_rows(
+    name: str, stage: Mapping[str, Any], timing: Mapping[str, Any], named: Sequence[int]
+) -> list[Row]:
     """The stage's means and those under shifts; with several seeds a line per seed, or lowest and highest."""
     cost = [_amount(timing.get("env_steps"), ""), _amount(timing.get("wall_s"), "s")]
     found = [Row([name, *_cells(stage), *cost])]
@@ -125,10 +127,11 @@ def _stage_rows(name: str, stage: Mapping[str, Any], timing: Mapping[str, Any]) 
     seeds = len((stage.get("success_rate") or {}).get("per_seed") or ())
     if seeds < 2:
         return found
+    named = named if len(named) == seeds else range(seeds)
     bounds = _known_bounds(stage)
     values = [list(entry.get("per_seed") or [None] * seeds) for entry in _measured(stage)]
     lines: dict[str, list[Any]] = {
-        f"  seed {index}": [column[index] for column in values] for index in range(seeds)
+        f"  seed {seed}": [column[index] for column in values] for index, seed in enumerate(named)
     }
     if seeds <= MAX_SEEDS:
         for index, line in enumerate(lines.values()):
@@ -197,16 +200,17 @@ def rows(summary: Mapping[str, Any]) -> list[Row]:
     run = summary.get("run") or {}
     timings = run.get("timings") or {}
     points = summary.get("points") or [{"values": {}, "stages": summary["stages"]}]
+    seeds = run.get("seeds") or ()
     found: list[Row] = []
     for name in summary["stages"]:
         having = [point for point in points if name in point["stages"]]
         timing = timings.get(name) or {}
         if len(having) == 1 or all(point["stages"][name] == having[0]["stages"][name] for point in having):
-            found += _stage_rows(stage_label(name, {}, run), having[0]["stages"][name], timing)
+            found += _stage_rows(stage_label(name, {}, run), having[0]["stages"][name], timing, seeds)
             continue
         for point in having:
             label = stage_label(name, point["values"], run)
-            found += _stage_rows(label, point["stages"][name], timing)
+            found += _stage_rows(label, point["stages"][name], timing, seeds)
     return found
 
 

@@ -38,8 +38,8 @@ def test_rows_of_one_seed():
 
 def test_rows_of_several_seeds_list_each():
     stages = {"bmd": [seed(0.9, 9), seed(1.0, 12)]}
-    rows = table.rows(build_summary([{"values": {}, "stages": stages}], {}))
-    assert [row.cells[0] for row in rows] == ["bmd", "  seed 0", "  seed 1"]
+    rows = table.rows(build_summary([{"values": {}, "stages": stages}], {"seeds": [3, 4]}))
+    assert [row.cells[0] for row in rows] == ["bmd", "  seed 3", "  seed 4"]
     assert [row.cells[3] for row in rows] == ["10.5", "9", "12"]
     assert [row.cells[1] for row in rows[1:]] == ["0.900", "1.000"]
     assert [row.detail for row in rows] == [False, True, True]
