@@ -12,6 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from mmbc_jax.diagnostics.domains import SHIFTS
 from mmbc_jax.diagnostics.strengths import OF
@@ -227,32 +228,39 @@ def headings() -> list[str]:
 
 def table(summary: Mapping[str, Any]) -> Table:
     """The summary as one rich table; see `rows`."""
-    return _block(rows(summary), range(1, len(headings())), caption(summary))
+    whole = _block(rows(summary), range(1, len(headings())))
+    whole.caption, whole.caption_justify = caption(summary), "left"
+    return whole
 
 
-def blocks(summary: Mapping[str, Any], width: int) -> list[Table]:
-    """The same as tables of at most `width` columns below each other, each with the names of the stages.
+def blocks(summary: Mapping[str, Any], width: int) -> list[Table | Text]:
+    """The same as tables of at most `width` columns below each other, each with the names of the stages; the caption.
 
-    Columns that say nothing in any row are left out, but for success.
+    Columns that say nothing in any row are left out, but for success. What nearly fits is set closer.
     """
     lines, titles = rows(summary), headings()
     told = [i for i in range(1, len(titles)) if i == 1 or any(row.cells[i] not in ("", "–") for row in lines)]
+    note = Text(caption(summary), style="dim")
+    close = _block(lines, told, gap=0)
+    if _wide(close) <= width:
+        whole = _block(lines, told)
+        return [whole if _wide(whole) <= width else close, note]
     found: list[list[int]] = [[]]
-    probe = Console(width=10 * WIDTH)
     for column in told:
-        wider = _block(lines, [*found[-1], column], None)
-        if found[-1] and probe.measure(wider).maximum > width:
+        if found[-1] and _wide(_block(lines, [*found[-1], column])) > width:
             found.append([])
         found[-1].append(column)
-    last = len(found) - 1
-    return [
-        _block(lines, columns, caption(summary) if i == last else None) for i, columns in enumerate(found)
-    ]
+    return [*(_block(lines, columns) for columns in found), note]
 
 
-def _block(lines: list[Row], columns: Sequence[int], below: str | None) -> Table:
-    """The names of the stages, and some of the columns."""
-    result = Table(box=box.SIMPLE_HEAD, caption=below, caption_justify="left", padding=(0, 1, 0, 0))
+def _wide(block: Table) -> int:
+    """Columns that a table takes where there is room."""
+    return Console(width=10 * WIDTH).measure(block).maximum
+
+
+def _block(lines: list[Row], columns: Sequence[int], gap: int = 1) -> Table:
+    """The names of the stages, and some of the columns, so far apart besides a divider of one column."""
+    result = Table(box=box.SIMPLE_HEAD, padding=(0, gap, 0, 0))
     result.add_column(headings()[0], justify="left", overflow="fold", max_width=_STAGE_WIDTH)
     for index in columns:
         heading = headings()[index]

@@ -82,7 +82,19 @@ def test_it_fits_the_terminal_in_blocks_without_losing_a_cell(fake, width):
     assert max(map(len, lines)) <= width
     told = {cell for row in table.rows(summary) for cell in row.cells[1:]} - {"", "–"}
     assert not [cell for cell in told if not any(cell in line for line in lines)]
-    assert sum("bmd, lam=0.3" in line for line in lines) == len(table.blocks(summary, width))
+    assert (
+        sum("bmd, lam=0.3" in line for line in lines) == len(table.blocks(summary, width)) - 1
+    )  # the caption
+
+
+def test_no_column_stands_alone_for_want_of_a_few_characters(fake):
+    """A table that is a little too wide is set closer, and its caption takes the whole width."""
+    summary = build_summary(fake.points(lams=(0.1, 0.3), seeds=3), {})
+    wide, _ = table.blocks(summary, 200)
+    width = table._wide(wide) - 3
+    assert len(table.blocks(summary, width)) == 2
+    lines = table.text(summary, width).splitlines()
+    assert max(len(line) for line in lines if line.startswith("SR: ")) > width - 20
 
 
 def test_success_that_a_task_does_not_define_is_a_dash():
