@@ -17,19 +17,26 @@ from mmbc_jax.envs import wrappers
 
 ARGUMENT = {"brax": "brax:fast"}  # plug-ins that are nothing without an argument
 NAMES = [ARGUMENT.get(name, name) for name in registry.available("env")]
-CASES = [
-    *((name, "") for name in NAMES),
-    *(
-        (name, seen)
-        for name in NAMES
-        if "observe" in config.plugin("env", name)
-        for seen in ("image", "both")
-    ),
-]
+
+
+def seen(name):
+    """What else than its default a task can have observed."""
+    options = registry.find("env", name).options
+    return [
+        choice
+        for field, rule in options.stated()
+        if field.name == "observe"
+        for choice in rule.choices
+        if choice != field.default
+    ]
+
+
+CASES = [*((name, "") for name in NAMES), *((name, choice) for name in NAMES for choice in seen(name))]
 B, H = 3, 4
 LONG = {
     *(("lift", ""), ("reach", ""), ("avoiding_arm", ""), ("aligning", ""), ("block_push", "")),
-    *(("push_t", "image"), ("push_t", "both")),
+    *(("push_t", "image"), ("push_t", "both"), ("push_t", "keypoints")),
+    *(("pushing", "relative"), ("block_push", "relative")),
 }
 """Those that compile for ten seconds and more. In the quick half `pushing` stands for the sliding
 blocks, the images of the planar paths for images, and the arms have tests of their own."""
