@@ -126,3 +126,15 @@ def test_the_site_shows_every_page():
     for page in (ROOT / "docs").rglob("*.md"):
         name = page.relative_to(ROOT / "docs").as_posix()
         assert f" {name}\n" in menu or name.endswith("_table.md"), name
+
+
+def test_the_newcomers_script_finds_what_it_cuts_out():
+    script = (ROOT / "scripts" / "newcomer.sh").read_text()
+    named = re.findall(r"\$\(command ['\"]?(.+?)['\"]?\)", script)
+    assert len(named) == 5
+    for pattern in named:
+        assert any(pattern in command for command in commands()), pattern
+    blocks_of = re.findall(r"^block (\S+) (\w+) '?([^'>]+?)'? >", script, re.MULTILINE)
+    assert len(blocks_of) == 4
+    for page, language, pattern in blocks_of:
+        assert any(pattern in block for block in blocks((ROOT / page).read_text(), language)), (page, pattern)
