@@ -1,4 +1,4 @@
-"""Modes against lambda on the landscape whose reward prefers one goal: five values, eight seeds, one compilation a stage.
+"""Modes against lambda on the landscape whose reward prefers one goal: five values, eight seeds, one program a stage.
 
 Run:     python -m mmbc_jax.train --config configs/sweep/landscape_lambda.py --workdir runs/landscape_lambda
 Expect:  under 4 minutes on two cores; 4 of 4 goals kept and commanded in every seed from lambda = .1 on, 3.0 and 2.9
