@@ -43,9 +43,7 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, ConfigDict]:
         "--chunk", type=int, default=DEFAULT_CHUNK, help="chunk.predict of the policy; default: 8"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the environment's resets")
-    flags, unknown = parser.parse_known_args(rest)
-    if unknown:
-        raise UserError(f"unknown argument {unknown[0]!r}")
+    flags = parser.known(rest)
     if flags.chunk < 1:
         raise UserError(f"--chunk {flags.chunk} must be at least 1")
     cli.check_seed(flags.seed)

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from mmbc_jax import cli
 from mmbc_jax.core import config, registry
-from mmbc_jax.core.errors import ConfigError, UserError
+from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.core.keys import seeded
 
 
@@ -32,9 +32,7 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, ConfigDict]:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("env", help="package.module:attribute, or the name of a task of this package")
     parser.add_argument("--seed", type=int, default=0, help="of what is played")
-    flags, unknown = parser.parse_known_args(rest)
-    if unknown:
-        raise UserError(f"unknown argument {unknown[0]!r}")
+    flags = parser.known(rest)
     cli.check_seed(flags.seed)
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())

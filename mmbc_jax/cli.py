@@ -73,6 +73,13 @@ class Parser(argparse.ArgumentParser):
         """Raises UserError."""
         raise UserError(f"{message}; see {self.prog} --help")
 
+    def known(self, argv: Sequence[str], hint: str = "") -> argparse.Namespace:
+        """What the arguments say; raises UserError, which ends in `hint`, where one of them is not known."""
+        flags, unknown = self.parse_known_args(argv)
+        if unknown:
+            raise UserError(f"unknown argument {unknown[0]!r}{hint}")
+        return flags
+
 
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments that name one trained policy; see `deploy.deployed.load`."""

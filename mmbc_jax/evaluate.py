@@ -69,9 +69,7 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, str]
     parser.add_argument("--gym", help="play in this Gymnasium environment, id or module:id, on the host")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON, and notes on stderr")
     parser.add_argument("--out", type=_out, help="write summary.json and figures to this folder")
-    args, unknown = parser.parse_known_args(rest)
-    if unknown:
-        raise UserError(f"unknown argument {unknown[0]!r}")
+    args = parser.known(rest)
     for key, _ in overrides:
         if key.split(".")[0] not in CHANGEABLE and key != DATA:
             raise UserError(

@@ -52,9 +52,7 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, ConfigDict]:
     parser.add_argument("--noise", type=float, default=0.0, help="execution noise of the expert, 0 to 2")
     parser.add_argument("--seed", type=int, default=0, help="of the recording")
     parser.add_argument("--fps", type=int, default=None, help="of lerobot; default: the environment's, or 10")
-    flags, unknown = parser.parse_known_args(rest)
-    if unknown:
-        raise UserError(f"unknown argument {unknown[0]!r}")
+    flags = parser.known(rest)
     if bool(flags.env) == bool(flags.data):
         raise UserError("needs --env, whose expert is recorded, or --data, not both")
     if flags.data and flags.episodes is not None:

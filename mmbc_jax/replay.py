@@ -158,9 +158,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--out", help="also write the JSON there")
     parser.add_argument("--window", help="where a block is pushed: restart every so many control steps")
     parser.add_argument("--goal", help="where there is one: its pose as X,Y,ANGLE in px and rad")
-    flags, unknown = parser.parse_known_args(rest)
-    if unknown:
-        raise UserError(f"unknown argument {unknown[0]!r}")
+    flags = parser.known(rest)
     out = None if flags.out is None else local_path(flags.out, "--out")
     if out is not None:
         check_folder(out.parent, "the folder of --out")

@@ -60,11 +60,7 @@ def parse(argv: Sequence[str]) -> tuple[ConfigDict, Path, argparse.Namespace]:
     if {"-h", "--help"} & set(rest):
         asked = next((b for a, b in zip(rest, rest[1:], strict=False) if a == "--config"), DEFAULT_CONFIG)
         parser.epilog = _options_help(config_lib.apply_overrides(config_lib.load(asked), overrides))
-    args, unknown = parser.parse_known_args(rest)
-    if unknown:
-        raise UserError(
-            f"unknown argument {unknown[0]!r}; fields of the config are set as --config.KEY=VALUE"
-        )
+    args = parser.known(rest, "; fields of the config are set as --config.KEY=VALUE")
     if args.overwrite and args.extend:
         raise UserError("--overwrite and --extend do not go together")
     config = config_lib.apply_overrides(config_lib.load(args.config), overrides)

@@ -180,9 +180,7 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, dict[str, ConfigDict
     parser.add_argument("--episodes", type=int, default=64, help="of the expert in each mode (default: 64)")
     parser.add_argument("--seed", type=int, default=0, help="of what is played")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    flags, unknown = parser.parse_known_args(rest)
-    if unknown:
-        raise UserError(f"unknown argument {unknown[0]!r}")
+    flags = parser.known(rest)
     if flags.episodes < 1:
         raise UserError(f"--episodes {flags.episodes} must be at least 1")
     cli.check_seed(flags.seed)

@@ -35,9 +35,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         help="films of a few commands: none, recorded paths drawn, or where the task has pictures of its own, "
         "episodes played again (default)",
     )
-    args, unknown = parser.parse_known_args(argv)
-    if unknown:
-        raise UserError(f"unknown argument {unknown[0]!r}")
+    args = parser.known(argv)
     args.workdirs = [local_path(one, "WORKDIR") for one in args.workdirs]
     if len(args.workdirs) > 1 and not args.out:
         raise UserError("several runs need --out FILE.html")

@@ -12,31 +12,17 @@ from typing import IO, Any
 
 from rich.console import Console
 
-from mmbc_jax.runs.screen import Bars, ConsoleScreen, Screen
+from mmbc_jax.runs.screen import ConsoleScreen, Screen, StreamScreen
 
 _WORTH_SAYING = 0.5  # seconds that something has to take for its end to be a line of its own
 
 
-class PlainScreen:
-    """Lines of text: the screen, and its bars as well.
-
-    Args:
-      out: text stream; flushed after every line.
-    """
+class PlainScreen(StreamScreen):
+    """Lines of text."""
 
     def __init__(self, out: IO[str]):
-        self._out = out
+        super().__init__(out)
         self._stages: dict[str, tuple[int, int, int]] = {}  # (steps in all, taken, taken before this process)
-
-    def __enter__(self) -> PlainScreen:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def bars(self) -> Bars:
-        """See `Screen`."""
-        return self
 
     def start(self, name: str, total: int, done: int) -> None:
         """See `Bars`."""
@@ -73,8 +59,7 @@ class PlainScreen:
 
     def line(self, text: str) -> None:
         """See `Screen`."""
-        self._out.write(f"{text}\n")
-        self._out.flush()
+        self.write(text)
 
 
 def _clock(seconds: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import AbstractContextManager, nullcontext
-from typing import IO, Any, Protocol
+from typing import IO, Any, Protocol, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
@@ -134,7 +134,33 @@ def _print(console: Console, text: str) -> None:
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-class PipedScreen:
+class StreamScreen:
+    """A screen that is its own bars and writes one line after another; there is nothing to open or close.
+
+    Args:
+      out: text stream; flushed after every line.
+    """
+
+    def __init__(self, out: IO[str]):
+        self._out = out
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def bars(self) -> Self:
+        """See `Screen`."""
+        return self
+
+    def write(self, text: str) -> None:
+        """Writes a line, at once."""
+        self._out.write(f"{text}\n")
+        self._out.flush()
+
+
+class PipedScreen(StreamScreen):
     """Messages to another process, a line of JSON each: the screen, and its bars as well.
 
     - `{"bar": stage, "total": steps, "done": steps}` where a stage begins;
@@ -142,28 +168,11 @@ class PipedScreen:
     - `{"waiting": text}` where something is compiled or evaluated;
     - `{"line": text}`;
     - `{"error": text}` before the process ends because of a UserError.
-
-    Args:
-      out: text stream.
     """
-
-    def __init__(self, out: IO[str]):
-        self._out = out
 
     def say(self, **message: Any) -> None:
         """Sends a message."""
-        self._out.write(json.dumps(message) + "\n")
-        self._out.flush()
-
-    def __enter__(self) -> PipedScreen:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def bars(self) -> Bars:
-        """See `Screen`."""
-        return self
+        self.write(json.dumps(message))
 
     def start(self, name: str, total: int, done: int) -> None:
         """See `Bars`."""

@@ -49,9 +49,7 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, str, list[tuple[str,
         default="",
         help="STUDY, STUDY/VARIANT or a seed of it, STUDY/VARIANT/seedN: run this one alone",
     )
-    args, unknown = parser.parse_known_args(rest)
-    if unknown:
-        raise UserError(f"unknown argument {unknown[0]!r}")
+    args = parser.known(rest)
     if args.workdir is None and not args.freeze:
         raise UserError("--workdir is needed")
     if args.jobs < 0:

@@ -25,43 +25,33 @@ except KeyboardInterrupt:
 }
 
 
-def run(code, folder):
-    command = [sys.executable, "-c", code]
+def run(folder, *argv):
     return subprocess.run(
-        command,
+        [sys.executable, *argv],
         cwd=folder,
-        env={"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_it_ends_with_one_line(name, tmp_path):
-    (tmp_path / "asked.py").write_text(f"import os, signal\n{INT}\n")
-    done = run(CASES[name], tmp_path)
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "error: interrupted\n")
-
-
-def test_ignored_signals_stay_ignored(tmp_path):
-    """As `nohup` and shells that start something in the background ask for."""
-    code = BEGIN.replace("i.install()", f"signal.signal(signal.SIGINT, signal.SIG_IGN); i.install(); {INT}")
-    assert run(code + " print(i.received())", tmp_path).stdout == "False\n"
-
-
-def test_a_command_line_of_the_package(tmp_path):
-    """In the code of the configuration, where it is not that file's own error."""
-    (tmp_path / "config.py").write_text(f"import os, signal\ndef get_config():\n    {INT}\n    return 3\n")
-    command = [sys.executable, "-m", "mmbc_jax.train", "--config", "config.py"]
-    done = subprocess.run(
-        command,
-        cwd=tmp_path,
         env={"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,
         timeout=120,
     )
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_it_ends_with_one_line(name, tmp_path):
+    (tmp_path / "asked.py").write_text(f"import os, signal\n{INT}\n")
+    done = run(tmp_path, "-c", CASES[name])
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "error: interrupted\n")
+
+
+def test_ignored_signals_stay_ignored(tmp_path):
+    """As `nohup` and shells that start something in the background ask for."""
+    code = BEGIN.replace("i.install()", f"signal.signal(signal.SIGINT, signal.SIG_IGN); i.install(); {INT}")
+    assert run(tmp_path, "-c", code + " print(i.received())").stdout == "False\n"
+
+
+def test_a_command_line_of_the_package(tmp_path):
+    """In the code of the configuration, where it is not that file's own error."""
+    (tmp_path / "config.py").write_text(f"import os, signal\ndef get_config():\n    {INT}\n    return 3\n")
+    done = run(tmp_path, "-m", "mmbc_jax.train", "--config", "config.py")
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "error: interrupted\n")

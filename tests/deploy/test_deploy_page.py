@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
-import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mmbc_jax import export, serve
-from mmbc_jax.deploy import serving
-from tests.deploy._loaded import loaded
+from tests.deploy._loaded import served
 from tests.toys.landscape import finished_run, unchecked
 
 PAGE = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text(encoding="utf-8")
@@ -22,12 +20,8 @@ BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", PAGE, re.DOTALL)
 @pytest.fixture
 def port():
     """Of a server that is up, as the page's command starts it."""
-    made = serving.make_server(loaded("finetune"), "127.0.0.1", 0)
-    thread = threading.Thread(target=made.serve_forever)
-    thread.start()
-    yield made.socket.getsockname()[1]
-    made.shutdown()
-    thread.join(30)
+    with served() as port:
+        yield port
 
 
 def test_every_block_runs(tmp_path, monkeypatch, port, capsys):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ import pytest
 from mmbc_jax import serve
 from mmbc_jax.core.errors import UserError
 from mmbc_jax.deploy import serving
-from tests.deploy._loaded import loaded
+from tests.deploy._loaded import loaded, served
 
 pytest.importorskip("msgpack")
 pytest.importorskip("websockets")
@@ -25,12 +24,8 @@ OBS = np.random.default_rng(2).normal(size=(3, 2)).astype(np.float32)
 @pytest.fixture(scope="module")
 def server():
     """A server on a free port, its number."""
-    made = serving.make_server(loaded("finetune"), "127.0.0.1", 0)
-    thread = threading.Thread(target=made.serve_forever)
-    thread.start()
-    yield made.socket.getsockname()[1]
-    made.shutdown()
-    thread.join(30)
+    with served() as port:
+        yield port
 
 
 def test_a_client_gets_the_policys_own_chunks(server):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from mmbc_jax.core.types import Array
+from mmbc_jax.core.types import Array, PyTree, State
 
 NEVER = np.iinfo(np.int32).max
 _TINY = 1e-9
@@ -35,6 +35,13 @@ class Manner(NamedTuple):
     near: float
     fast: float
     slow: float
+
+
+def first_state(data: PyTree, obs: Array, params: PyTree) -> State:
+    """The state that an episode begins with."""
+    zero = jnp.zeros(())
+    info = {"mode": jnp.full((), -1, jnp.int32), "params": params}
+    return State(data, obs, zero, zero, {"success": zero, "inside": zero}, info)
 
 
 def distances(blocks: Array, targets: Array) -> Array:

@@ -168,9 +168,7 @@ class BlockPush(Further):
             "entered": jnp.full((4,), _two_blocks.NEVER, jnp.int32),
             "step": jnp.zeros((), jnp.int32),
         }
-        zero = jnp.zeros(())
-        info = {"mode": jnp.full((), -1, jnp.int32), "params": params}
-        return State(data, self._observe(data), zero, zero, {"success": zero, "inside": zero}, info)
+        return _two_blocks.first_state(data, self._observe(data), params)
 
     def step(self, state: State, action: Array) -> State:
         """One control step of .1 s with `action` [2], clipped to [-1, 1]."""

@@ -110,11 +110,12 @@ def trajectories_apart(
     """
     lines, success = _recorded(env, spec, rollouts)
     for one in labelled(spec, rollouts, num_z):
-        if one.count <= MOST_HUES or not (one.labels[: len(lines)] >= 0).any():
+        labels = one.labels[: len(lines)]
+        if one.count <= MOST_HUES or not (labels >= 0).any():
             continue
-        figure = multiples(env, lines, success, one.labels[: len(lines)], one.names, window_of(lines))
+        figure = multiples(env, lines, success, labels, one.names, window_of(lines))
         headline = style.headline(spec.name, stage, metrics, spec.num_modes, seed)
-        seen = len(np.unique(one.labels[: len(lines)][one.labels[: len(lines)] >= 0]))
+        seen = len(np.unique(labels[labels >= 0]))
         shown = f"{one.title}, {len(figure.axes)} of {seen}" if len(figure.axes) < seen else one.title
         style.add_title(figure, style.SEPARATOR.join((headline, shown)))
         style.add_footer(figure, {**_drawn_facts(success), **(facts or {})})
