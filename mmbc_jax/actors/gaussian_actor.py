@@ -67,7 +67,8 @@ class GaussianActor:
         return self.spec.chunk_len * self.spec.action_dim
 
     @property
-    def _box(self) -> float:
+    def box(self) -> float:
+        """Half-width of the box of the chunk's numbers; 0 for none."""
         return float(self.options.squash)
 
     def init(self, key: Key, reference: Variables | None) -> PyTree:
@@ -88,18 +89,18 @@ class GaussianActor:
         mean, log_std = self._moments(params, obs, z)
         x = mean + jnp.exp(capped(log_std)) * jax.random.normal(key, mean.shape)
         info = {"x": x, "log_prob": self._log_prob(x, mean, log_std)}
-        return self._shaped(sac.squash(x, self._box)), info
+        return self._shaped(sac.squash(x, self.box)), info
 
     def likeliest(self, params: PyTree, reference: Variables | None, key: Key, obs: Obs, z: Array) -> Array:
         """Chunk [..., H, A] of the mean."""
-        return self._shaped(sac.squash(self._moments(params, obs, z)[0], self._box))
+        return self._shaped(sac.squash(self._moments(params, obs, z)[0], self.box))
 
     def sample(
         self, params: PyTree, reference: Variables | None, key: Key, obs: Obs, z: Array
     ) -> tuple[Array, Array]:
         """(flat chunk [..., W], its log density [...]), differentiable in `params`."""
         mean, log_std = self._moments(params, obs, z)
-        return sac.sample(key, mean, log_std, self._box)
+        return sac.sample(key, mean, log_std, self.box)
 
     def chunk(self, reference: Variables | None, key: Key, obs: Obs, action: Array) -> Array:
         """Chunk [..., H, A] of a flat one [..., W]; nothing is drawn."""
@@ -114,7 +115,7 @@ class GaussianActor:
 
     def entropy(self, params: PyTree, reference: Variables | None, obs: Obs, z: Array) -> Array:
         """[...] entropy of the chunk in nats."""
-        return squashed_entropy(*self._moments(params, obs, z), self._box)
+        return squashed_entropy(*self._moments(params, obs, z), self.box)
 
     def _log_prob(self, x: Array, mean: Array, log_std: Array) -> Array:
         """[..., R] log densities before squashing."""

@@ -130,7 +130,7 @@ class ResidualActor:
         return self.correction.size
 
     @property
-    def _box(self) -> float:
+    def box(self) -> float:
         """Half-width of the box of corrections; where there are none, that of a density which nothing depends on."""
         return self.options.scale or 1.0
 
@@ -206,7 +206,7 @@ class ResidualActor:
     def entropy(self, params: PyTree, reference: Variables | None, obs: Obs, z: Array) -> Array:
         """[...] nats of the correction, beside the noise 0 where it sees that; and of the noise that a head draws."""
         x0 = jnp.zeros((*z.shape, self.action_size))
-        own = squashed_entropy(*self.correction.moments(params, obs, z, {"x0": x0}), self._box)
+        own = squashed_entropy(*self.correction.moments(params, obs, z, {"x0": x0}), self.box)
         return own + self.start.entropy(params, obs, z)
 
     def play(self, params: PyTree, reference: Variables | None, key: Key, obs: Obs, z: Array) -> Array:
@@ -243,7 +243,7 @@ class ResidualActor:
         w = self.start.draw(params, reference, key_base, obs, z)[0]
         base = self._base(reference, obs, w)
         mean, log_std = self.correction.moments(params, obs, z, self.correction.seen(w))
-        correction, log_prob = sac.sample(key_x, mean, log_std, self._box)
+        correction, log_prob = sac.sample(key_x, mean, log_std, self.box)
         on = _switched_on(params, key_on, z.shape)[..., None] > 0
         return jnp.where(on, base + (correction if self.options.scale else 0.0), base), log_prob
 

@@ -75,6 +75,11 @@ class SteerActor:
         return self.head.size
 
     @property
+    def box(self) -> float:
+        """Half-width of the box of the noise; 0 for none."""
+        return self.options.box
+
+    @property
     def has_head(self) -> bool:
         """True: it is nothing else."""
         return True
@@ -94,8 +99,7 @@ class SteerActor:
     def _moments(self, params: PyTree, obs: Obs, z: Array) -> tuple[Array, Array]:
         """(mean, log standard deviation) of the noise before squashing, in units of the box; each [..., W]."""
         mean, log_std = self.head.moments(params, obs, z)
-        box = self.options.box
-        return (mean / box, log_std - math.log(box)) if box else (mean, log_std)
+        return (mean / self.box, log_std - math.log(self.box)) if self.box else (mean, log_std)
 
     def act(
         self, params: PyTree, reference: Variables | None, key: Key, obs: Obs, z: Array
@@ -120,12 +124,12 @@ class SteerActor:
             key_path, key_component = jax.random.split(key_path)
             base = self.policy.base_distribution(required(reference), obs)
             info |= self.components.draw(params["components"], base, key_component, obs, z)
-        action = sac.squash(x0, self.options.box)
+        action = sac.squash(x0, self.box)
         return _transported(self.policy, reference, _drawn(key_path), obs, action, info), info
 
     def likeliest(self, params: PyTree, reference: Variables | None, key: Key, obs: Obs, z: Array) -> Array:
         """Chunk [..., H, A] of the mean noise, and of the likeliest component and noise path."""
-        x0, given = sac.squash(self._moments(params, obs, z)[0], self.options.box), {}
+        x0, given = sac.squash(self._moments(params, obs, z)[0], self.box), {}
         if self.components is not None:
             base = self.policy.base_distribution(required(reference), obs)
             given["component"] = self.components.likeliest(params["components"], base, obs, z)
@@ -142,7 +146,7 @@ class SteerActor:
         if self.components is not None:
             raise self.options.error("components", "base: this learner differentiates actions")
         mean, log_std = self._moments(params, obs, z)
-        return sac.sample(key, mean, log_std, self.options.box)
+        return sac.sample(key, mean, log_std, self.box)
 
     def chunk(self, reference: Variables | None, key: Key, obs: Obs, action: Array) -> Array:
         """Chunk [..., H, A] into which the reference transports a noise [..., W]; `key` is for a noise path."""
@@ -173,7 +177,7 @@ class SteerActor:
 
         And of the component, where it is commanded.
         """
-        entropy = squashed_entropy(*self._moments(params, obs, z), self.options.box)
+        entropy = squashed_entropy(*self._moments(params, obs, z), self.box)
         if self.components is None:
             return entropy
         base = self.policy.base_distribution(required(reference), obs)

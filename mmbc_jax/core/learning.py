@@ -110,6 +110,7 @@ class ReparameterisedActor(Actor, Protocol):
     """An actor that off-policy learners can train: its action is a differentiable function of its parameters."""
 
     action_size: int  # W
+    box: float  # half-width of the box that the action is squashed into, 0 for none
 
     def sample(
         self, params: PyTree, reference: Variables | None, key: Key, obs: Obs, z: Int[Array, "*batch"]

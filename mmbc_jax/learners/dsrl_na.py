@@ -27,9 +27,9 @@ from mmbc_jax.core.state import Hparams, TrainState
 from mmbc_jax.core.types import Array, Key, Metrics, PolicySpec, PyTree
 from mmbc_jax.learners._optim import skip_metrics_of
 from mmbc_jax.learners._replay import ReplayLearner
-from mmbc_jax.learners._replay_parts import acting, actor_of, assembled
+from mmbc_jax.learners._replay_parts import acting, assembled
 from mmbc_jax.learners._replayed_update import Step, Trained
-from mmbc_jax.learners._soft_update import SoftOptions, SoftUpdate
+from mmbc_jax.learners._soft_update import SoftOptions, SoftUpdate, soft_actor_of
 from mmbc_jax.ops import ring, weighted
 from mmbc_jax.ops import soft_policy as sac
 
@@ -75,7 +75,7 @@ class AliasedUpdate(SoftUpdate):
         """(target values [N, B] of the chunk of a drawn noise, alpha log pi [B])."""
         params = trained.params
         key_noise, key_path = jax.random.split(key)
-        noise, log_prob = self.actor.sample(params["actor"], reference, key_noise, batch.obs, batch.z)
+        noise, log_prob = self.sampled(params["actor"], reference, key_noise, batch.obs, batch.z)
         chunk = self._chunk(reference, key_path, batch, noise)
         return self.q(trained.target, batch, chunk), self.alpha(params) * log_prob
 
@@ -124,8 +124,8 @@ def build(options: AliasedOptions, parts: Parts) -> ReplayLearner:
     Raises:
       ConfigError: a part is missing, or the actor's action is not the noise of a reference.
     """
-    actor = actor_of(
-        parts, ("sample", "chunk", "head"), "steer: this learner's action is a reference's noise"
+    actor = soft_actor_of(
+        options, parts, ("sample", "chunk", "head"), "steer: this learner's action is a reference's noise"
     )
-    own = (options.distil_updates, options.distil_from, actor.options.box)
+    own = (options.distil_updates, options.distil_from, actor.box)
     return assembled(options, parts, actor, acting(actor, keep_chunk=True), AliasedUpdate, *own)

@@ -14,8 +14,8 @@ import dataclasses
 from mmbc_jax.core.learning import Parts
 from mmbc_jax.core.registry import register
 from mmbc_jax.learners._replay import ReplayLearner
-from mmbc_jax.learners._replay_parts import acting, actor_of, assembled
-from mmbc_jax.learners._soft_update import SoftOptions, SoftUpdate
+from mmbc_jax.learners._replay_parts import acting, assembled
+from mmbc_jax.learners._soft_update import SoftOptions, SoftUpdate, soft_actor_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,8 +31,11 @@ def build(options: SACOptions, parts: Parts) -> ReplayLearner:
     """A learner that trains `parts.actor` in `parts.env` on its reward and `parts.reward`.
 
     Raises:
-      ConfigError: a part is missing, or the actor's action is no differentiable function of its parameters.
+      ConfigError: a part is missing, the actor's action is no differentiable function of its parameters, or its
+        entropy cannot be what is asked.
     """
-    needs = ("sample", "chunk", "action_size")
-    actor = actor_of(parts, needs, "an actor that sac can differentiate, such as steer, residual or gaussian")
+    needs = ("sample", "chunk", "action_size", "box")
+    actor = soft_actor_of(
+        options, parts, needs, "an actor that sac can differentiate, such as steer, residual or gaussian"
+    )
     return assembled(options, parts, actor, acting(actor), SoftUpdate)

@@ -7,7 +7,7 @@ et al. 2025). In a box of half-width b, with x = m + sigma eps and eps ~ N(0, I)
 
 where the last bracket is log(1 - tanh^2 x_i), which stays exact where 1 - tanh^2 rounds to 0. Box 0 switches the
 squashing off: w = x. `log pi` is the density of w itself; `box_log_scale` converts to that of w / b, in which
-DSRL states its target entropies.
+target entropies are stated.
 """
 
 from __future__ import annotations

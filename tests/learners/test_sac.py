@@ -21,6 +21,7 @@ from mmbc_jax.core.types import Variables
 from tests.learners import _probed
 from tests.learners._cloned import arrays, same
 from tests.learners._probed import GAMMA
+from tests.toys.gaussian_flow import GaussianFlow
 from tests.toys.probes import LENGTH, NEVER, Remote, probe
 
 ITERATIONS = 150
@@ -312,3 +313,46 @@ def test_values_of_commands_are_the_smaller_head_at_a_drawn_action():
     heads = LEARNER.update.critic.apply(state.params["critic"], obs, action, z, jnp.zeros(6))
     np.testing.assert_allclose(found, np.asarray(heads).min(0), rtol=1e-6)
     assert isinstance(LEARNER, HasCommandValues)
+
+
+BOXED = {"residual": {"scale": 0.1}, "steer": {"box": 3.0, "init_std": 0.7}}
+
+
+@functools.cache
+def tempered(name):
+    """(learner, last state, last metrics) with a tuned temperature, paid for actions far up."""
+    cfg = plugin("actor", name, hidden=(16,), fourier_octaves=0, **BOXED[name])
+    learner = _probed.build(CFG, cfg, Q, policy=GaussianFlow)
+    quick = {"learning_rate": 3e-3, "critic_learning_rate": 3e-3, "tau": 0.05, "target_entropy": -1.0}
+    hp = _probed.hparams("sac", 1, {"iterations": ITERATIONS}, **quick, temperature_learning_rate=3e-3)
+
+    def run(hp):
+        parent = _probed.cloned(GaussianFlow(_probed.SPEC).variables().params)
+        state = _probed.start(learner, hp, probe(aimed=1.0, target=5.0), jax.random.key(0), parent)
+        return jax.lax.scan(lambda s, _: learner.train_step(s, ()), state, None, ITERATIONS)
+
+    end, metrics = jax.jit(run)(jax.tree.map(lambda x: x[0], hp))
+    return learner, end, jax.tree.map(lambda x: float(x[-1]), metrics)
+
+
+@pytest.mark.parametrize("name", ["residual", pytest.param("steer", marks=pytest.mark.slow)])
+def test_a_target_entropy_can_be_kept_in_a_box_of_any_size(name):
+    """-1 nat is below log 2 of a unit box. Stated of w itself, log .2 = -1.6 is the most that a box of .1 has: the
+    temperature then grew without end, and the correction became noise about 0 whatever was paid for.
+    """
+    learner, end, metrics = tempered(name)
+    assert metrics["sac/entropy"] == pytest.approx(-1.0, abs=0.3)
+    obs, z = jnp.array([[-1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]), jnp.zeros(2, jnp.int32)
+    reference = GaussianFlow(_probed.SPEC).variables()
+    if name == "residual":
+        chunk, base = learner.actor.paired(end.params["actor"], reference, jax.random.key(9), obs, z)
+        moved = chunk - base
+    else:
+        moved = learner.actor.likeliest(end.params["actor"], reference, jax.random.key(9), obs, z) / 0.5
+    assert float(moved.min()) > 0.5 * learner.actor.box
+
+
+def test_an_entropy_that_no_box_has_room_for_is_refused():
+    cfg = plugin("learner", "sac", **{**CFG.to_dict(), "target_entropy": 0.7})
+    with pytest.raises(ConfigError, match="learner.target_entropy.*log 2"):
+        _probed.build(cfg, STEER, Q)
