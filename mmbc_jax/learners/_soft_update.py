@@ -47,9 +47,9 @@ class SoftUpdate(ReplayedUpdate):
         """[B, W] the action."""
         return batch.info["action"]
 
-    def drawn(self, actor: PyTree, reference: Any, key: Key, obs: Obs, z: Array) -> Array:
+    def drawn(self, params: PyTree, reference: Any, key: Key, obs: Obs, z: Array) -> Array:
         """[..., W] an action."""
-        return self.actor.sample(actor, reference, key, obs, z)[0]
+        return self.actor.sample(params["actor"], reference, key, obs, z)[0]
 
     def ahead(
         self, trained: Trained, batch: Transitions, reference: Any, hp: Hparams, key: Key
