@@ -63,7 +63,7 @@ class Reinforced:
 
     def keys(self, key: Key) -> Key:
         """[4] keys: the next, of the collection, the reward and the update; and a fifth where commands are judged."""
-        return jax.random.split(unrolled(key), 5 if self.options.merge else 4)
+        return jax.random.split(unrolled(key), 5 if self.options.judges else 4)
 
     def adapting(self, stats: dict[str, Any], hparams: Hparams) -> dict[str, Any]:
         """Stats of a stage's first iteration, with what sets lambda and judges commands, where that is wanted."""
