@@ -6,9 +6,11 @@ executed open loop. Exploration is the noise of the reference. See `_anchored_up
 | method | actor | learner |
 |---|---|---|
 | Q-chunking | `residual`, `scale` 0: the reference as it is | `best_of` 32 |
+| FQL | `one_step`: a student of the reference | `filtered=False`, `reduce=mean` |
 | DICE-RL | `residual`, `sees_noise`, a wide `scale` | `filtered`, `best_of` and `draws` 16 |
 
-Both papers go on cloning, or start from recorded rewards; here the reference stays as it was cloned.
+The papers go on cloning, or start from recorded rewards; here the reference stays as it was cloned, and the buffer
+starts empty.
 """
 
 from __future__ import annotations
@@ -56,7 +58,11 @@ def build(options: QChunkOptions, parts: Parts) -> ReplayLearner:
     Raises:
       ConfigError: a part is missing, or the actor corrects no reference.
     """
-    actor = actor_of(parts, ("paired", "chunk", "action_size"), "residual: this learner corrects a reference")
+    actor = actor_of(
+        parts,
+        ("paired", "chunk", "action_size"),
+        "residual or one_step: this learner holds an actor to a reference",
+    )
     chosen = BestOf(actor, critic_of(options, parts, actor.num_modes), options.best_of, options.reduce)
 
     def act(
