@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.peers._denoising_ppo import (
+from benchmarks.peers._dppo_sizes import (
     ACTOR_RATE,
     CRITIC_RATE,
-    DRAG,
-    GAIN,
     GAMMA,
     LAMBDA,
     VALUE_WEIGHT,
     Sizes,
 )
+
+DRAG, GAIN = 0.5, 0.05  # of the point
 
 Arrays = dict[str, np.ndarray]
 

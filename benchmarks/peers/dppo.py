@@ -16,21 +16,30 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
 from benchmarks import finetuning, peak, subjects
 from benchmarks.comparison import OURS, Comparison, bring_in
-from benchmarks.peers import _denoising_ppo as port
+from benchmarks.peers._dppo_sizes import (
+    CLIP,
+    DENOISING_DISCOUNT,
+    GAMMA,
+    LAMBDA,
+    LEAST_STD,
+    Sizes,
+)
 from benchmarks.weights import random_like
 from mmbc_jax.core import config as config_lib
 from mmbc_jax.core import registry
 from mmbc_jax.core.config import plugin
+from mmbc_jax.core.state import TrainState
 from mmbc_jax.core.types import Batch, PolicySpec, Variables
 from mmbc_jax.learners.bc import BCOptions, CloningLearner
 from mmbc_jax.policies.diffusion import DiffusionPolicy
 from mmbc_jax.runs import setup
 from mmbc_jax.runs.epoch import make_epoch, stack_runs
 from mmbc_jax.runs.mesh import Mesh
-from mmbc_jax.runs.stages import make_stages
+from mmbc_jax.runs.stages import BaseStage, make_stages
 
 NEEDS = (
     "DPPO: git clone https://github.com/irom-princeton/dppo, pip install torch einops, --peer dppo=ITS_FOLDER"
@@ -39,13 +48,14 @@ MODULES = ("diffusion.diffusion", "diffusion.diffusion_ppo", "diffusion.mlp_diff
 SPEC = PolicySpec(obs_dim=4, action_dim=2, chunk_len=4)
 OPTIONS = {"hidden": (512,) * 3, "residual": True, "activation": "relu", "time_dim": 16, "train_steps": 20}
 LEVELS, WINDOWS, BATCHES = 20, 20_000, (16, 256, 1024)
-PORTED = "same work in JAX"
+STEERING = "mmbc_jax, steering"
+NEVER = 1e9  # nats: of a divergence that no update waits for
 
 
 def our_policy() -> DiffusionPolicy:
     """A diffusion policy of its size, sampled by 20 ancestral steps."""
     prior = functools.partial(registry.build, "prior", plugin("prior", "normal"), spec=SPEC)
-    sampler = registry.build("sampler", plugin("sampler", "ddpm", steps=LEVELS, min_std=port.LEAST_STD))
+    sampler = registry.build("sampler", plugin("sampler", "ddpm", steps=LEVELS, min_std=LEAST_STD))
     cfg = plugin("policy", "diffusion", fourier_octaves=0, **OPTIONS)
     return registry.build("policy", cfg, SPEC, prior=prior, sampler=sampler)
 
@@ -84,14 +94,14 @@ class Theirs:
         return self.ppo.PPODiffusion(
             actor=self.network(),
             critic=self.critic.CriticObs(cond_dim=4, **sizes),
-            ft_denoising_steps=port.Sizes.tuned,
-            gamma_denoising=port.DENOISING_DISCOUNT,
-            clip_ploss_coef=port.CLIP,
-            clip_ploss_coef_base=port.CLIP,
+            ft_denoising_steps=Sizes.tuned,
+            gamma_denoising=DENOISING_DISCOUNT,
+            clip_ploss_coef=CLIP,
+            clip_ploss_coef_base=CLIP,
             clip_ploss_coef_rate=1,
             randn_clip_value=3,
-            min_sampling_denoising_std=port.LEAST_STD,
-            min_logprob_denoising_std=port.LEAST_STD,
+            min_sampling_denoising_std=LEAST_STD,
+            min_logprob_denoising_std=LEAST_STD,
             **self.common,
         )
 
@@ -157,33 +167,57 @@ def their_sampling(theirs: Theirs, batch_size: int) -> Callable[[], Any]:
     return lambda: model(cond={"state": torch.from_numpy(obs)}, return_chain=True).trajectories.numpy()
 
 
-def ported_iteration() -> Callable[[], Any]:
-    """An iteration of `_denoising_ppo`."""
-    policy = our_policy()
-    work = port.DenoisingPPO(policy, our_params(policy), port.Sizes())
-    run = jax.jit(work.iteration, donate_argnums=0)
-    key, key_init = jax.random.split(jax.random.key(1))
-    holder = [key, jax.tree.map(jnp.copy, work.init(key_init))]
-
-    def block() -> None:
-        holder[0], key_now = jax.random.split(holder[0])
-        holder[1], losses = run(holder[1], key_now)
-        jax.block_until_ready(losses)
-
-    return block
-
-
-def our_iteration() -> Callable[[], Any]:
-    """An iteration of our fine-tuner on a diffusion policy of that size: as many decisions and gradient steps."""
-    sizes, config = port.Sizes(), config_lib.load(finetuning.JOB)
-    counts = {"num_envs": sizes.envs, "decisions": sizes.decisions, "epochs": sizes.epochs}
-    config.learner.update({**counts, "minibatches": sizes.batches})
+def our_stage(actor: ConfigDict) -> BaseStage:
+    """Stage `finetune` with one mode on a diffusion policy of its size: as many decisions and gradient steps."""
+    sizes, config = Sizes(), config_lib.load(finetuning.JOB)
+    config.learner = plugin(
+        "learner",
+        "ppo",
+        num_envs=sizes.envs,
+        decisions=sizes.decisions,
+        epochs=sizes.epochs,
+        minibatches=sizes.batches,
+        clip=CLIP,
+        gamma=GAMMA ** (1 / SPEC.chunk_len),
+        gae_lambda=LAMBDA,
+        critic_hidden=(256, 256, 256),
+        target_kl=NEVER,
+    )
     config.policy = plugin("policy", "diffusion", fourier_octaves=0, **OPTIONS)
-    config.sampler = plugin("sampler", "ddpm", steps=LEVELS, min_std=port.LEAST_STD)
-    config.chunk.update({"predict": 4, "execute": 4})
-    stage = make_stages(setup.build(config), ("bc", "finetune"))["finetune"]
-    epoch = make_epoch(stage.learner.train_step, 1, 1, Mesh(), stage.learner.logs)
-    run, holder = jax.jit(epoch, donate_argnums=0), [finetuning.start(stage, SPEC)]
+    config.sampler = plugin("sampler", "ddpm", steps=LEVELS, min_std=LEAST_STD)
+    config.chunk.update({"predict": SPEC.chunk_len, "execute": SPEC.chunk_len})
+    config.finetune.update({"num_modes": 1, "mi_coef": 0.0})
+    config.actor = actor
+    return make_stages(setup.build(config), ("bc", "finetune"))["finetune"]
+
+
+def denoising() -> ConfigDict:
+    """The actor that does what DPPO does, with its ratio."""
+    return plugin(
+        "actor",
+        "denoise",
+        chain="ddpm",
+        steps=LEVELS,
+        trained=Sizes.tuned,
+        min_std=LEAST_STD,
+        density_min_std=LEAST_STD,
+        gamma_denoise=DENOISING_DISCOUNT,
+        semantics="published",
+    )
+
+
+def our_program(actor: ConfigDict) -> tuple[Callable[..., Any], TrainState]:
+    """(one iteration as a run executes it, the state that it starts from)."""
+    stage = our_stage(actor)
+    return make_epoch(stage.learner.train_step, 1, 1, Mesh(), stage.learner.logs), finetuning.start(
+        stage, SPEC
+    )
+
+
+def our_iteration(actor: ConfigDict) -> Callable[[], Any]:
+    """An iteration of our fine-tuner with an actor."""
+    epoch, state = our_program(actor)
+    run, holder = jax.jit(epoch, donate_argnums=0), [state]
 
     def block() -> None:
         holder[0], metrics = run(holder[0], ())
@@ -234,19 +268,24 @@ def comparisons(checkout: Path | None, cores: int, quick: bool) -> Iterator[Comp
             counted=("chunks", batch_size),
             parameters=sizes,
         )
-    work = port.DenoisingPPO(policy, our_params(policy), port.Sizes())
-    state = jax.eval_shape(work.init, jax.random.key(0))
-    gflop = peak.count_products(work.iteration, state, jax.random.key(0))
+    epoch, state = our_program(denoising())
     yield Comparison(
         "an iteration on Avoid's sizes",
         "iteration",
-        {OURS: our_iteration, PORTED: ported_iteration, "dppo": lambda: their_iteration(theirs)},
-        "The contender `same work in JAX` trains the last 10 of 20 denoising steps as DPPO does, on 12,500 rows in "
-        "20 gradient steps, without the frozen network where its result is thrown away. mmbc_jax is our own "
-        "fine-tuner: it steers the noise of the frozen policy by a small network on 1,250 decisions in 20 gradient "
-        "steps, which is another method, in Avoiding instead of a point on a plane. Neither is the Franka that DPPO "
-        "simulates, and the agent's logging and reward scaling are left out.",
-        counted=("control steps", port.Sizes.envs * port.Sizes.decisions * SPEC.chunk_len),
+        {
+            OURS: lambda: our_iteration(denoising()),
+            STEERING: lambda: our_iteration(plugin("actor", "steer")),
+            "dppo": lambda: their_iteration(theirs),
+        },
+        "mmbc_jax is the actor `denoise` with the learner `ppo` as a run executes them: like DPPO it trains the last "
+        "10 of 20 denoising steps with its ratio (`semantics=published`), in 20 gradient steps on 6,250 (decision, "
+        "step) rows each. It leaves out what DPPO's result does not depend on: the frozen network on the steps that "
+        "are fine-tuned, the rollout's log densities computed once more after it, and nine of ten evaluations of the "
+        "critic, whose value all steps of a decision share; so a gradient step shuffles decisions, not rows. It also "
+        "plays Avoiding in place of a point on a plane, clips gradients and guards against non-finite ones. "
+        f"{STEERING} is another method: a small network steers the noise of the frozen policy. Neither is the Franka "
+        "that DPPO simulates, and the agent's logging and reward scaling are left out.",
+        counted=("control steps", Sizes.envs * Sizes.decisions * SPEC.chunk_len),
         parameters=sizes,
-        gflop={PORTED: gflop},
+        gflop={OURS: peak.count_products(epoch, state, ())},
     )

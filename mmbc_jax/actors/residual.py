@@ -212,27 +212,28 @@ class ResidualActor:
     def play(self, params: PyTree, reference: Variables | None, key: Key, obs: Obs, z: Array) -> Array:
         """Chunk [..., H, A] of the reference, drawn, with the mean correction."""
         w = self.start.draw(params, reference, key, obs, z)[0]
-        return self._corrected(params, reference, obs, z, w)[0]
+        return self._corrected(params, reference, obs, z, w, jnp.ones(z.shape))[0]
 
     def likeliest(self, params: PyTree, reference: Variables | None, key: Key, obs: Obs, z: Array) -> Array:
         """Chunk [..., H, A] of the likeliest noise, with the mean correction."""
         w = self.start.likeliest(params, reference, key, obs, z)
-        return self._corrected(params, reference, obs, z, w)[0]
+        return self._corrected(params, reference, obs, z, w, jnp.ones(z.shape))[0]
 
     def _corrected(
-        self, params: PyTree, reference: Variables | None, obs: Obs, z: Array, w: PyTree
+        self, params: PyTree, reference: Variables | None, obs: Obs, z: Array, w: PyTree, on: Array
     ) -> tuple[Array, Array]:
-        """(chunk of w [..., H, A] with the mean correction, without it [..., W])."""
+        """(chunk of w [..., H, A] with the mean correction where it is on, without it [..., W])."""
         base = self._base(reference, obs, w)
         mean = self.correction.moments(params, obs, z, self.correction.seen(w))[0]
-        return self._shaped(self._sum(base, mean, jnp.ones(z.shape))), base
+        return self._shaped(self._sum(base, mean, on)), base
 
     def paired(
         self, params: PyTree, reference: Variables | None, key: Key, obs: Obs, z: Array
     ) -> tuple[Array, Array]:
         """(flat chunk [..., W] with the mean correction, differentiable in it; that of the reference, of one w)."""
+        key, key_on = jax.random.split(key) if "share" in params else (key, key)
         w = self.start.draw(params, reference, key, obs, z)[0]
-        chunk, base = self._corrected(params, reference, obs, z, w)
+        chunk, base = self._corrected(params, reference, obs, z, w, _switched_on(params, key_on, z.shape))
         return chunk.reshape(base.shape), base
 
     def sample(

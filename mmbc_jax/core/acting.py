@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
-from mmbc_jax.core.learning import Actor
+from mmbc_jax.core.learning import Actor, Learner, Parts
 from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.state import Hparams
 from mmbc_jax.core.types import Array, Key, PyTree, Variables
@@ -44,6 +44,19 @@ class HasPlay(Protocol):
         self, params: PyTree, reference: Variables | None, key: Key, obs: Obs, z: Int[Array, "*batch"]
     ) -> Float[Array, "*batch H A"]:
         """Chunk [..., H, A] as it is deployed and evaluated; `key` is for what still depends on chance."""
+        ...
+
+
+@runtime_checkable
+class HasPlayer(Protocol):
+    """A learner of which more than the actor has a say in what is done, such as a critic that chooses."""
+
+    @property
+    def player(self) -> Actor:
+        """Who is played in the actor's place, with the parameters that `Learner.subject` gives.
+
+        It has `likeliest` and `play` (`HasPlay`), and where the actor has a head, `commanding.HasHead`.
+        """
         ...
 
 
@@ -93,6 +106,11 @@ class HasStages(Protocol):
     def exploring(self, params: PyTree, decisions: Int[Array, ""]) -> PyTree:
         """Parameters to act with after each environment has taken so many decisions."""
         ...
+
+
+def played_by(learner: Learner, parts: Parts) -> Parts:
+    """The parts of a learner as they are played: with its player in the actor's place, where it has one."""
+    return dataclasses.replace(parts, actor=learner.player) if isinstance(learner, HasPlayer) else parts
 
 
 def surrogate_of(actor: Actor) -> Surrogate:

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmbc_jax.core.acting import played_by
 from mmbc_jax.core.errors import UserError
 from mmbc_jax.core.files import local_path
 from mmbc_jax.core.keys import wrapped
@@ -235,7 +236,7 @@ def load(
     there = there_of(subject, restored.stage.num_modes)
     directory, _ = find_stage(where, (restored.stage.name,))
     newest = checkpoint_steps(directory)[-1]
-    parts = restored.stage.parts
+    parts = played_by(restored.stage.learner, restored.stage.parts)
     return Deployed(
         interface_of(restored, seed, point, there),
         {own: acting(parts, own) for own in (False, True)},

@@ -40,7 +40,7 @@ _POSITIVE = frozenset((
     "information/error_posterior", "information/error_prior", "information/error_zero",
     "information/mode_information", "information/mode_entropy", "information/active_units", "separation/modes",
     "separation/modes_max", "separation/spread", "separation/path_modes", "separation/path_delta",
-    "separation/path_set_delta", "separation/path_radius", "env_steps_to_95",
+    "separation/path_set_delta", "separation/path_radius", "env_steps_to_95", "wall_s_to_95",
 ))  # fmt: skip
 # information/rate, mutual, marginal_kl and paths/* are estimates of what is not negative that may come out negative
 

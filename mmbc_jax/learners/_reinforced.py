@@ -53,12 +53,17 @@ class Reinforced:
         return int(self.options.num_envs)
 
     def subject(self, state: TrainState, key: Key) -> Subject:
-        """The actor on its reference, with the intrinsic reward's parameters."""
-        return tuned_subject(state, key)
+        """Who is played on its reference, with the intrinsic reward's parameters."""
+        subject, params = tuned_subject(state, key), state.params
+        return subject.replace(actor=self.acts_with(params, params["actor"]))
+
+    def acts_with(self, params: PyTree, actor: PyTree) -> PyTree:
+        """What is acted with, of the parameters of all parts and those of the actor: the actor's."""
+        return actor
 
     def keys(self, key: Key) -> Key:
         """[4] keys: the next, of the collection, the reward and the update; and a fifth where commands are judged."""
-        return jax.random.split(unrolled(key), 5 if self.options.merge else 4)
+        return jax.random.split(unrolled(key), 5 if self.options.judges else 4)
 
     def adapting(self, stats: dict[str, Any], hparams: Hparams) -> dict[str, Any]:
         """Stats of a stage's first iteration, with what sets lambda and judges commands, where that is wanted."""
@@ -66,9 +71,10 @@ class Reinforced:
 
     def collected(self, state: TrainState, loop: Loop, key: Key) -> tuple[Loop, Transitions]:
         """The decisions of an iteration, as of `Collector.collect`."""
+        explores = exploring(self.actor, state.params["actor"], state.step * self.options.decisions)
         return self.collector.collect(
             loop,
-            exploring(self.actor, state.params["actor"], state.step * self.options.decisions),
+            self.acts_with(state.params, explores),
             state.stats["reference"],
             state.stats["normalizer"],
             key,

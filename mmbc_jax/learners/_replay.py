@@ -117,7 +117,7 @@ class ReplayLearner(Reinforced):
         step, tx = jnp.zeros((), jnp.int32), optimizer(1.0, 0.0, 1.0)
         horizon = episode_horizon(step, hparams, self.collector.length)
         loop = self.collector.init(key_loop, stats["normalizer"], horizon)
-        target, buffer = jax.tree.map(jnp.copy, params["critic"]), self._empty(loop, params["actor"], stats)
+        target, buffer = jax.tree.map(jnp.copy, params["critic"]), self._empty(loop, params, stats)
         return TrainState(
             step=step,
             key=key,
@@ -137,15 +137,15 @@ class ReplayLearner(Reinforced):
             **self.update.init(key_critic, self.spec, hparams),
         }
 
-    def _empty(self, loop: Loop, actor: PyTree, stats: PyTree) -> ring.Ring:
+    def _empty(self, loop: Loop, params: PyTree, stats: PyTree) -> ring.Ring:
         """A buffer for transitions as the collector returns them."""
 
-        def collected(loop: Loop, actor: PyTree, stats: PyTree) -> Transitions:
+        def collected(loop: Loop, params: PyTree, stats: PyTree) -> Transitions:
             scale, horizon = stats["normalizer"], jnp.zeros((), jnp.int32)
-            key = seeded(0)
-            return self.collector.collect(loop, actor, stats["reference"], scale, key, 1, horizon)[1]
+            own, key = self.acts_with(params, params["actor"]), seeded(0)
+            return self.collector.collect(loop, own, stats["reference"], scale, key, 1, horizon)[1]
 
-        rows = jax.eval_shape(collected, loop, actor, stats)
+        rows = jax.eval_shape(collected, loop, params, stats)
         one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[2:], x.dtype), rows)
         return ring.init(one, self.options.capacity)
 
@@ -180,10 +180,19 @@ class ReplayLearner(Reinforced):
         )
         return state, metrics
 
+    @property
+    def player(self) -> Any:
+        """Who is played; see `core.acting.HasPlayer`."""
+        return self.update.player
+
+    def acts_with(self, params: PyTree, actor: PyTree) -> PyTree:
+        """See `ReplayedUpdate.acts_with`."""
+        return self.update.acts_with(params, actor)
+
     def command_value(self, state: TrainState, key: Key, obs: Obs, z: Array) -> Array:
         """[...] Q(s, a, z, 0) at a drawn action a, of the rewards that it is trained on."""
         params, reference = state.params, state.stats["reference"]
-        action = self.update.drawn(params["actor"], reference, key, obs, z)
+        action = self.update.drawn(params, reference, key, obs, z)
         q = self.update.critic.apply(params[self.update.climbs], obs, action, z, jnp.zeros(z.shape))
         return reduce_heads(jnp.asarray(q), self.options.reduce)
 

@@ -82,13 +82,22 @@ class ReplayedUpdate(abc.ABC):
         none = jnp.zeros((1,), jnp.int32)
         return self.critic.init(key, spec.obs.dummy(1), jnp.zeros((1, size)), none, jnp.zeros((1,)))
 
+    @property
+    def player(self) -> Any:
+        """Who is played: the actor, where the method adds nothing to it."""
+        return self.actor
+
+    def acts_with(self, params: PyTree, actor: PyTree) -> PyTree:
+        """What `player` and the collector act with, of the parameters of all parts and those of the actor."""
+        return actor
+
     @abc.abstractmethod
     def played(self, batch: Transitions) -> Array:
         """[B, W] what the critic sees of a decision."""
 
     @abc.abstractmethod
-    def drawn(self, actor: PyTree, reference: Any, key: Key, obs: Obs, z: Array) -> Array:
-        """[..., W] an action of the actor, as the critic `climbs` sees it."""
+    def drawn(self, params: PyTree, reference: Any, key: Key, obs: Obs, z: Array) -> Array:
+        """[..., W] an action, as the critic `climbs` sees it, of the parameters of all parts."""
 
     @abc.abstractmethod
     def ahead(

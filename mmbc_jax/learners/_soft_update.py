@@ -68,9 +68,9 @@ class SoftUpdate(ReplayedUpdate):
         """[B, W] the action."""
         return batch.info["action"]
 
-    def drawn(self, actor: PyTree, reference: Any, key: Key, obs: Obs, z: Array) -> Array:
+    def drawn(self, params: PyTree, reference: Any, key: Key, obs: Obs, z: Array) -> Array:
         """[..., W] an action."""
-        return self.sampled(actor, reference, key, obs, z)[0]
+        return self.sampled(params["actor"], reference, key, obs, z)[0]
 
     def sampled(self, actor: PyTree, reference: Any, key: Key, obs: Obs, z: Array) -> tuple[Array, Array]:
         """(action [..., W], log density [...] of the action in units of its box)."""

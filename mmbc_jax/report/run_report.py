@@ -25,6 +25,7 @@ from mmbc_jax.report.model_card import write_card
 from mmbc_jax.report.web import run_page
 from mmbc_jax.runs.grid import Grid
 from mmbc_jax.runs.logs import read_rows
+from mmbc_jax.runs.milestones import SECONDS
 from mmbc_jax.runs.pipeline import Pipeline, loggers_of
 from mmbc_jax.runs.restored import Restored
 from mmbc_jax.runs.setup import Setup
@@ -158,6 +159,7 @@ def _run_facts(setup: Setup, grid: Grid, results: Results) -> dict[str, Any]:
             "temp_bytes": result.facts["temp_bytes"],
             "mode": result.facts.get("mode"),
             "lane": result.facts.get("lane", ""),
+            SECONDS: _to_95(grid, result),
             "runs": len(result.metrics),
         }
         for name, result in results.items()
@@ -182,6 +184,12 @@ def _run_facts(setup: Setup, grid: Grid, results: Results) -> dict[str, Any]:
         "device": summary.device(),
         "versions": summary.versions(),
     }
+
+
+def _to_95(grid: Grid, result: StageResult) -> list[list[float | None]]:
+    """[points][seeds] seconds of training until episodes succeeded; None where they did not, or nobody noted it."""
+    each = result.facts.get(SECONDS) or [None] * len(result.metrics)
+    return [[each[int(result.index[p, s])] for s in range(len(grid.seeds))] for p in range(len(grid.points))]
 
 
 def draw_figures(run: Finished, folder: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from mmbc_jax.core.acting import played_by
 from mmbc_jax.core.errors import UserError
 from mmbc_jax.evaluation import gymnasium_host
 from mmbc_jax.evaluation.evaluator import acting
@@ -53,7 +54,7 @@ def played(
     if command is not None and not 0 <= command < stage.num_modes:
         raise UserError(f"--z {command}: stage {stage.name} has z 0 to {stage.num_modes - 1}")
     episodes, start = int(config.evaluation.episodes), 0 if seed is None else seed
-    act = acting(stage.parts, config.evaluation.deterministic)
+    act = acting(played_by(stage.learner, stage.parts), config.evaluation.deterministic)
     subjects = stage.subject(restored.state, restored.keys(f"{_LABEL}{stage.name}", start))
     env = gymnasium_host.made(name, min(episodes, _MOST_ENVS))
     try:

@@ -23,6 +23,7 @@ from mmbc_jax.runs.divergence import Divergence
 from mmbc_jax.runs.epoch import Program
 from mmbc_jax.runs.logs import MetricLog
 from mmbc_jax.runs.mesh import Mesh
+from mmbc_jax.runs.milestones import CLOCK
 from mmbc_jax.runs.screen import Screen
 
 _SHOWN = {
@@ -148,11 +149,7 @@ class StageLoop:
         with self.screen.bars() as bars:
             bars.start(self.name, total, first_epoch * schedule.steps_per_epoch)
             for epoch in range(first_epoch, schedule.epochs):
-                state, metrics = program(state, shared(epoch))
-                self.watch()
-                metrics = {
-                    name: x for name, x in jax.device_get(metrics).items() if name not in self.undefined
-                }
+                state, metrics = self._timed(program, state, shared(epoch), epoch)
                 note = self._log_epoch(epoch, metrics)
                 diverged.look(metrics, self._steps(epoch), bars.line)
                 last = epoch + 1 == schedule.epochs
@@ -168,6 +165,19 @@ class StageLoop:
                     raise Interrupted
         self.checkpoints.wait()
         return state
+
+    def _timed(
+        self, program: Program, state: TrainState, shared: PyTree, epoch: int
+    ) -> tuple[TrainState, dict[str, np.ndarray]]:
+        """One epoch, whose seconds go to the clock that checkpoints keep."""
+        start = time.perf_counter()
+        state, metrics = program(state, shared)
+        self.watch()
+        found = {name: x for name, x in jax.device_get(metrics).items() if name not in self.undefined}
+        clock = self.meta.setdefault(CLOCK, [])
+        if len(clock) == epoch:  # what was begun without one has none
+            clock.append(round((clock or [0.0])[-1] + time.perf_counter() - start, 4))
+        return state, found
 
     def _save(self, epoch: int, state: TrainState) -> None:
         seen, said = self.log.sync(), {**copy.deepcopy(self.meta), "epoch": epoch}

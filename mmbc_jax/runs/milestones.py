@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,25 @@ SUCCEEDS = 0.95
 WINDOW = 5
 """Logged rows whose episodes are taken together: one row may hold few."""
 FIGURE = "env_steps_to_95"
+SECONDS = "wall_s_to_95"
+"""The same in seconds of training, which differ from machine to machine: a fact of the run and no metric."""
+CLOCK = "clock"
+"""Of what a checkpoint says of itself: seconds that training had taken after each epoch, nothing else counted."""
+
+
+def seconds_at(clock: Sequence[float], step: int, per_epoch: int) -> float | None:
+    """Seconds of training until a training step, spread evenly over the steps of its epoch; None where unknown.
+
+    Args:
+      clock: seconds after each epoch.
+      step: from 1 on.
+      per_epoch: training steps in an epoch.
+    """
+    epoch = math.ceil(step / per_epoch)
+    if epoch > len(clock):
+        return None
+    before = clock[epoch - 2] if epoch > 1 else 0.0
+    return before + (clock[epoch - 1] - before) * (step - (epoch - 1) * per_epoch) / per_epoch
 
 
 def steps_to_success(log: Path, stage: str) -> dict[tuple[int, int], int]:

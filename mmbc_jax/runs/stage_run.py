@@ -25,7 +25,7 @@ from mmbc_jax.runs.grid import Grid, StageRuns, parent_index, run_keys
 from mmbc_jax.runs.logs import MetricLog
 from mmbc_jax.runs.loop import StageLoop, StopSignal
 from mmbc_jax.runs.measurement import measurement
-from mmbc_jax.runs.milestones import FIGURE, steps_to_success
+from mmbc_jax.runs.milestones import CLOCK, FIGURE, SECONDS, seconds_at, steps_to_success
 from mmbc_jax.runs.programs import Programs
 from mmbc_jax.runs.screen import Screen
 from mmbc_jax.runs.setup import Setup
@@ -155,7 +155,7 @@ class StageRun:
         state, step, saved = newest_whole(checkpoints, template, log, self.screen.line)
         if meta["data"]:
             check_same(self.data().episodes, saved.get("data", ""), f"stage {self.stage.name}")
-        meta.update({name: saved[name] for name in ("seconds", STOPPED, INSTANCES) if name in saved})
+        meta.update({name: saved[name] for name in ("seconds", STOPPED, INSTANCES, CLOCK) if name in saved})
         return state, step
 
     def keys(self, label: str) -> Key:
@@ -183,6 +183,7 @@ def _measured(run: StageRun, state: TrainState, meta: dict[str, Any]) -> StageRe
     stage, stopped = run.stage, meta[STOPPED]
     facts = {
         "train_seconds": meta.get("seconds", 0.0),
+        CLOCK: meta[CLOCK][-1] if len(meta.get(CLOCK, ())) == stage.schedule.epochs else None,
         "lane": run.lane,
         "env_steps": stage.env_steps,
         "train_steps": stage.schedule.epochs * stage.schedule.steps_per_epoch,
@@ -194,6 +195,7 @@ def _measured(run: StageRun, state: TrainState, meta: dict[str, Any]) -> StageRe
         result = measure(*what, run.programs, run.data, facts)
     per_step = stage.env_steps / max(facts["train_steps"], 1)
     reached = steps_to_success(run.workdir / "metrics.jsonl", stage.name) if per_step else {}
+    result.facts[SECONDS] = _seconds(run, [reached.get((p, seed)) for p, seed in meta["runs"]], meta)
     for metrics, (point, seed) in zip(result.metrics, meta["runs"], strict=True):
         if (point, seed) in reached:
             metrics[FIGURE] = _before(stage) + per_step * reached[point, seed]
@@ -204,6 +206,24 @@ def _measured(run: StageRun, state: TrainState, meta: dict[str, Any]) -> StageRe
     if run.programs.mesh.is_writer:
         save_result(run.workdir, result)
     return result
+
+
+def _seconds(run: StageRun, reached: list[int | None], meta: dict[str, Any]) -> list[float | None]:
+    """[R] seconds of training until each run succeeded; None where it did not, or that is not known."""
+    clock, per_epoch = meta.get(CLOCK, ()), run.stage.schedule.steps_per_epoch
+    before = _seconds_before(run.workdir, run.stage)
+    own = [None if step is None else seconds_at(clock, step, per_epoch) for step in reached]
+    return [None if one is None or before is None else before + one for one in own]
+
+
+def _seconds_before(workdir: Path, stage: BaseStage) -> float | None:
+    """What the stages before took that played in the environment; None where a work directory has no record of it."""
+    parent = stage.parent
+    if parent is None or not parent.env_steps:
+        return 0.0
+    result, before = load_result(workdir, parent.name), _seconds_before(workdir, parent)
+    own = None if result is None else result.facts.get(CLOCK)
+    return None if own is None or before is None else float(own) + before
 
 
 def _before(stage: BaseStage) -> int:

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from mmbc_jax.diagnostics.domains import SHIFTS, Sizes, seeds_interval, trials_name
 from mmbc_jax.ops.intervals import Interval
+from mmbc_jax.runs.milestones import SECONDS
 
 SCALES = ("small", "full")
 
@@ -267,14 +268,16 @@ class Study:
 def entries_of(variant: Variant, summary: Mapping[str, Any]) -> list[Entry]:
     """One entry per sweep point of a variant's `summary.json`.
 
-    What was played under another setting of the environment is `shifts/SETTING/METRIC`.
-    """
-    found = []
-    for point in summary["points"]:
+    What was played under another setting of the environment is `shifts/SETTING/METRIC`; `wall_s_to_95`, a fact of the
+    run, stands beside the metrics."""
+    found, timing = [], summary["run"].get("timings", {}).get(variant.stage, {})
+    for number, point in enumerate(summary["points"]):
         swept = {path.rsplit(".", 1)[-1]: value for path, value in point["values"].items()}
         metrics = dict(point["stages"][variant.stage])
         for setting, own in metrics.pop(SHIFTS, {}).items():
             metrics |= {f"{SHIFTS}/{setting}/{name}": value for name, value in own.items()}
+        if SECONDS in timing:
+            metrics[SECONDS] = {"per_seed": timing[SECONDS][number]}
         found.append(Entry({**variant.tags, **swept}, metrics, summary["run"]))
     return found
 

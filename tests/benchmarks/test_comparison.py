@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from benchmarks import comparison, peers, render, run, worker
-from benchmarks.peers import _denoising_ppo as port
 from benchmarks.peers import brax_ppo, dppo
+from mmbc_jax.core.types import Variables
 
 
 @pytest.mark.parametrize("name", peers.NAMES)
@@ -119,42 +119,22 @@ def test_a_checkout_is_given_by_peer(tmp_path: Path) -> None:
             run.checkout(wrong)
 
 
-def small_port() -> port.DenoisingPPO:
-    policy = dppo.our_policy()
-    return port.DenoisingPPO(policy, dppo.our_params(policy), port.Sizes(3, 2, 10, 1, 2))
-
-
-def test_ported_log_probability_is_that_of_the_chain() -> None:
-    """Written out for one row: the step's mean and standard deviation, then the cut mean of normal densities."""
-    work = small_port()
-    key = jax.random.key(0)
-    obs = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (3, 4)), jnp.float32)
-    chain = jax.jit(work.chain)(work.frozen, obs, key)
-    assert chain.shape == (11, 3, 4, 2)
-    for index in (0, 9):
-        row = jnp.full((3,), index)
-        found = work.log_prob(work.frozen, obs, chain[index], chain[index + 1], row)
-        now, after = work.times[10 + index], work.times[11 + index]
-        mean, std = work.moments(work.frozen, obs, chain[index], now, after)
-        z = (np.asarray(chain[index + 1]) - np.asarray(mean)) / float(std)
-        expected = np.clip(-0.5 * z**2 - np.log(float(std)) - 0.5 * np.log(2 * np.pi), -5, 2).mean((1, 2))
-        np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-3)
-        assert float(std) >= port.LEAST_STD - 1e-6
-
-
-@pytest.mark.slow
-def test_ported_ratio_starts_at_one_and_an_iteration_moves_both_networks() -> None:
-    work = small_port()
-    params, states = work.init(jax.random.key(1))
-    rows = jax.jit(lambda p, k: work.rows(p, *work.rollout(p, k)))(params, jax.random.key(2))
-    assert len(rows["index"]) == 3 * 2 * 10
-    step = (rows[name] for name in ("obs", "x", "after", "index"))
-    np.testing.assert_allclose(work.log_prob(params["actor"], *step), rows["old"], atol=1e-3)
-    (after, _), losses = jax.jit(work.iteration)((params, states), jax.random.key(3))
-    assert losses.shape == (1, 2)
-    moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), params, after)
-    assert min(jax.tree.leaves(moved["actor"])) > 0
-    assert max(jax.tree.leaves(moved["critic"])) <= 2.1 * port.CRITIC_RATE
+def test_denoising_on_avoids_sizes_is_the_work_of_dppo() -> None:
+    """12,500 (decision, step) rows in 2 gradient steps of 6,250, ten times over, on a network of its size."""
+    stage = dppo.our_stage(dppo.denoising())
+    learner, actor = stage.learner, stage.parts.actor
+    options, steps = learner.options, actor.steps
+    decisions = options.num_envs * options.decisions
+    assert (steps.number, steps.trained) == (20, 10)
+    assert decisions * steps.trained == 12_500
+    assert decisions * steps.trained // options.minibatches == 6_250
+    assert options.epochs * options.minibatches == 20
+    assert learner.env_steps == 50 * 25 * 4
+    assert actor.surrogate.weight == pytest.approx([0.95**i for i in range(9, -1, -1)])
+    assert actor.factors(jnp.full((1, 10, 4, 2), -9.0)).tolist() == [[-5.0] * 10]  # DPPO's cut
+    params = jax.eval_shape(actor.init, jax.random.key(0), Variables(dppo.our_params(dppo.our_policy()), {}))
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == pytest.approx(0.545e6, rel=0.01)
+    assert actor.num_modes == 1
 
 
 def test_a_trainer_with_a_callback_is_run_step_by_step() -> None:

@@ -146,17 +146,28 @@ def anchored(filtered, normalise, beta):
     return update, {**later.params, "actor": actor}, batch, hp, state.opt_state
 
 
-@pytest.mark.parametrize("filtered", [True, False])
-@pytest.mark.parametrize("normalise", [True, False])
-def test_the_anchored_loss_in_numpy(filtered, normalise):
+@pytest.mark.parametrize(
+    ("filtered", "normalise", "draws"),
+    [(True, True, 1), (True, False, 1), (False, True, 1), (False, False, 1), (True, True, 3)],
+)
+def test_the_anchored_loss_in_numpy(filtered, normalise, draws):
     update, params, batch, hp, opt_state = anchored(filtered, normalise, 2.0)
-    key = jax.random.key(4)
+    update, key = dataclasses.replace(update, draws=draws), jax.random.key(4)
     step = Step(dict(params), dict(opt_state), hp)
     logged = update.improve(step, batch, Variables({}), hp, key)
-    action, anchor = update.actor.paired(
-        params["actor"], Variables({}), jax.random.clone(key), batch.obs, batch.z
-    )
-    q, q_ref = (np.asarray(update.q(params["critic"], batch, of)).min(0) for of in (action, anchor))
+    keys = [key] if draws == 1 else list(jax.random.split(key, draws))
+
+    def paired(actor):
+        each = [
+            update.actor.paired(actor, Variables({}), jax.random.clone(k), batch.obs, batch.z) for k in keys
+        ]
+        return map(jnp.stack, zip(*each, strict=True))
+
+    def valued(actions):
+        return jnp.stack([update.q(params["critic"], batch, action).min(0) for action in actions])
+
+    action, anchor = paired(params["actor"])
+    q, q_ref = np.asarray(valued(action)), np.asarray(valued(anchor))
     apart = np.square(np.asarray(action) - np.asarray(anchor)).mean(-1)
     held = (q_ref >= q).astype(np.float32) if filtered else np.ones_like(q)
     assert not filtered or 0 < held.mean() < 1
@@ -164,8 +175,8 @@ def test_the_anchored_loss_in_numpy(filtered, normalise):
     np.testing.assert_allclose(logged["sac/held"], held.mean(), rtol=1e-6)
 
     def loss(actor):
-        action, anchor = update.actor.paired(actor, Variables({}), jax.random.clone(key), batch.obs, batch.z)
-        q = update.q(params["critic"], batch, action).min(0)
+        action, anchor = paired(actor)
+        q = valued(action)
         scale = np.abs(np.asarray(q_now)).mean() if normalise else 1.0
         return (-q / scale + 2.0 * held * jnp.square(action - anchor).mean(-1)).mean()
 

@@ -15,8 +15,9 @@ import pytest
 
 from mmbc_jax.core.errors import WorkdirError
 from mmbc_jax.runs import stage_run
-from mmbc_jax.runs.checkpoint import checkpoint_steps
+from mmbc_jax.runs.checkpoint import checkpoint_steps, read_meta
 from mmbc_jax.runs.loop import Interrupted, StageLoop
+from mmbc_jax.runs.milestones import CLOCK
 from mmbc_jax.runs.workdir import claim_workdir
 from tests.toys.landscape import (
     events,
@@ -57,6 +58,12 @@ def kill_in_save(monkeypatch, stage, epoch, *, saved):
     monkeypatch.setattr(StageLoop, "_save", dying)
 
 
+def clock_of(workdir, stage):
+    """Seconds after each epoch, as the newest checkpoint has them; nothing without one."""
+    folder = workdir / "checkpoints" / stage
+    return read_meta(folder)[1][CLOCK] if checkpoint_steps(folder) else []
+
+
 def assert_same(workdir, reference, stages):
     for stage in stages:
         assert results_json(workdir, stage) == results_json(reference, stage)
@@ -88,13 +95,17 @@ def test_a_killed_run_continues_exactly(tmp_path, monkeypatch, undisturbed, stag
         kill_in_save(patch, stage, epoch, saved=saved)
         with pytest.raises(Killed):
             toy_run(workdir, config)
-    before = len(rows(workdir))
+    before, clock = len(rows(workdir)), clock_of(workdir, stage)
     with (workdir / "metrics.jsonl").open("a") as handle:
         handle.write('{"stage": "bc", "step": 99')  # a torn line
     (workdir / "tensorboard" / "bc" / "seed=3" / "events.torn").write_bytes(b"junk")
     toy_run(workdir, config)
     assert before < len(rows(reference))
     assert_same(workdir, reference, ("bc", "discover", "finetune"))
+    told = clock_of(workdir, stage)
+    assert len(told) == checkpoint_steps(workdir / "checkpoints" / stage)[-1]
+    assert told[: len(clock)] == clock  # what it took before it was killed is not measured anew
+    assert (np.diff([0.0, *told]) > 0).all()
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mmbc_jax.runs.sections import base_config
 from mmbc_jax.study.cells import joined, of_variant, split
-from mmbc_jax.study.plan import Entry, Study, Variant
+from mmbc_jax.study.plan import Entry, Study, Variant, entries_of
 
 
 def variant(name="v", **data):
@@ -51,6 +51,15 @@ def test_cells_are_joined_by_group_and_tags():
     assert (found[0].run["seeds"], found[0].run["data_seeds"]) == ([0, 1], [0, 1])
     assert found[0].run["process_seconds"] == 4.0
     assert set(found[0].run["timings"]) == {"bc 0", "bc 1"}
+
+
+def test_seconds_to_success_are_a_column_like_a_metric():
+    point = {"stages": {"bc": {"x": {"per_seed": [1.0, 2.0]}}}, "values": {}}
+    timings = {"bc": {"wall_s_to_95": [[3.0, None], [4.0, 5.0]]}}
+    found = entries_of(variant(), {"points": [point, point], "run": {"timings": timings}})
+    assert [entry.per_seed("wall_s_to_95").tolist() for entry in found] == [[3.0], [4.0, 5.0]]
+    (without,) = entries_of(variant(), {"points": [point], "run": {"timings": {}}})
+    assert without.column("wall_s_to_95").size == 0
 
 
 def test_a_metric_that_one_cell_lacks_keeps_the_seeds_in_order():

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import jax
 
 from mmbc_jax.core import registry
+from mmbc_jax.core.acting import played_by
 from mmbc_jax.core.config import at
 from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.core.keys import seeded
@@ -152,8 +153,8 @@ class BaseStage(abc.ABC):
 
     def evaluator(self, command: int | None = None, headless: bool = False) -> Evaluator:
         """What plays its episodes: under z = `command`, None to spread them evenly; or without a steering head."""
-        setup, parts = self.setup, dataclasses.replace(self.parts, env=self.setup.played_env)
-        settings = setup.config.evaluation
+        parts = dataclasses.replace(played_by(self.learner, self.parts), env=self.setup.played_env)
+        setup, settings = self.setup, self.setup.config.evaluation
         playing = Playing.of(settings, command, setup.config.data.seed)
         return make_evaluator(
             parts, setup.env_spec, settings.episodes, settings.paths, self.num_modes, playing, headless
