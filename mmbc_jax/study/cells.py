@@ -45,6 +45,18 @@ def of_variant(variant: Variant, name: str) -> bool:
     return name == variant.name or name.startswith(f"{variant.name}/seed")
 
 
+def told_together(names: Sequence[str]) -> str:
+    """Names of variants and of cells in one line, the cells of a variant as its seeds: "a, b (seeds 0, 1)"."""
+    seeds: dict[str, list[str]] = {}
+    for name in names:
+        variant, _, seed = name.partition("/seed")
+        seeds.setdefault(variant, []).extend([seed] if seed else [])
+    return ", ".join(
+        f"{variant} (seed{'s' if len(own) > 1 else ''} {', '.join(own)})" if own else variant
+        for variant, own in seeds.items()
+    )
+
+
 def joined(parts: Sequence[tuple[str, Entry]]) -> list[Entry]:
     """One entry per group and tags of (group, entry) pairs, in order of appearance, with all their seeds."""
     groups: dict[tuple[str, str], list[Entry]] = {}

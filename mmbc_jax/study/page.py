@@ -10,6 +10,7 @@ import numpy as np
 
 from mmbc_jax.core.files import write_atomic, write_json
 from mmbc_jax.report import style
+from mmbc_jax.study.cells import told_together
 from mmbc_jax.study.judging import Judged
 from mmbc_jax.study.plan import Entry, Plot, Results, Study, tag_text, tags_text
 
@@ -136,7 +137,7 @@ def section(
     lines += ["", *(line for one in judged for line in one.lines)]
     lines += ["", costs(results), "", table(study, results), ""]
     if missing:
-        lines += [f"No result from: {', '.join(missing)}.", ""]
+        lines += [f"No result from: {told_together(missing)}.", ""]
     for plot in study.plots:
         name = f"{study.name}_{plot.metric.replace('/', '_')}"
         name += "".join(f"_{v}" for v in plot.where.values())

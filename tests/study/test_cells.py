@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mmbc_jax.runs.sections import base_config
-from mmbc_jax.study.cells import joined, of_variant, split
+from mmbc_jax.study.cells import joined, of_variant, split, told_together
 from mmbc_jax.study.plan import Entry, Study, Variant, entries_of
 
 
@@ -67,3 +67,9 @@ def test_a_metric_that_one_cell_lacks_keeps_the_seeds_in_order():
     b = Entry({}, {"x": {"per_seed": [2.0]}, "y": {"per_seed": [3.0]}}, {})
     (found,) = joined([("v", a), ("v", b)])
     assert found.metrics["y"]["per_seed"] == [None, 3.0]
+
+
+def test_cells_of_a_variant_are_told_together():
+    names = ["flow-K8", "flow-K2/seed100", "flow-K2/seed101", "mdn/seed7"]
+    assert told_together(names) == "flow-K8, flow-K2 (seeds 100, 101), mdn (seed 7)"
+    assert told_together([]) == ""
