@@ -18,7 +18,7 @@ PIXEL = (HIGH[1] - LOW[1]) / picture.ROWS  # 2.5 mm
 
 def covered(view):
     """(share [240, columns] that is black, x, y of the pixels in m)."""
-    share = 1.0 - np.asarray(view.image)[..., 0] / 255.0
+    share = 1.0 - np.asarray(view.image / picture.View(LOW, HIGH).image)[..., 0]
     columns = LOW[0] + PIXEL * (np.arange(share.shape[1]) + 0.5)
     return share, columns[None, :], (HIGH[1] - PIXEL * (np.arange(picture.ROWS) + 0.5))[:, None]
 

@@ -18,13 +18,14 @@ ROWS = 240
 RED, GREEN, BLUE, DARK = (214, 39, 40), (44, 160, 44), (31, 119, 180), (40, 40, 40)
 LIGHT_RED, LIGHT_GREEN, LIGHT_BLUE, GREY = (255, 190, 190), (180, 230, 180), (190, 220, 245), (200, 200, 200)
 _LINE = 1.0  # half the width of a line [pixels]
+_FRAME = 210.0
 
 Colour = tuple[int, int, int] | Array
 Box = tuple[tuple[float, float], tuple[float, float]]  # middle and half sides in the frame of a pose
 
 
 class View:
-    """A picture that begins white.
+    """A picture that begins white, within a grey frame of a pixel.
 
     Args:
       low: least x and y that it shows [m].
@@ -36,7 +37,8 @@ class View:
         columns = 2 * round((high[0] - low[0]) / self._pixel / 2)
         self._x = jnp.asarray(low[0] + self._pixel * (np.arange(columns) + 0.5), jnp.float32)[None, :]
         self._y = jnp.asarray(high[1] - self._pixel * (np.arange(ROWS) + 0.5), jnp.float32)[:, None]
-        self.image = jnp.full((ROWS, columns, 3), 255.0)
+        inside = jnp.full((ROWS - 2, columns - 2, 3), 255.0)
+        self.image = jnp.pad(inside, ((1, 1), (1, 1), (0, 0)), constant_values=_FRAME)
 
     def boxes(self, pose: Array, boxes: Sequence[Box], colour: Colour, edge: Colour | None = None) -> None:
         """Fills boxes that are fixed in a pose [3] (m, rad); with `edge` outlines them in that colour."""
