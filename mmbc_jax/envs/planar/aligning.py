@@ -18,6 +18,8 @@ tip is .12 m below the measured point, as there. It touches walls while its tip 
 that comes down on a wall rests on it, and no tip goes below the box's floor at .01 m. The arm is replaced by its
 measured lag (`_arm_lag`), which was measured in the plane; along z it is taken to be that of y.
 
+In pictures the box is dark, the target green, and the rod red where it is low enough to push, else blue.
+
 Parameters: bounds of the start and, perturbed, `FURTHER`, the surfaces. Source: ALRhub/d3il, `gym_aligning_env`.
 """
 

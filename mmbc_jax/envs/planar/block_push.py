@@ -23,6 +23,8 @@ What differs from the original: the motion is in the plane and without inertia (
 contact (.5 times .5, the engine's default), and the disc's radius .0125 m. The arm is replaced by an effector that
 covers `FOLLOW` of what is left to its target in every step, at constant speed: that share is chosen, not measured.
 
+In pictures cube 1 is red, 2 blue, target A green and B grey.
+
 Parameters: bounds of the start and, perturbed, `FURTHER`: the surfaces. Source: notmahi/bet, `envs/block_pushing`.
 """
 
