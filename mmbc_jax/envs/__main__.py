@@ -153,13 +153,13 @@ def render(env: Any, path: Path, seed: int) -> int:
         )
     shown = experts.show(env, seeded(seed), modes, keep=keep)
     chosen = slice(0 if whole else int(shown.length.max()), int(shown.length.max()) + 1)
+    titles = [spec.mode_labels[mode] if mode >= 0 else "random" for mode in modes]
     if keep is None:
         assert shown.path is not None
-        titles = [spec.mode_labels[mode] if mode >= 0 else "random" for mode in modes]
         frames = list(clips.drawn(env, shown.path[: chosen.stop], titles, whole))
     else:
         kept = jax.tree.map(lambda x: x[chosen], shown.states)
-        frames = list(clips.tiled(_filmed(env.scene, *kept) if scene else kept))
+        frames = list(clips.tiled(_filmed(env.scene, *kept) if scene else kept, titles))
     if path.suffix == ".mp4":
         clips.write_video(path, frames, 1.0 / spec.control_dt if spec.control_dt else _FPS)
     else:

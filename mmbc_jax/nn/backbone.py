@@ -59,6 +59,9 @@ class NetworkOptions(Options):
         ImageEncoder.channels, "widths of the stages of an observed image's encoder", low=1, filled=True
     )
     image_features: int = option(ImageEncoder.features, "size of what an observed image becomes", low=1)
+    image_patch: int = option(
+        ImageEncoder.patch, "pixels a side of the patches that such an encoder starts from", low=1, high=64
+    )
     time_dim: int = option(32, "size of the time embedding, even, where there is a generation time", low=2)
 
     def check(self) -> None:
@@ -74,7 +77,9 @@ class NetworkOptions(Options):
 
     def obs_encoder(self, spec: PolicySpec) -> ObsEncoder:
         """The encoder of observations in front of a network."""
-        return ObsEncoder(spec.obs, self.fourier_octaves, self.image_channels, self.image_features)
+        return ObsEncoder(
+            spec.obs, self.fourier_octaves, self.image_channels, self.image_features, self.image_patch
+        )
 
 
 class Head(MLP):

@@ -25,8 +25,6 @@ from mmbc_jax.nn.convolution import Convolution
 from mmbc_jax.nn.mlp import ACTIVATIONS
 from mmbc_jax.nn.precision import Dense, Network
 
-PATCH = 4  # pixels a side
-
 
 def scale_image(image: Array) -> Array:
     """Float32 in [-1, 1] of a uint8 `image`; floats pass as they are, taken to be scaled already."""
@@ -78,20 +76,22 @@ class ResidualBlock(nn.Module):
 class ImageEncoder(Network):
     """Images to features; see the module docstring.
 
-    The stem maps each patch of 4 x 4 pixels to a vector, and every stage keeps that resolution: on 64 x 64 images
-    coarser maps located a point worse after as many steps.
+    The stem maps each patch of pixels to a vector, and every stage keeps that resolution: on 64 x 64 images patches
+    larger than 4 x 4 located a point worse after as many steps.
 
     Attributes:
       features: F.
       channels: width of each stage, one residual block each; the first is the stem's too.
       groups: of every normalisation; divides every width.
       activation: a key of `ACTIVATIONS`.
+      patch: pixels a side of what the stem maps.
     """
 
     features: int = 64
     channels: tuple[int, ...] = (16, 32)
     groups: int = 4
     activation: str = "relu"
+    patch: int = 4
 
     @nn.compact
     def __call__(self, image: Array) -> Array:
@@ -99,7 +99,7 @@ class ImageEncoder(Network):
         if not self.channels or any(width % self.groups for width in self.channels):
             raise ConfigError("channels", self.channels, f"one or more multiples of groups = {self.groups}")
         x = scale_image(image).reshape(-1, *image.shape[-3:])
-        x = Convolution(self.channels[0], PATCH, PATCH, name="stem")(x)
+        x = Convolution(self.channels[0], self.patch, self.patch, name="stem")(x)
         x = ACTIVATIONS[self.activation](nn.GroupNorm(self.groups, name="stem_norm")(x))
         for index, width in enumerate(self.channels):
             x = ResidualBlock(width, self.groups, self.activation, name=f"stage_{index}")(x)

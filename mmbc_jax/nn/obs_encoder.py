@@ -22,12 +22,14 @@ class ObsEncoder(Network):
       octaves: of the vectors' features.
       image_channels: widths of the stages of the images' encoders.
       image_features: size of what an image becomes.
+      image_patch: pixels a side of what their first layer maps.
     """
 
     spec: ObsSpec
     octaves: int = 0
     image_channels: tuple[int, ...] = ImageEncoder.channels
     image_features: int = ImageEncoder.features
+    image_patch: int = ImageEncoder.patch
 
     @nn.compact
     def __call__(self, obs: Obs) -> Array:

@@ -28,12 +28,19 @@ def _grid(count: int) -> tuple[int, int]:
     return -(-count // columns), columns
 
 
-def tiled(frames: np.ndarray) -> np.ndarray:
-    """[T, height, width, 3] uint8: frames [T, B, h, w, 3] in rows, white between; even sides, as videos need."""
+def tiled(frames: np.ndarray, titles: Sequence[str] = ()) -> np.ndarray:
+    """[T, height, width, 3] uint8: frames [T, B, h, w, 3] in rows, white between; even sides, as videos need.
+
+    With `titles` [B] each stands above its tile.
+    """
     steps, count, height, width, _ = frames.shape
     factor = max(1, math.ceil(_LEAST_SIDE / min(height, width)))
     frames = frames.repeat(factor, 2).repeat(factor, 3)
     height, width = factor * height, factor * width
+    if titles:
+        heads = np.stack([_headline(title, width) for title in titles])
+        heads = np.broadcast_to(heads, (steps, *heads.shape))
+        frames, height = np.concatenate([heads, frames], 2), height + heads.shape[2]
     rows, columns = _grid(count)
     across, down = columns * (width + _GAP) - _GAP, rows * (height + _GAP) - _GAP
     made = np.full((steps, down + down % 2, across + across % 2, 3), 255, np.uint8)
@@ -41,6 +48,18 @@ def tiled(frames: np.ndarray) -> np.ndarray:
         y, x = (i // columns) * (height + _GAP), (i % columns) * (width + _GAP)
         made[:, y : y + height, x : x + width] = frames[:, i]
     return made
+
+
+def _headline(text: str, width: int) -> np.ndarray:
+    """[20, width, 3] uint8: text, dark on white."""
+    dpi, height = 80, 20
+    figure = style.new_figure(width / dpi, height / dpi)
+    figure.set_layout_engine("none")
+    figure.set_dpi(dpi)
+    figure.text(2 / width, 0.5, text, fontsize=9, va="center", color="0.15")
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def drawn(env: Any, paths: np.ndarray, titles: Sequence[str], whole: bool = True) -> Iterator[np.ndarray]:
@@ -66,7 +85,7 @@ def drawn(env: Any, paths: np.ndarray, titles: Sequence[str], whole: bool = True
         ax.set_yticks([])
         lines += ax.plot([], [], lw=1.6, color="tab:blue")
         heads += ax.plot([], [], "o", ms=4, color="tab:red")
-    figure.set_layout_engine("tight")
+    figure.set_layout_engine("tight", h_pad=1.8, pad=1.3)
     canvas.draw()
     figure.set_layout_engine("none")  # where the axes stand is settled before the first picture
     for step in range(len(paths)) if whole else [len(paths) - 1]:

@@ -314,6 +314,9 @@ def test_images_become_entries_and_numbers_one_vector(tmp_path, suffix):
     )
     alone = load_lib.load(path, options(obs_keys=("camera",)))
     assert list(alone.obs) == ["camera"]
+    renamed = load_lib.load(path, options(obs_keys=("image=camera", "obs")))
+    assert set(renamed.obs) == {"image", "state"}
+    np.testing.assert_array_equal(renamed.obs["image"], IMAGE)
     assert load_lib.load(path).obs.shape == OBS.shape  # by default the numbers alone
 
 
@@ -321,6 +324,8 @@ def test_images_become_entries_and_numbers_one_vector(tmp_path, suffix):
     ("fields", "error", "message"),
     [
         ({"obs_keys": ("camera[0:2]",)}, ConfigError, "camera is no vector and read whole"),
+        ({"obs_keys": ("image=camera[0:2]",)}, ConfigError, "camera is no vector and read whole"),
+        ({"obs_keys": ("image=obs",)}, ConfigError, "obs without a name: numbers make one vector"),
         ({"obs_keys": ("camera",), "angles": (0,)}, ConfigError, "angles .* no vector is observed"),
         (
             {"obs_keys": ("camera", "short")},
@@ -334,6 +339,24 @@ def test_options_that_do_not_fit_images(tmp_path, fields, error, message):
     path = save(tmp_path / "a.npz", camera=IMAGE, short=OBS[:5], floats=IMAGE.astype(float))
     with pytest.raises(error, match=message):
         load_lib.load(path, options(**fields))
+
+
+def test_images_beside_the_file(tmp_path):
+    path, beside = save(tmp_path / "a.npz", state=-OBS), tmp_path / "a_images.npz"
+    asked = options(obs_keys=("image", "state[0:2]"))
+    with pytest.raises(DataError, match=r"a\.npz: no array 'image'"):
+        load_lib.load(path, asked)
+    np.savez(beside, image=IMAGE, episode_ends=ENDS)
+    found = load_lib.load(path, asked)
+    np.testing.assert_array_equal(found.obs["image"], IMAGE)
+    np.testing.assert_array_equal(found.obs["state"], -OBS[:, :2])
+    np.testing.assert_array_equal(load_lib.load(path).obs, OBS)  # they are not asked for
+    for wrong in ({"episode_ends": np.asarray([3, 7])}, {}):
+        np.savez(beside, image=IMAGE, **wrong)
+        with pytest.raises(
+            DataError, match=r"a_images\.npz: episode_ends must be there, and be those of .*a\.npz"
+        ):
+            load_lib.load(path, asked)
 
 
 def test_angles_need_to_know_whose_columns_they_are(tmp_path):

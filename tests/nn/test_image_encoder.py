@@ -104,6 +104,19 @@ def test_leading_axes_agree(net):
     assert np.abs(many[0, 0] - many[1, 2]).max() > 1e-3
 
 
+def test_the_stem_sees_a_patch_at_a_time():
+    """Of 2 x 3 patches of 8 pixels, with zeros left and right, one changes."""
+    module = ImageEncoder(features=6, channels=(4,), groups=2, patch=8)
+    both = np.repeat(images(1), 2, 0)
+    both[1, 0, 0] = 255 - both[1, 0, 0]
+    run = jax.jit(lambda x: module.init_with_output(jax.random.key(0), x, capture_intermediates=True)[1])
+    found = run(both)
+    assert found["params"]["stem"]["kernel"].shape == (8, 8, 3, 4)
+    (seen,) = found["intermediates"]["stem"]["__call__"]
+    changed = np.abs(np.asarray(seen[1] - seen[0])).max(-1) > 1e-6
+    np.testing.assert_array_equal(changed, [[True, False, False], [False, False, False]])
+
+
 def test_bytes_and_their_scaled_floats_agree(net):
     module, variables = net
     scaled = images(2).astype(np.float32) / 127.5 - 1.0

@@ -24,7 +24,7 @@ from mmbc_jax.nn.mlp import MLP
 from mmbc_jax.nn.obs_encoder import ObsEncoder
 
 IMAGE = ObsEntry((8, 8, 3), "image")
-SMALL = NetworkOptions(hidden=(8,), fourier_octaves=1, image_channels=(4,), image_features=5)
+SMALL = NetworkOptions(hidden=(8,), fourier_octaves=1, image_channels=(4,), image_features=5, image_patch=2)
 
 
 def encoded(spec, obs, octaves=0):
@@ -89,6 +89,7 @@ def test_a_head_is_an_mlp_on_the_features():
     seeing = make_head(SMALL, PolicySpec(0, 2, 3, ObsSpec.of({"camera": IMAGE})), 5)
     params = seeing.init(jax.random.key(0), {"camera": jnp.zeros((2, 8, 8, 3), jnp.uint8)})["params"]
     assert set(params["obs_encoder"]) == {"camera"}
+    assert params["obs_encoder"]["camera"]["stem"]["kernel"].shape == (2, 2, 3, 4)
 
 
 def test_features_can_be_bound_in_place_of_the_observation():

@@ -27,6 +27,17 @@ def test_sides_are_even():
     assert clips.tiled(np.zeros((1, 7, 161, 163, 3), np.uint8)).shape == (1, 326, 998, 3)
 
 
+def test_titles_stand_above_their_tiles():
+    frames = np.full((2, 2, 160, 200, 3), 90, np.uint8)
+    plain, made = clips.tiled(frames), clips.tiled(frames, ["left-ccw", ""])
+    assert made.shape == (2, 180, 404, 3)
+    np.testing.assert_array_equal(made[:, 20:], plain)
+    heads = made[:, :20]
+    assert heads[:, :, :200].min() < 100  # dark letters
+    assert (heads[:, :, 200:] == 255).all()
+    np.testing.assert_array_equal(heads[0], heads[1])
+
+
 def test_paths_grow_over_the_scene():
     """What the second step shows has more of the path's colour than the first; the whole is as many pictures."""
     paths = np.linspace([-1.0, -1.0], [1.0, 1.0], 3)[:, None].repeat(2, 1)

@@ -49,7 +49,8 @@ class ReaderOptions(Options):
 
     obs_keys: tuple[str, ...] = option(
         (),
-        "observed arrays, each key or key[start:stop]: images as they are, numbers in one vector; empty: by name",
+        "observed arrays, each key or key[start:stop]: images as they are, or under another name as entry=key, "
+        "numbers in one vector; empty: by name",
     )
     action_key: str = option(
         "action",
@@ -154,16 +155,24 @@ def selection(field: str, text: str) -> tuple[str, int, int]:
     return match["key"], int(match["start"] or 0), int(match["stop"] or 0)
 
 
+def named_selection(text: str) -> tuple[str, str, int, int]:
+    """(entry, key, start, stop) of one of `obs_keys`, the entry empty where none is named; see `selection`."""
+    name, given, rest = text.partition("=")
+    return (name if given else "", *selection("data.reader.obs_keys", rest if given else text))
+
+
 def _select(
     read: Callable[[str], np.ndarray], known: list[str], text: str, source: str
 ) -> tuple[str, np.ndarray]:
     """(name of the entry, array) of one of `obs_keys`."""
-    key, start, stop = selection("data.reader.obs_keys", text)
+    name, key, start, stop = named_selection(text)
     values = _entry(_require(read, known, key, source), key, source)
     if kind_beyond_vectors(values):
-        if text != key:
+        if start or stop:
             raise ConfigError("data.reader.obs_keys", text, f"{key} is no vector and read whole")
-        return key.removeprefix(PREFIX), values
+        return name or key.removeprefix(PREFIX), values
+    if name:
+        raise ConfigError("data.reader.obs_keys", text, f"{key} without a name: numbers make one vector")
     stop = stop or values.shape[1]
     if not start < stop <= values.shape[1]:
         raise ConfigError("data.reader.obs_keys", text, f"{key} has columns 0:{values.shape[1]}")

@@ -3,7 +3,8 @@
 Four layouts are told apart by the keys they hold:
   - episodes: `obs` or `state` [n, D], `action` [n, A], `episode_ends` [E] cumulative; optional `mode` [E]
     and `num_modes` []. Further arrays (`image` [n, height, width, channels] uint8, `keypoint`, ...) are read where
-    `obs_keys` names them, and `obs.<entry>` are the entries of a dict of observations.
+    `obs_keys` names them, and `obs.<entry>` are the entries of a dict of observations. What `obs_keys` names and
+    `FILE.npz` lacks is looked for in `FILE_images.npz` beside it, which has the same `episode_ends`.
   - trajectories: `observation` [n, D], `action` [n, A], `step_type` [n] with 0 first, 1 middle, 2 last, as
     TF-Agents writes D4RL sets. The row of the last step is kept: D4RL records an action there too.
   - replay buffers: `observations` [n, D], `actions` [n, A] and any of `terminals`, `timeouts`, `truncations`, `dones`
@@ -15,8 +16,10 @@ Pickled arrays are refused in all of them, and so is an array that states other 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
+from collections import ChainMap
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -52,7 +55,7 @@ def load(path: Path, options: ReaderOptions) -> Episodes:
       DataError: the file is damaged, holds pickled arrays, or lacks an array.
     """
     source = str(path)
-    with Archive(path) as arrays:
+    with Archive(path) as arrays, contextlib.ExitStack() as stack:
         if arrays and all(_DRAWING.fullmatch(key) and arrays.shape(key)[1:] == (2,) for key in arrays):
             return _drawings(arrays, options, source)
         if "episode_ends" in arrays:
@@ -67,8 +70,19 @@ def load(path: Path, options: ReaderOptions) -> Episodes:
                 f"{source}: no episode_ends (nor step_type, terminals or dones, nor paths <shape>_<i> [T, 2] alone); "
                 f"found {cut(', '.join(sorted(arrays)) or 'nothing')}"
             )
-        obs = _columns.select_obs(arrays.__getitem__, arrays, options, OBS_KEYS, source)
+        known: Mapping[str, np.ndarray] = arrays
+        beside = path.with_name(f"{path.stem}_images{path.suffix}")
+        if beside.is_file() and not _named(options) <= set(arrays):
+            images = stack.enter_context(Archive(beside))
+            if "episode_ends" not in images or not np.array_equal(images["episode_ends"], ends):
+                raise DataError(f"{beside}: episode_ends must be there, and be those of {source}")
+            known = ChainMap(arrays, images)  # type: ignore[arg-type]
+        obs = _columns.select_obs(known.__getitem__, known, options, OBS_KEYS, source)
         return _columns.assemble(arrays.__getitem__, arrays, obs, options.action_key, ends, source)
+
+
+def _named(options: ReaderOptions) -> set[str]:
+    return {_columns.named_selection(text)[1] for text in options.obs_keys}
 
 
 def _marked(arrays: Archive, marks: list[str], options: ReaderOptions, source: str) -> Episodes:

@@ -18,6 +18,8 @@ tip is .12 m below the measured point, as there. It touches walls while its tip 
 that comes down on a wall rests on it, and no tip goes below the box's floor at .01 m. The arm is replaced by its
 measured lag (`_arm_lag`), which was measured in the plane; along z it is taken to be that of y.
 
+In pictures the box is dark, the target green, and the rod red where it is low enough to push, else blue.
+
 Parameters: bounds of the start and, perturbed, `FURTHER`, the surfaces. Source: ALRhub/d3il, `gym_aligning_env`.
 """
 
@@ -36,6 +38,7 @@ from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, EnvSpec, Key, PyTree, State
 from mmbc_jax.envs._arm_lag import CONTROL_DT, followed
 from mmbc_jax.envs._further import Further, differs, parameters
+from mmbc_jax.envs.planar import _table_image
 from mmbc_jax.envs.planar._angles import within_turn
 from mmbc_jax.envs.planar._box_contacts import disc_against, pose_of
 from mmbc_jax.envs.planar._drawing import outlined
@@ -58,6 +61,7 @@ FRAME = Frame(
     inner=0.045, outer=0.055, rod=RADIUS, radius=HOLD, top=SUMMIT, low=TIP + 0.055, high=TIP + 0.115
 )
 FURTHER = ("friction", "radius")
+LOW, HIGH = (0.3, -0.4), (0.7, 0.45)  # what is shown
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -193,6 +197,16 @@ class Aligning(Further):
         """[2] the rod's position in the plane."""
         return state.data["rod"][:2]
 
+    def frame(self, state: State) -> Array:
+        """[240, 112, 3] uint8: the box's walls dark, the target's light, the rod red, blue above the walls."""
+        view, data = _table_image.View(LOW, HIGH), state.data
+        view.boxes(data["target"], WALLS, _table_image.LIGHT_GREEN)
+        view.boxes(data["box"], WALLS, _table_image.DARK)
+        low = data["rod"][2] < SUMMIT
+        colour = jnp.where(low, jnp.asarray(_table_image.RED), jnp.asarray(_table_image.BLUE))
+        view.disc(data["rod"][:2], RADIUS, colour)
+        return view.bytes()
+
     def draw(self, ax: Any) -> None:
         """Where the box (dashed) and the target begin, and the rod's start, in m."""
         o = self.options
@@ -203,7 +217,7 @@ class Aligning(Further):
         ):
             outlined(ax, (middle, (low + high) / 2), (half, (high - low) / 2), colour, style)
         ax.plot(*START[:2], marker="s", ms=5, color="k", zorder=1)
-        ax.set(xlim=(0.3, 0.7), ylim=(-0.4, 0.45), aspect="equal", xlabel="x [m]", ylabel="y [m]")
+        ax.set(xlim=(LOW[0], HIGH[0]), ylim=(LOW[1], HIGH[1]), aspect="equal", xlabel="x [m]", ylabel="y [m]")
 
     def _observe(self, data: PyTree) -> Array:
         parts = [data["command"], data["rod"]]

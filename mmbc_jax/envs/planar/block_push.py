@@ -23,6 +23,8 @@ What differs from the original: the motion is in the plane and without inertia (
 contact (.5 times .5, the engine's default), and the disc's radius .0125 m. The arm is replaced by an effector that
 covers `FOLLOW` of what is left to its target in every step, at constant speed: that share is chosen, not measured.
 
+In pictures cube 1 is red, 2 blue, target A green and B grey.
+
 Parameters: bounds of the start and, perturbed, `FURTHER`: the surfaces. Source: notmahi/bet, `envs/block_pushing`.
 """
 
@@ -40,7 +42,7 @@ from mmbc_jax.core.options import Options, option
 from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, EnvSpec, Key, PyTree, State
 from mmbc_jax.envs._further import Further, differs, parameters
-from mmbc_jax.envs.planar import _two_blocks
+from mmbc_jax.envs.planar import _table_image, _two_blocks
 from mmbc_jax.envs.planar._angles import within_turn
 from mmbc_jax.envs.planar._drawing import outlined
 from mmbc_jax.envs.planar._sliders import Surfaces, pushed, surfaces_of
@@ -57,6 +59,11 @@ CENTRE_X, BLOCK_Y, TARGET_Y = 0.4, -0.2, 0.2
 MODES = ("1A-2B", "2B-1A", "1B-2A", "2A-1B")
 SHAPES = ((((0.0, 0.0), (HALF, HALF)),),) * 2
 FURTHER = Surfaces._fields
+LOW, HIGH = (0.13, -0.52), (0.72, 0.52)  # what is shown
+SIDES = (
+    _table_image.Side(_table_image.RED, _table_image.LIGHT_GREEN),
+    _table_image.Side(_table_image.BLUE, _table_image.GREY),
+)
 MANNER = _two_blocks.Manner(clear=0.052, apart=0.08, width=0.01, near=0.03, fast=0.02, slow=0.01)
 
 
@@ -222,16 +229,27 @@ class BlockPush(Further):
         """[2] the effector's position."""
         return state.data["disc"]
 
+    def frame(self, state: State) -> Array:
+        """[240, 136, 3] uint8: cube 1 red, 2 blue, target A green, B grey, the effector dark."""
+        view, data = _table_image.View(LOW, HIGH), state.data
+        _table_image.two_blocks(view, SIDES, HALF, data["blocks"], data["targets"], TOLERANCE)
+        view.disc(data["disc"], DISC, _table_image.DARK)
+        return view.bytes()
+
     def draw(self, ax: Any) -> None:
         """Where the targets and the cubes begin, the effector's start and its bounds, in m."""
-        o, (low, high) = self.options, WORKSPACE
-        for side in (-1.0, 1.0):
-            outlined(ax, (CENTRE_X + side * o.target_apart, TARGET_Y), (TOLERANCE, TOLERANCE), "tab:green")
-        outlined(ax, (CENTRE_X, BLOCK_Y), (o.block_x, o.block_y), "0.6", "--")
-        middle, half = np.add(low, high) / 2, np.subtract(high, low) / 2
-        outlined(ax, (middle[0], middle[1]), (half[0], half[1]), "0.8")
-        ax.plot(*START, marker="s", ms=5, color="k", zorder=1)
-        ax.set(xlim=(0.13, 0.72), ylim=(-0.52, 0.52), aspect="equal", xlabel="x [m]", ylabel="y [m]")
+        _draw(ax, self.options)
+
+
+def _draw(ax: Any, o: BlockPushOptions) -> None:
+    low, high = WORKSPACE
+    for side in (-1.0, 1.0):
+        outlined(ax, (CENTRE_X + side * o.target_apart, TARGET_Y), (TOLERANCE, TOLERANCE), "tab:green")
+    outlined(ax, (CENTRE_X, BLOCK_Y), (o.block_x, o.block_y), "0.6", "--")
+    middle, half = np.add(low, high) / 2, np.subtract(high, low) / 2
+    outlined(ax, (middle[0], middle[1]), (half[0], half[1]), "0.8")
+    ax.plot(*START, marker="s", ms=5, color="k", zorder=1)
+    ax.set(xlim=(LOW[0], HIGH[0]), ylim=(LOW[1], HIGH[1]), aspect="equal", xlabel="x [m]", ylabel="y [m]")
 
 
 @register("env", BlockPushOptions)

@@ -41,7 +41,7 @@ from mmbc_jax.core.registry import register
 from mmbc_jax.core.types import Array, EnvSpec, Key, PyTree, State
 from mmbc_jax.envs._arm_lag import CONTROL_DT, followed
 from mmbc_jax.envs._further import Further, differs, parameters
-from mmbc_jax.envs.planar import _two_blocks
+from mmbc_jax.envs.planar import _table_image, _two_blocks
 from mmbc_jax.envs.planar._angles import within_turn
 from mmbc_jax.envs.planar._drawing import outlined
 from mmbc_jax.envs.planar._sliders import Surfaces, pushed, surfaces_of
@@ -55,6 +55,11 @@ LENGTH, SUBSTEPS = 400, 4
 MODES = ("rr-gg", "gg-rr", "rg-gr", "gr-rg")
 SHAPES = ((((0.0, 0.0), (HALF, HALF)),),) * 2
 FURTHER = Surfaces._fields
+LOW, HIGH = (0.3, -0.32), (0.75, 0.4)  # what is shown
+SIDES = (
+    _table_image.Side(_table_image.RED, _table_image.LIGHT_RED),
+    _table_image.Side(_table_image.GREEN, _table_image.LIGHT_GREEN),
+)
 MANNER = _two_blocks.Manner(clear=0.062, apart=0.1, width=0.012, near=0.03, fast=0.009, slow=0.006)
 
 
@@ -205,26 +210,16 @@ class Pushing(Further):
         """[2] the rod's position."""
         return state.data["rod"]
 
+    def frame(self, state: State) -> Array:
+        """[240, 150, 3] uint8: cubes in their colours, targets in lighter ones, the rod dark."""
+        view, data = _table_image.View(LOW, HIGH), state.data
+        _table_image.two_blocks(view, SIDES, HALF, data["blocks"], jnp.asarray(TARGETS), TOLERANCE)
+        view.disc(data["rod"], RADIUS, _table_image.DARK)
+        return view.bytes()
+
     def draw(self, ax: Any) -> None:
         """Targets of each colour, where the cubes start, and the rod's start, in m."""
-        o = self.options
-        for (x, y), low, high, colour in zip(
-            TARGETS,
-            (o.red_low, o.green_low),
-            (o.red_high, o.green_high),
-            ("tab:red", "tab:green"),
-            strict=True,
-        ):
-            outlined(ax, (x, y), (TOLERANCE, TOLERANCE), colour)
-            outlined(
-                ax,
-                ((low + high) / 2, (o.y_low + o.y_high) / 2),
-                ((high - low) / 2, (o.y_high - o.y_low) / 2),
-                colour,
-                "--",
-            )
-        ax.plot(*START, marker="s", ms=5, color="k", zorder=1)
-        ax.set(xlim=(0.3, 0.75), ylim=(-0.32, 0.4), aspect="equal", xlabel="x [m]", ylabel="y [m]")
+        _draw(ax, self.options)
 
     def _observe(self, data: PyTree) -> Array:
         blocks = data["blocks"]
@@ -236,6 +231,26 @@ class Pushing(Further):
         ways = _two_blocks.ways(blocks, jnp.asarray(TARGETS))
         seen = seen.at[:, :2].add(-rod)
         return jnp.concatenate([data["command"] - rod, rod, seen.ravel(), ways.ravel()])
+
+
+def _draw(ax: Any, o: PushingOptions) -> None:
+    for (x, y), low, high, colour in zip(
+        TARGETS,
+        (o.red_low, o.green_low),
+        (o.red_high, o.green_high),
+        ("tab:red", "tab:green"),
+        strict=True,
+    ):
+        outlined(ax, (x, y), (TOLERANCE, TOLERANCE), colour)
+        outlined(
+            ax,
+            ((low + high) / 2, (o.y_low + o.y_high) / 2),
+            ((high - low) / 2, (o.y_high - o.y_low) / 2),
+            colour,
+            "--",
+        )
+    ax.plot(*START, marker="s", ms=5, color="k", zorder=1)
+    ax.set(xlim=(LOW[0], HIGH[0]), ylim=(LOW[1], HIGH[1]), aspect="equal", xlabel="x [m]", ylabel="y [m]")
 
 
 @register("env", PushingOptions)

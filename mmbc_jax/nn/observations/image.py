@@ -22,7 +22,10 @@ class Image:
 
     def encode(self, encoder: Any, name: str, entry: ObsEntry, value: Array) -> Array:
         """[..., F] by an `ImageEncoder` of the entry's own, under its name."""
-        return ImageEncoder(encoder.image_features, encoder.image_channels, name=name)(value)
+        made = ImageEncoder(
+            encoder.image_features, encoder.image_channels, patch=encoder.image_patch, name=name
+        )
+        return made(value)
 
 
 @register("observation", Options)
