@@ -16,6 +16,7 @@ test: .venv
 	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not statistical"
 
 test-all: .venv
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c requirements/lock.txt -e '.[onnx]'
 	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: .venv

@@ -48,7 +48,7 @@ def exported(policy: Deployed, platforms: Sequence[str] = PLATFORMS, determinist
         ) from error
 
 
-def described(policy: Deployed, program: Any, payload: bytes, deterministic: bool) -> dict[str, Any]:
+def described(policy: Deployed, payload: bytes, deterministic: bool) -> dict[str, Any]:
     """What the JSON beside an artefact says: its inputs and outputs, their units, its commands, where it is from."""
     spec = policy.spec
     entries = {
@@ -92,8 +92,6 @@ def described(policy: Deployed, program: Any, payload: bytes, deterministic: boo
         "deterministic": deterministic,
         "commands": modes,
         "source": {name: getattr(spec, name) for name in ("env", "policy", "stage", "step", "seed", "values")},
-        "platforms": list(program.platforms),
-        "calling_convention": program.calling_convention_version,
         "jax": jax.__version__,
         "sha256": hashlib.sha256(payload).hexdigest(),
         "bytes": len(payload),
@@ -110,7 +108,10 @@ def write_exported(
     """Writes the artefact, and beside it a JSON file of the same name; returns what that says."""
     program = exported(policy, platforms, deterministic)
     payload = bytes(program.serialize())
-    facts = described(policy, program, payload, deterministic)
+    facts = described(policy, payload, deterministic) | {
+        "platforms": list(program.platforms),
+        "calling_convention": program.calling_convention_version,
+    }
     write_atomic(out, lambda file: file.write(payload))
     write_json(out.with_suffix(".json"), facts)
     return facts

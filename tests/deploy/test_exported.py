@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
@@ -62,12 +63,28 @@ def test_the_file_beside_it(written):
     assert said["source"]["stage"] == "finetune"
 
 
+def test_a_file_for_a_gpu_is_written_where_there_is_none(tmp_path, written):
+    both, _ = written
+    out = tmp_path / "gpu.stablehlo"
+    with unchecked():
+        argv = ["--checkpoint", str(finished_run()), "--out", str(out), "--platforms", "cuda"]
+        assert export.main(argv) == 0
+    program = jax.export.deserialize(bytearray(out.read_bytes()))
+    assert program.platforms == ("cuda",)
+    two = jax.export.deserialize(bytearray(both.read_bytes()))
+    assert two.platforms == ("cpu", "cuda")
+    with pytest.raises(ValueError, match="cuda"):
+        program.call(np.zeros(2, np.uint32), OBS, np.zeros(5, np.int32))
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
         (("--out", "a.json"), "--out a.json must be a file that does not end in .json"),
         (("--out", "/"), "--out / must be a file"),
         (("--out", "a", "--platforms", "tpu"), "--platforms 'tpu' must be one of cpu, cuda"),
+        (("--out", "a", "--format", "torch"), "--format: invalid choice: 'torch'"),
+        (("--out", "a", "--format", "onnx", "--platforms", "cpu"), "--platforms is of --format stablehlo"),
         (("--out", "a", "--more"), "unrecognized arguments: --more"),
         ((), "arguments are required: --out"),
     ],
