@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
-from mmbc_jax.diagnostics.domains import SHIFTS, Sizes, seeds_interval, trials_name
+from mmbc_jax.diagnostics.domains import Sizes, seeds_interval, trials_name
 from mmbc_jax.ops.intervals import Interval
 
 SCALES = ("small", "full")
@@ -31,6 +31,7 @@ class Variant:
       tags: what it varies, {"family": "flow", "K": 8}, for tables and claims.
       config: as for `mmbc_jax.train`.
       stage: whose results count.
+      beside: other stages of the same run, which no sweep reaches; their results are entries too.
       group: name of the variant that this is a part of (see `cells`); empty where it is none.
     """
 
@@ -38,6 +39,7 @@ class Variant:
     tags: Mapping[str, Any]
     config: ConfigDict
     stage: str = "bc"
+    beside: tuple[str, ...] = ()
     group: str = ""
 
 
@@ -262,21 +264,6 @@ class Study:
     drawings: Sequence[Drawing] = ()
     paired: bool = True
     source: str = ""
-
-
-def entries_of(variant: Variant, summary: Mapping[str, Any]) -> list[Entry]:
-    """One entry per sweep point of a variant's `summary.json`.
-
-    What was played under another setting of the environment is `shifts/SETTING/METRIC`.
-    """
-    found = []
-    for point in summary["points"]:
-        swept = {path.rsplit(".", 1)[-1]: value for path, value in point["values"].items()}
-        metrics = dict(point["stages"][variant.stage])
-        for setting, own in metrics.pop(SHIFTS, {}).items():
-            metrics |= {f"{SHIFTS}/{setting}/{name}": value for name, value in own.items()}
-        found.append(Entry({**variant.tags, **swept}, metrics, summary["run"]))
-    return found
 
 
 def tag_text(value: Any) -> str:

@@ -11,12 +11,14 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from mmbc_jax.core.files import read_json
+from mmbc_jax.diagnostics.domains import SHIFTS
 from mmbc_jax.study.cells import joined
-from mmbc_jax.study.plan import Entry, Results, Study, Variant, entries_of
+from mmbc_jax.study.plan import Entry, Results, Study, Variant
 
 POLL_SECONDS = 0.2
 
@@ -29,6 +31,32 @@ def variant_dir(workdir: Path, study: Study, variant: Variant) -> Path:
 def finished(folder: Path) -> bool:
     """Whether a variant has its summary."""
     return (folder / "summary.json").exists()
+
+
+def entries_of(variant: Variant, summary: Mapping[str, Any]) -> list[Entry]:
+    """One entry per sweep point of a variant's `summary.json`, after one for each stage beside.
+
+    With stages beside every entry has the tag `stage`. What was played under another setting of the environment is
+    `shifts/SETTING/METRIC`.
+    """
+    points, run = summary["points"], summary["run"]
+    found = [
+        Entry({**variant.tags, "stage": stage}, _figures(points[0]["stages"][stage]), run)
+        for stage in variant.beside
+    ]
+    named = {"stage": variant.stage} if variant.beside else {}
+    for point in points:
+        swept = {path.rsplit(".", 1)[-1]: value for path, value in point["values"].items()}
+        figures = _figures(point["stages"][variant.stage])
+        found.append(Entry({**variant.tags, **named, **swept}, figures, run))
+    return found
+
+
+def _figures(stage: Mapping[str, Any]) -> dict[str, Any]:
+    metrics = dict(stage)
+    for setting, own in metrics.pop(SHIFTS, {}).items():
+        metrics |= {f"{SHIFTS}/{setting}/{name}": value for name, value in own.items()}
+    return metrics
 
 
 def collect(workdir: Path, study: Study) -> tuple[Results, list[str]]:
