@@ -14,4 +14,5 @@ def get_config() -> ConfigDict:
     cloned = load_module("configs/bc/block_push.py").get_config()
     for section in ("env", "policy", "data", "bc"):
         config[section] = cloned[section]
+    config.discover.start_horizon = 350
     return config
