@@ -14,10 +14,10 @@ def get_config() -> ConfigDict:
     config = base_config()
     config.stages = ("bc",)
     config.env = plugin("env", "reach")
-    config.policy = plugin("policy", "flow")
+    config.policy = plugin("policy", "flow", skip=True)
     config.sampler = plugin("sampler", "euler", steps=5)
     config.chunk.update({"predict": 8, "execute": 8})
-    config.data.update({"episodes": 400, "noise": 0.2})
-    config.bc.update({"steps": 3000, "batch_size": 256, "learning_rate": 1e-3, "ema_decay": 0.998})
+    config.data.update({"episodes": 400, "noise": 0.2, "scale": "mean_std"})
+    config.bc.update({"steps": 3000, "batch_size": 256, "learning_rate": 4e-3, "ema_decay": 0.998})
     config.evaluation.update({"episodes": 256})
     return config

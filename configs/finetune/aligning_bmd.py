@@ -1,15 +1,17 @@
 """D3IL's Aligning in its plane: a clone, fine-tuned with and without the MI reward.
 
 Run:     python -m mmbc_jax.train --config configs/finetune/aligning_bmd.py --workdir runs/aligning_bmd
-Expect:  from a clone with success .68, .9 of it from within; what fine-tuning makes of it is not measured.
+Expect:  from the clone of configs/bc/aligning.py; see docs/results/robots.md.
 """
 
 from ml_collections import ConfigDict
 
-from mmbc_jax.core.config import load_module, plugin
+from mmbc_jax.core.config import load_module
 
 
 def get_config() -> ConfigDict:
     config: ConfigDict = load_module("configs/finetune/pushing_bmd.py").get_config()
-    config.env = plugin("env", "aligning")
+    cloned = load_module("configs/bc/aligning.py").get_config()
+    for section in ("env", "policy", "data", "bc"):
+        config[section] = cloned[section]
     return config

@@ -188,10 +188,20 @@ def _columns(study: Study, metrics: Mapping[str, Any]) -> dict[str, Any]:
 def _cell(entry: Entry, metric: str, digits: int) -> str:
     values = entry.per_seed(metric)
     if not len(values):
-        return "–"
+        return _by_mode(entry, metric, digits) or "–"
     seeds = ", ".join(f"{v:.{digits}f}" for v in values)
     if len(values) == 1:
         return seeds
     low, high = entry.span(metric)
     shown = f"({seeds})" if len(values) <= 5 else f"({values.min():.{digits}f} to {values.max():.{digits}f})"
     return f"{values.mean():.{digits}f} [{low:.{digits}f}, {high:.{digits}f}] {shown}"
+
+
+def _by_mode(entry: Entry, metric: str, digits: int) -> str:
+    """The mean of each element over the seeds that have it, "0.98 / 0.97"; empty for what is no list of numbers."""
+    lists = [one for one in (entry.metrics.get(metric) or {}).get("per_seed") or [] if isinstance(one, list)]
+    if not lists or not all(isinstance(v, (int, float, type(None))) for one in lists for v in one):
+        return ""
+    table = np.array(lists, float)  # None becomes NaN
+    means = [column[np.isfinite(column)].mean() for column in table.T if np.isfinite(column).any()]
+    return " / ".join(f"{mean:.{digits}f}" for mean in means) if len(means) == table.shape[1] else ""

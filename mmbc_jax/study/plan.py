@@ -16,9 +16,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
-from mmbc_jax.diagnostics.domains import SHIFTS, Sizes, seeds_interval, trials_name
+from mmbc_jax.diagnostics.domains import Sizes, seeds_interval, trials_name
 from mmbc_jax.ops.intervals import Interval
-from mmbc_jax.runs.milestones import SECONDS
 
 SCALES = ("small", "full")
 
@@ -32,6 +31,7 @@ class Variant:
       tags: what it varies, {"family": "flow", "K": 8}, for tables and claims.
       config: as for `mmbc_jax.train`.
       stage: whose results count.
+      beside: other stages of the same run, which no sweep reaches; their results are entries too.
       group: name of the variant that this is a part of (see `cells`); empty where it is none.
     """
 
@@ -39,6 +39,7 @@ class Variant:
     tags: Mapping[str, Any]
     config: ConfigDict
     stage: str = "bc"
+    beside: tuple[str, ...] = ()
     group: str = ""
 
 
@@ -263,23 +264,6 @@ class Study:
     drawings: Sequence[Drawing] = ()
     paired: bool = True
     source: str = ""
-
-
-def entries_of(variant: Variant, summary: Mapping[str, Any]) -> list[Entry]:
-    """One entry per sweep point of a variant's `summary.json`.
-
-    What was played under another setting of the environment is `shifts/SETTING/METRIC`; `wall_s_to_95`, a fact of the
-    run, stands beside the metrics."""
-    found, timing = [], summary["run"].get("timings", {}).get(variant.stage, {})
-    for number, point in enumerate(summary["points"]):
-        swept = {path.rsplit(".", 1)[-1]: value for path, value in point["values"].items()}
-        metrics = dict(point["stages"][variant.stage])
-        for setting, own in metrics.pop(SHIFTS, {}).items():
-            metrics |= {f"{SHIFTS}/{setting}/{name}": value for name, value in own.items()}
-        if SECONDS in timing:
-            metrics[SECONDS] = {"per_seed": timing[SECONDS][number]}
-        found.append(Entry({**variant.tags, **swept}, metrics, summary["run"]))
-    return found
 
 
 def tag_text(value: Any) -> str:

@@ -11,12 +11,15 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from mmbc_jax.core.files import read_json
+from mmbc_jax.diagnostics.domains import SHIFTS
+from mmbc_jax.runs.milestones import SECONDS
 from mmbc_jax.study.cells import joined
-from mmbc_jax.study.plan import Entry, Results, Study, Variant, entries_of
+from mmbc_jax.study.plan import Entry, Results, Study, Variant
 
 POLL_SECONDS = 0.2
 
@@ -29,6 +32,34 @@ def variant_dir(workdir: Path, study: Study, variant: Variant) -> Path:
 def finished(folder: Path) -> bool:
     """Whether a variant has its summary."""
     return (folder / "summary.json").exists()
+
+
+def entries_of(variant: Variant, summary: Mapping[str, Any]) -> list[Entry]:
+    """One entry per sweep point of a variant's `summary.json`, after one for each stage beside.
+
+    With stages beside every entry has the tag `stage`. What was played under another setting of the environment is
+    `shifts/SETTING/METRIC`; `wall_s_to_95`, a fact of the run, stands beside the metrics.
+    """
+    run = summary["run"]
+    found = [
+        Entry({**variant.tags, "stage": stage}, _figures(summary, 0, stage), run) for stage in variant.beside
+    ]
+    named = {"stage": variant.stage} if variant.beside else {}
+    for number, point in enumerate(summary["points"]):
+        swept = {path.rsplit(".", 1)[-1]: value for path, value in point["values"].items()}
+        found.append(Entry({**variant.tags, **named, **swept}, _figures(summary, number, variant.stage), run))
+    return found
+
+
+def _figures(summary: Mapping[str, Any], number: int, stage: str) -> dict[str, Any]:
+    """{name: figure} of a stage of a sweep point."""
+    metrics = dict(summary["points"][number]["stages"][stage])
+    for setting, own in metrics.pop(SHIFTS, {}).items():
+        metrics |= {f"{SHIFTS}/{setting}/{name}": value for name, value in own.items()}
+    timing = summary["run"].get("timings", {}).get(stage, {})
+    if SECONDS in timing:
+        metrics[SECONDS] = {"per_seed": timing[SECONDS][number]}
+    return metrics
 
 
 def collect(workdir: Path, study: Study) -> tuple[Results, list[str]]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from mmbc_jax.runs.sections import base_config
 from mmbc_jax.study.cells import joined, of_variant, split, told_together
-from mmbc_jax.study.plan import Entry, Study, Variant, entries_of
+from mmbc_jax.study.plan import Entry, Study, Variant
+from mmbc_jax.study.runner import entries_of
 
 
 def variant(name="v", **data):

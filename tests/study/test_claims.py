@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 
 from mmbc_jax.study import claims
-from mmbc_jax.study.plan import Change, Check, Entry, Results, Variant, entries_of, interval
+from mmbc_jax.study.plan import Change, Check, Entry, Results, Variant, interval
+from mmbc_jax.study.runner import entries_of
 
 
 def entry(values, **tags):
@@ -145,6 +146,22 @@ def test_entries_carry_the_swept_values():
     }
     found = entries_of(Variant("v", {"prior": "normal"}, None), summary)
     assert [e.tags for e in found] == [{"prior": "normal", "beta": 0.1}, {"prior": "normal", "beta": 1.0}]
+
+
+def test_stages_beside_have_an_entry_each_before_those_of_the_sweep():
+    def stages(value):
+        return {"bc": {"sr": {"per_seed": [0.5]}}, "finetune": {"sr": {"per_seed": [value]}}}
+
+    summary = {
+        "points": [{"values": {"finetune.mi_coef": x}, "stages": stages(x)} for x in (0.0, 2.0)],
+        "run": {},
+    }
+    found = entries_of(Variant("v", {}, None, stage="finetune", beside=("bc",)), summary)
+    assert [(e.tags, e.per_seed("sr").tolist()) for e in found] == [
+        ({"stage": "bc"}, [0.5]),
+        ({"stage": "finetune", "mi_coef": 0.0}, [0.0]),
+        ({"stage": "finetune", "mi_coef": 2.0}, [2.0]),
+    ]
 
 
 def test_figures_under_another_setting_have_names_and_domains_of_their_own():

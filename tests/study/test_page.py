@@ -75,6 +75,17 @@ def test_section_states_claims_costs_seeds_and_verdicts(tmp_path):
     assert saved["entries"][1]["metrics"]["sr"]["per_seed"] == [0.4, 0.2, 0.4, 0.2]
 
 
+def test_a_metric_of_every_mode_is_shown_mode_by_mode():
+    shares = {
+        "share": {"per_seed": [[0.25, 0.75], [0.75, 0.25], None, [0.5, None]]},
+        "none": {"per_seed": [None]},
+    }
+    shares["partly"] = {"per_seed": [[0.5, None]]}
+    asked = Study("toy", "?", [], [(name, name, 2) for name in ("share", "partly", "none")])
+    text = report.table(asked, Results([Entry({"family": "flow"}, shares, RUN)]))
+    assert text.splitlines()[-1] == "| flow | 0.50 / 0.50 | – | – |"
+
+
 def test_written_report_begins_with_its_command(tmp_path):
     report.write(tmp_path / "r.md", "Title", "python -m mmbc_jax.study", ["## a", "## b"])
     lines = (tmp_path / "r.md").read_text().splitlines()

@@ -1,0 +1,21 @@
+"""Paper B's Lift: clone two grasps of a cuboid, then fine-tune with and without the MI reward.
+
+Run:     python -m mmbc_jax.train --config configs/finetune/lift_bmd.py --workdir runs/lift_bmd
+Expect:  from the clone of configs/bc/lift.py; meant for an accelerator, as contacts cost (docs/robots.md).
+"""
+
+from ml_collections import ConfigDict
+
+from mmbc_jax.core.config import load_module
+
+
+def get_config() -> ConfigDict:
+    config: ConfigDict = load_module("configs/finetune/reach_bmd.py").get_config()
+    cloned = load_module("configs/bc/lift.py").get_config()
+    for section in ("env", "policy", "chunk", "data", "bc"):
+        config[section] = cloned[section]
+    config.learner.update({"num_envs": 64, "decisions": 32})
+    config.discover.update({"iterations": 10, "start_horizon": 200})
+    config.finetune.iterations = 20
+    config.evaluation.episodes = 128
+    return config
