@@ -84,7 +84,7 @@ def drawn(env: Any, paths: np.ndarray, titles: Sequence[str], whole: bool = True
         ax.set_xticks([])
         ax.set_yticks([])
         lines += ax.plot([], [], lw=1.6, color="tab:blue")
-        heads += ax.plot([], [], "o", ms=4, color="tab:red")
+        heads += ax.plot([], [], "o", ms=4, color="tab:red", clip_on=False)
     figure.set_layout_engine("tight", h_pad=1.8, pad=1.3)
     canvas.draw()
     figure.set_layout_engine("none")  # where the axes stand is settled before the first picture
