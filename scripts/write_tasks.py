@@ -45,10 +45,10 @@ def rules(name: str) -> str:
 def measured(name: str) -> dict[str, object]:
     """Figures of a task; writes its picture where there is something to see."""
     section = config.plugin("env", name)
-    found = tasks.task(name, section, EPISODES, SEED)
+    found, env, played = tasks.played_task(name, section, EPISODES, SEED)
     if not found.missing:
         try:
-            tasks.render(registry.build("env", section), PICTURES / f"{name}.png", SEED)
+            tasks.render(env, PICTURES / f"{name}.png", SEED, played)
         except UserError as error:
             print(f"{name}: {error}", file=sys.stderr)
     return dataclasses.asdict(found)

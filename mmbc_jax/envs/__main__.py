@@ -37,6 +37,7 @@ from mmbc_jax.report import clips
 _FPS = 20.0  # of an environment without a clock
 _SUFFIXES = (".mp4", ".png")
 _SIZE = (480, 360)  # of a tile that MuJoCo draws
+_FOLLOWED = ("tcp", "cube")  # whose ways a still shows, where a scene has them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,18 +67,28 @@ class Task:
 
 def task(name: str, section: ConfigDict, episodes: int, seed: int) -> Task:
     """Builds a task, plays its expert and measures it."""
+    return played_task(name, section, episodes, seed)[0]
+
+
+def played_task(
+    name: str, section: ConfigDict, episodes: int, seed: int
+) -> tuple[Task, Any, experts.Shown | None]:
+    """(the task, its environment, the expert's episodes that it was measured on); None for what there is not."""
     try:
         env = registry.build("env", section)
     except ConfigError as error:
-        return Task(name, missing=str(error))
+        return Task(name, missing=str(error)), None, None
     key_expert, key_cost = jax.random.split(seeded(seed))
-    spec = env.spec
-    success = experts.success_by_mode(env, key_expert, episodes) if demonstrates(env) else ()
+    spec, shown, success = env.spec, None, np.zeros(0)
+    if demonstrates(env):
+        keep = env.posed if isinstance(env, HasScene) else None
+        shown = experts.show(env, key_expert, np.repeat(np.arange(spec.num_modes), episodes), keep=keep)
+        success = shown.success.reshape(spec.num_modes, episodes).mean(1)
     entries = ", ".join(
         "x".join(map(str, entry.shape)) + (" image" if entry.kind == "image" else "")
         for _, entry in spec.obs.entries
     )
-    return Task(
+    found = Task(
         name,
         entries,
         spec.action_dim,
@@ -86,6 +97,7 @@ def task(name: str, section: ConfigDict, episodes: int, seed: int) -> Task:
         tuple(float(share) for share in success),
         experts.cost(env, key_cost),
     )
+    return found, env, shown
 
 
 def row(found: Task) -> list[str]:
@@ -137,8 +149,34 @@ def _filmed(model: Any, qpos: np.ndarray, mocap: np.ndarray) -> np.ndarray:
     return np.stack(each, axis=1)
 
 
-def render(env: Any, path: Path, seed: int) -> int:
+def _stills(model: Any, qpos: np.ndarray, mocap: np.ndarray, length: np.ndarray) -> np.ndarray:
+    """[1, B, height, width, 3] ends of episodes of `length` [B] steps, with the ways of hand and cube."""
+    from mmbc_jax.report import scenes
+
+    ends = [slice(steps + 1) for steps in length.tolist()]
+    each = [
+        scenes.still(model, qpos[end, i], mocap[end, i], _SIZE, followed=_FOLLOWED)
+        for i, end in enumerate(ends)
+    ]
+    return np.stack(each)[None]
+
+
+def _first_of_each(shown: experts.Shown, modes: np.ndarray) -> experts.Shown:
+    """The first episode of each mode, of one that has them."""
+    first = [int(np.flatnonzero(shown.mode == mode)[0]) for mode in modes]
+    path = None if shown.path is None else shown.path[:, first]
+    states = jax.tree.map(lambda leaf: leaf[:, first], shown.states)
+    return experts.Shown(modes, shown.success[first], shown.length[first], path, states)
+
+
+def render(env: Any, path: Path, seed: int, played: experts.Shown | None = None) -> int:
     """Writes the expert in every mode, at most `clips.MOST_TILES` of them; returns how many it shows.
+
+    Args:
+      env: bare.
+      path: to write, .mp4 or .png.
+      seed: of what is played.
+      played: episodes of the expert that there are already, of `played_task`; None to play them.
 
     Raises:
       UserError: there is nothing to draw, or a package is missing.
@@ -151,12 +189,18 @@ def render(env: Any, path: Path, seed: int) -> int:
         raise UserError(
             f"{spec.name}: it draws nothing and has no plotted position, so there is nothing to see"
         )
-    shown = experts.show(env, seeded(seed), modes, keep=keep)
+    if played is not None and expert and (scene or keep is None):
+        shown = _first_of_each(played, modes)
+    else:
+        shown = experts.show(env, seeded(seed), modes, keep=keep)
     chosen = slice(0 if whole else int(shown.length.max()), int(shown.length.max()) + 1)
     titles = [spec.mode_labels[mode] if mode >= 0 else "random" for mode in modes]
     if keep is None:
         assert shown.path is not None
         frames = list(clips.drawn(env, shown.path[: chosen.stop], titles, whole))
+    elif scene and not whole:
+        qpos, mocap = shown.states
+        frames = list(clips.tiled(_stills(env.scene, qpos, mocap, shown.length)))
     else:
         kept = jax.tree.map(lambda x: x[chosen], shown.states)
         frames = list(clips.tiled(_filmed(env.scene, *kept) if scene else kept, titles))

@@ -20,6 +20,7 @@ from mmbc_jax.report import clips, style
 from mmbc_jax.report.figures.trajectories import frame, paths_of, window_of
 from mmbc_jax.report.finished import Finished
 from mmbc_jax.report.web import markup
+from mmbc_jax.runs.run_options import TAKEN
 
 MOST = 8
 """Commands that are filmed."""
@@ -51,7 +52,7 @@ class Film:
 
 
 def films(run: Finished, player: Player | None = None) -> str:
-    """HTML with a video for each of a few z of the last stage that has commands, or of the last stage.
+    """HTML with a video for each of a few z of the last stage that has commands, or of the policy that is taken home.
 
     Args:
       run: whose episodes they are.
@@ -63,7 +64,7 @@ def films(run: Finished, player: Player | None = None) -> str:
     found = [one for one in run.evaluated() if one[3] is not None]
     if not found:
         return ""
-    label, result, _, rollouts = next((one for one in reversed(found) if one[1].num_modes > 1), found[-1])
+    label, result, _, rollouts = _chosen(found)
     assert rollouts is not None
     chosen = spread_indices(result.num_modes, MOST).tolist()
     made, said = None, ""
@@ -79,6 +80,13 @@ def films(run: Finished, player: Player | None = None) -> str:
         return _page(label, made, result, run.setup.env_spec.mode_labels, said)
     except UserError as error:
         return f'<h3>Films</h3><p class="note">There are none: {markup.escaped(error)}.</p>'
+
+
+def _chosen(found: Sequence[Any]) -> Any:
+    """Of (label, result, ..) the last one with commands; else the last of the stage that `load` takes."""
+    late = list(reversed(found))
+    commanding = [one for one in late if one[1].num_modes > 1]
+    return commanding[0] if commanding else max(late, key=lambda one: TAKEN.index(one[1].name))
 
 
 def _page(label: str, made: Sequence[Film], result: StageResult, names: Sequence[str], said: str) -> str:
@@ -114,7 +122,7 @@ def still(film: Film) -> bytes:
 
 
 def _drawn(run: Finished, rollouts: Rollouts, chosen: Sequence[int], num_z: int) -> Iterator[Film]:
-    """Recorded paths over the drawn scene: of each z the first success, or the first episode."""
+    """Recorded paths over the drawn scene: of each z what `_typical` says."""
     env = run.setup.env
     if env is None or not plots(env, env.spec):
         return
@@ -127,10 +135,18 @@ def _drawn(run: Finished, rollouts: Rollouts, chosen: Sequence[int], num_z: int)
         own = np.flatnonzero(z == command) if num_z > 1 else np.arange(len(lines))
         if not len(own):
             continue
-        best = own[np.argmax(success[own])]
+        best = own[_typical(success[own], mode[own])]
         label = int(mode[best])
         shade = shades[label] if success[best] and 0 <= label < len(shades) else style.MUTED
         yield Film(command, bool(success[best]), label, paper.film(lines[best], shade))
+
+
+def _typical(success: np.ndarray, mode: np.ndarray) -> int:
+    """The first success in the mode that most successes took; the first success where they have none, or episode."""
+    labelled = success & (mode >= 0)
+    if labelled.any():
+        return int(np.argmax(labelled & (mode == np.bincount(mode[labelled]).argmax())))
+    return int(np.argmax(success))
 
 
 class _Paper:

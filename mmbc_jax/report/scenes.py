@@ -6,7 +6,7 @@ OpenGL comes from where `MUJOCO_GL` says, egl where it says nothing.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import mujoco
@@ -14,6 +14,8 @@ import numpy as np
 
 from mmbc_jax.core.errors import UserError
 
+_PIECES, _THICK = 300, 0.005  # of a way: pieces, and radius [m]
+_COLOURS = ((0.0, 0.45, 0.7, 1.0), (0.84, 0.37, 0.0, 1.0), (0.0, 0.62, 0.45, 1.0))  # of ways, in their order
 BACKENDS = ("egl", "osmesa", "glfw")
 VIEW = {"lookat": (0.5, 0.0, 0.25), "distance": 1.5, "azimuth": 130.0, "elevation": -25.0}
 
@@ -43,6 +45,65 @@ def frames(
         return np.stack(list(_drawn(model, np.asarray(qpos), mocap, size, VIEW | (view or {}))))
     finally:
         context.free()
+
+
+def still(
+    model: mujoco.MjModel,
+    qpos: np.ndarray,
+    mocap: np.ndarray | None = None,
+    size: tuple[int, int] = (640, 480),
+    view: dict[str, Any] | None = None,
+    followed: Sequence[str] = (),
+) -> np.ndarray:
+    """[height, width, 3] uint8: the end of a path of states, with the ways that some of its points took.
+
+    Args:
+      model: as the others that follow, of `frames`.
+      qpos: [T, nq] positions.
+      mocap: [T, M, 3] places, or None.
+      size: width and height in pixels.
+      view: of the camera.
+      followed: names of sites and bodies whose ways are drawn; of what the scene does not have there is none.
+
+    Raises:
+      UserError: there is no OpenGL that draws without a screen.
+    """
+    qpos = np.asarray(qpos)
+    ways = [way for name in followed if (way := _way(model, qpos, name)) is not None]
+    context = _context(*size)
+    try:
+        last = None if mocap is None else mocap[-1:]
+        return next(_drawn(model, qpos[-1:], last, size, VIEW | (view or {}), ways))
+    finally:
+        context.free()
+
+
+def _way(model: mujoco.MjModel, qpos: np.ndarray, name: str) -> np.ndarray | None:
+    """[T, 3] where a site or body is along a path of states [m]; None where there is none of that name."""
+    site = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_SITE, name)
+    body = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, name)
+    if max(site, body) < 0:
+        return None
+    data, way = mujoco.MjData(model), []
+    for positions in qpos:
+        data.qpos[:] = positions
+        mujoco.mj_kinematics(model, data)
+        way.append((data.site_xpos[site] if site >= 0 else data.xpos[body]).copy())
+    return np.array(way)
+
+
+def _add_way(scene: mujoco.MjvScene, way: np.ndarray, colour: Sequence[float]) -> None:
+    """A tube along a way, of as many pieces as the scene has room for."""
+    pieces = min(len(way) - 1, _PIECES, scene.maxgeom - scene.ngeom)
+    corners = way[np.linspace(0, len(way) - 1, pieces + 1).round().astype(int)]
+    for start, end in zip(corners[:-1], corners[1:], strict=True):
+        piece = scene.geoms[scene.ngeom]
+        kind = mujoco.mjtGeom.mjGEOM_CAPSULE
+        mujoco.mjv_initGeom(
+            piece, kind, np.zeros(3), np.zeros(3), np.eye(3).ravel(), np.array(colour, np.float32)
+        )
+        mujoco.mjv_connector(piece, kind, _THICK, start, end)
+        scene.ngeom += 1
 
 
 def _context(width: int, height: int) -> Any:
@@ -82,6 +143,7 @@ def _drawn(
     mocap: np.ndarray | None,
     size: tuple[int, int],
     view: dict[str, Any],
+    ways: Sequence[np.ndarray] = (),
 ) -> Iterator[np.ndarray]:
     data, scene, options = mujoco.MjData(model), mujoco.MjvScene(model, 1000), mujoco.MjvOption()
     camera = mujoco.MjvCamera()
@@ -97,6 +159,8 @@ def _drawn(
         mujoco.mj_forward(model, data)
         everything = mujoco.mjtCatBit.mjCAT_ALL.value
         mujoco.mjv_updateScene(model, data, options, None, camera, everything, scene)
+        for way, colour in zip(ways, _COLOURS, strict=False):
+            _add_way(scene, way, colour)
         picture = np.empty((size[1], size[0], 3), np.uint8)
         mujoco.mjr_render(rectangle, scene, target)
         mujoco.mjr_readPixels(picture, None, rectangle, target)

@@ -29,6 +29,9 @@ SEPARATOR = "  ·  "
 # Okabe and Ito's colour-blind-safe hues without black and yellow, which ink and paper take, and two more
 HUES = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#332288", "#661100")
 
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+_DASHES = ("-", "--", "-.", ":")
+
 
 def palette(count: int) -> list[tuple[float, float, float]]:
     """Colours for `count` classes, the same for a class in every figure.
@@ -51,6 +54,21 @@ def palette(count: int) -> list[tuple[float, float, float]]:
         shade = (base, 0.6 * base, 0.55 * base + 0.45)[level]
         result.append(colors.to_rgb(tuple(shade.tolist())))
     return result
+
+
+def strokes(count: int) -> list[dict[str, Any]]:
+    """Keyword arguments of `count` lines that hue alone does not tell apart: colour, dashes and marker of each.
+
+    The first eight have a marker each; the dashes change with every line, so that two of one marker never share them.
+    """
+    return [
+        {
+            "color": colour,
+            "marker": _MARKERS[index % len(_MARKERS)],
+            "linestyle": _DASHES[(index + index // len(_MARKERS)) % len(_DASHES)],
+        }
+        for index, colour in enumerate(palette(count))
+    ]
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -35,16 +35,18 @@ def errors_over_time(variants: Sequence[Variant], labels: Sequence[str], title: 
         figure = style.new_figure(6.4, 4.0)
         axes = figure.add_subplot()
         shown = 0
-        for variant, label, colour in zip(variants, labels, style.palette(len(variants)), strict=True):
+        for variant, label, stroke in zip(variants, labels, style.strokes(len(variants)), strict=True):
             seeds = _episodes(_results(variant, runs))
             if not seeds:
                 continue
             curves = _curves(variant, seeds)
             steps, mean = np.arange(curves.shape[1]), curves.mean(0)
-            axes.plot(steps, mean, color=colour, label=label, linewidth=1.4)
+            every = max(len(steps) // 8, 1)
+            axes.plot(steps, mean, **stroke, markersize=4.5, markevery=every, label=label, linewidth=1.4)
             if len(curves) > 1:
                 low, high = np.array([t_interval(column) for column in curves.T]).T
-                axes.fill_between(steps, np.maximum(low, 0.0), high, color=colour, alpha=0.15, linewidth=0)
+                shade = stroke["color"]
+                axes.fill_between(steps, np.maximum(low, 0.0), high, color=shade, alpha=0.15, linewidth=0)
             shown += 1
         if not shown:
             return None

@@ -49,7 +49,7 @@ def figure(plot: Plot, results: Results, title: str) -> Any:
     axes = drawing.add_subplot()
     chosen = results.where(**plot.where)
     names = chosen.tag(plot.lines)
-    for name, colour in zip(names, style.palette(len(names)), strict=True):
+    for name, stroke in zip(names, style.strokes(len(names)), strict=True):
         own = chosen.where(**{plot.lines: name})
         xs = sorted(x for x in own.tag(plot.x) if np.isfinite(own.where(**{plot.x: x}).mean(plot.metric)))
         if not xs:
@@ -62,9 +62,9 @@ def figure(plot: Plot, results: Results, title: str) -> Any:
             for one, v, m in zip(at, values, means, strict=True)
         ]
         low, high = (np.array(side) for side in zip(*spans, strict=True))
-        axes.plot(xs, means, marker="o", markersize=3.5, color=colour, label=_legend(plot, name, own))
+        axes.plot(xs, means, **stroke, markersize=4.5, linewidth=1.3, label=_legend(plot, name, own))
         if len(xs) > 1:
-            axes.fill_between(xs, low, high, color=colour, alpha=0.15, linewidth=0)
+            axes.fill_between(xs, low, high, color=stroke["color"], alpha=0.15, linewidth=0)
     for label, value in plot.reference.items():
         axes.axhline(value, color=style.MUTED, linewidth=0.9, linestyle="--")
         axes.annotate(label, (0.01, value), xycoords=("axes fraction", "data"), fontsize=7, va="bottom")

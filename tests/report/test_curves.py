@@ -77,6 +77,26 @@ def test_a_loss_over_two_decades_is_logarithmic():
     assert learning_curves(rows, "bmd", "avoiding").axes[0].get_yscale() == "log"
 
 
+def test_the_held_out_loss_is_a_line_beside_the_training_loss():
+    rows = [row(s, 1.0 / (1 + s), name="bc/loss") | {"bc/grad_norm": 1.0 + s} for s in range(4)]
+    figure = learning_curves(rows, "bmd", "avoiding", held_out={0: 1.5})
+    panels = {ax.get_title(loc="left"): ax for ax in figure.axes}
+    (line,) = [line for line in panels["bc/loss"].lines if line.get_linestyle() == "--"]
+    assert set(line.get_ydata()) == {1.5}
+    assert panels["bc/loss"].get_ylim()[1] > 1.5
+    assert [text.get_text() for text in panels["bc/loss"].texts] == ["dashed: held out, at the end, 1.5"]
+    assert len(panels["bc/grad_norm"].lines) == 1
+    two = [*rows, *({**one, "point": 1} for one in rows)]
+    lines = learning_curves(two, "bmd", "avoiding", held_out={0: 1.5, 1: 0.5}).axes[0].lines
+    assert [line.get_ydata() for line in lines if line.get_markerfacecolor() == "white"] == [[1.5], [0.5]]
+
+
+def test_sweep_points_differ_in_more_than_their_hue():
+    rows = [row(s, s / 9, point=p) for s in range(9) for p in range(8)]
+    lines = learning_curves(rows, "bmd", "avoiding").axes[0].lines
+    assert len({(line.get_marker(), line.get_linestyle()) for line in lines}) == 8
+
+
 def test_a_stage_without_rows_is_refused(fake):
     with pytest.raises(ValueError, match="'absent'"):
         learning_curves(fake.rows(), "absent", "avoiding")

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -120,6 +121,32 @@ def test_without_the_package_for_videos_the_page_says_which_extra_brings_it(monk
     assert "There are none" in made
     assert "mmbc-jax[video]" in made
     assert "<video" not in made
+
+
+def test_films_are_of_the_policy_that_is_taken_home():
+    def stages(**modes):
+        return [(name, SimpleNamespace(name=name, num_modes=count)) for name, count in modes.items()]
+
+    for modes, label in (
+        ({"bc": 1, "baseline": 1}, "bc"),
+        ({"bc": 1, "baseline": 1, "discover": 4, "finetune": 4, "plain": 1}, "finetune"),
+        ({"bc": 1, "plain": 1}, "bc"),
+        ({"baseline": 1}, "baseline"),
+    ):
+        assert films._chosen(stages(**modes))[0] == label
+
+
+@pytest.mark.parametrize(
+    ("success", "mode", "first"),
+    [
+        ((0, 1, 1, 1), (0, 3, 0, 0), 2),  # not the first success, whose mode is rare
+        ((1, 0, 0, 0), (1, 0, 0, 0), 0),  # failures do not count
+        ((0, 1, 1, 0), (-1, -1, -1, -1), 1),  # modes without labels
+        ((0, 0, 0, 0), (0, 1, 1, 1), 0),
+    ],
+)
+def test_a_film_is_of_what_its_command_mostly_does(success, mode, first):
+    assert films._typical(np.array(success, bool), np.array(mode)) == first
 
 
 def test_films_are_of_the_paths_that_were_recorded():

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from mmbc_jax.diagnostics.strengths import pooled
+from mmbc_jax.report import style
 from mmbc_jax.report.commands import lines, table
 from mmbc_jax.report.figures.attempts import success_within
-from mmbc_jax.report.figures.robustness import success_over_strength
+from mmbc_jax.report.figures.robustness import by_mode, success_over_strength
 from mmbc_jax.report.summary import build_summary, summarise_stage
 
 NAMES = ("left", "right")
@@ -42,6 +43,40 @@ def test_success_over_strength_shows_each_mode_and_all():
     assert "as told" in ax.get_title(loc="left")
     with pytest.raises(ValueError, match="no stages"):
         success_over_strength({}, "push", "action_noise", "toy")
+
+
+def many(count=10):
+    """Mode k succeeds in k of 20 episodes under the strong setting, in all under the weak one."""
+    rows = lambda won: [[w if k == j else 0 for j in range(count)] + [20 - w] for k, w in enumerate(won)]  # noqa: E731
+
+    def of(won):
+        total = 20 * count
+        return {
+            "n": total,
+            "success_rate": sum(won) / total,
+            "wilson95": [0, 1],
+            "z_mode_table": rows(won),
+            "dominant_mode": list(range(count)),
+        }
+
+    weak, strong = of([20] * count), of(list(range(1, count + 1)))
+    return summarise_stage([weak | {"shifts": {"push=0": weak, "push=2": strong}}])
+
+
+def test_more_modes_than_hues_have_a_panel_each():
+    names = [f"way {k}" for k in range(10)]
+    (ax,) = success_over_strength({"finetune": many()}, "push", "action_noise", "toy", names).axes
+    colours = {line.get_color() for line in ax.lines}
+    assert colours == {style.FAILED, style.INK}  # no mode by its hue
+    figure = by_mode("finetune", many(), "push", "action_noise", "toy", names)
+    shown = [ax for ax in figure.axes if ax.get_visible()]
+    assert [ax.get_title(loc="left") for ax in shown] == names
+    for k, ax in enumerate(shown):
+        (own,) = [line for line in ax.lines if line.get_color() == style.HUES[0]]
+        assert list(own.get_ydata()) == [1.0, (k + 1) / 20]
+        assert len(ax.collections) == 1  # its interval
+        assert len(ax.lines) == 12  # all modes, all episodes, and its own
+    assert shown[6].get_xlabel() == "action_noise"
 
 
 def recommand():

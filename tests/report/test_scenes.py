@@ -41,6 +41,20 @@ def test_what_moves_is_seen_to_move():
     assert green[1][0] - green[0][0] > 20  # downwards
 
 
+def test_a_still_shows_the_end_and_the_way_there():
+    model = mujoco.MjModel.from_xml_string(SCENE)
+    qpos = np.linspace(-0.4, 0.4, 9)[:, None]
+    pictures()  # skips without OpenGL
+    bare = scenes.still(model, qpos, None, (96, 64), VIEW)
+    np.testing.assert_array_equal(bare, scenes.frames(model, qpos[-1:], None, (96, 64), VIEW)[0])
+    followed = scenes.still(model, qpos, None, (96, 64), VIEW, ("nothing", "ball"))
+    changed = np.argwhere((bare != followed).any(-1))
+    across, ball = np.ptp(changed[:, 1]), middle(bare, 0)[1]
+    assert across > 25
+    assert np.ptp(changed[:, 0]) < 8  # a straight line
+    assert min(abs(ball - changed[:, 1])) < 12  # which ends at the ball
+
+
 def test_errors_name_what_is_wrong(monkeypatch):
     monkeypatch.setenv("MUJOCO_GL", "wgl")
     with pytest.raises(UserError, match="MUJOCO_GL=wgl cannot draw here"):

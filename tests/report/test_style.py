@@ -6,6 +6,13 @@ from mmbc_jax.diagnostics.modes import aggregate
 from mmbc_jax.report import style
 
 
+def test_strokes_of_one_marker_never_share_dashes():
+    for count in (1, 8, 24):
+        made = style.strokes(count)
+        assert len({(one["marker"], one["linestyle"]) for one in made}) == count
+        assert [one["color"] for one in made] == style.palette(count)
+
+
 @pytest.mark.parametrize("count", [0, 1, 8, 16, 24, 32])
 def test_palette_colours_are_distinct(count):
     colours = np.array(style.palette(count)).reshape(count, 3)

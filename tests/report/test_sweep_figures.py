@@ -1,6 +1,8 @@
 """Figures of a whole sweep: how many there are, and that they show what the summary holds."""
 
+import dataclasses
 import itertools
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -134,7 +136,19 @@ def test_commands_are_in_the_colour_of_their_mode_paler_with_fewer_episodes(fake
     np.testing.assert_allclose(cells[0, 1], 1 - 0.5 * (1 - left))
     np.testing.assert_allclose(cells[0, 2], 1.0)  # nothing but failures
     np.testing.assert_allclose(cells[0, 3], 1 - 0.5 * (1 - right))
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["left", "right"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["0: left", "1: right"]
+    written = [text.get_text() for text in figure.axes[0].texts]
+    assert written == ["0", "0", "1"] * len(points)
+    short = commands_over_points(points, "bmd", "line", ("L", "R"))
+    assert [text.get_text() for text in short.axes[0].texts] == ["L", "L", "R"] * len(points)
+
+
+def test_of_very_many_points_some_are_shown(fake):
+    points = make_points(fake, ONE)
+    many = [{**points[i % len(points)], "values": {"finetune.mi_coef": float(i)}} for i in range(200)]
+    figure = commands_over_points(many, "bmd", "line", fake.spec.mode_names)
+    assert figure.axes[0].images[0].get_array().shape[0] == 60
+    assert "60 of 200 points" in figure.get_suptitle().replace("\n", " ")
 
 
 def test_paths_of_several_points_share_scales_and_colours(fake):
@@ -146,6 +160,19 @@ def test_paths_of_several_points_share_scales_and_colours(fake):
     for ax in shown:
         (lines,) = [item for item in ax.collections if isinstance(item, LineCollection)]
         assert len(lines.get_segments()) == 20
+        assert len(np.unique(lines.get_colors(), axis=0)) == 1  # 24 modes are not told apart by hue
+        assert re.fullmatch(r"SR 1.00\n\d+ of 24 modes", ax.texts[-1].get_text())
+    assert figure.legends == []
+
+
+def test_few_modes_have_a_colour_and_a_key(fake):
+    spec = dataclasses.replace(fake.spec, num_modes=3, mode_names=("a", "b", "c"))
+    rollouts = fake.rollouts(32, 20, 4, fail=0.0)
+    rollouts = rollouts.replace(mode=np.arange(32) % 2)
+    figure = trajectories_over_points(fake.scene, spec, [("x=1", rollouts)], "title")
+    (lines,) = [item for item in figure.axes[0].collections if isinstance(item, LineCollection)]
+    assert len(np.unique(lines.get_colors(), axis=0)) == 2
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
 
 
 def test_many_points_are_thin_lines_with_a_bar_of_colours(fake):

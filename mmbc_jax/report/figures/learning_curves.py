@@ -24,6 +24,10 @@ from mmbc_jax.report.finished import Draw, Finished
 
 Row = Mapping[str, Any]
 MOST_KEYS = 8  # sweep points that are told apart by a legend; more share a bar of colours
+HELD_OUT = "offline/loss"
+"""Of a stage's entry in the summary: the loss on demonstrations that it did not train on."""
+LOSS = "/loss"
+"""Ending of the training loss that it compares with."""
 KEYS = ("stage", "step", "seed", "point")
 
 # what a reader looks for first; a part matches at the end of a metric's name or as one of its words
@@ -98,6 +102,7 @@ def learning_curves(
     metrics: Sequence[str] | None = None,
     point_labels: Mapping[int, str] | None = None,
     facts: Mapping[str, Any] | None = None,
+    held_out: Mapping[int, float] | None = None,
 ) -> Figure:
     """One panel per metric over the steps of a stage.
 
@@ -111,6 +116,8 @@ def learning_curves(
       metrics: names to draw; by default `metric_names`.
       point_labels: legend entry per sweep point.
       facts: the run's parameters, for the footer.
+      held_out: loss on demonstrations that were not trained on, of each sweep point where it is known, to be shown
+        beside the training loss.
 
     Returns:
       The figure.
@@ -131,6 +138,8 @@ def learning_curves(
     axes = figure.subplots(height, columns, squeeze=False, sharex=True).ravel()
     for ax, (name, lines) in zip(axes, data.items(), strict=False):
         _panel(ax, name, lines, points)
+        if held_out and name.endswith(LOSS) and len(points) <= MOST_KEYS:
+            _held_out(ax, held_out, points, max(float(steps[-1]) for steps, _ in lines.values()))
     for ax in axes[len(data) :]:
         ax.set_visible(False)
     for ax in axes[max(0, len(data) - columns) : len(data)]:
@@ -142,9 +151,8 @@ def learning_curves(
     elif len(points) > 1:
         _legend_of(figure, names)
     seeds = max(values.shape[0] for lines in data.values() for _, values in lines.values())
-    band = f"  ·  {'mean' if len(points) > MOST_KEYS else 'mean and min..max'} of {seeds} seeds"
-    band = band if seeds > 1 else "  ·  1 seed"
-    style.add_title(figure, f"{env}  ·  {stage}{band}")
+    band = f"{'mean' if len(points) > MOST_KEYS else 'mean and min..max'} of {seeds} seeds"
+    style.add_title(figure, style.SEPARATOR.join((env, stage, band if seeds > 1 else "1 seed")))
     style.add_footer(figure, facts or {})
     return figure
 
@@ -159,7 +167,8 @@ def _panel(
 
     With many sweep points there are lines alone.
     """
-    shades = style.palette(len(points)) if len(points) <= MOST_KEYS else _shades(len(points))
+    shades = _shades(len(points))
+    strokes = style.strokes(len(points))
     if len(points) > MOST_KEYS:
         drawn = [np.column_stack([steps, over_seeds(values)[0]]) for steps, values in lines.values()]
         ax.add_collection(
@@ -167,19 +176,14 @@ def _panel(
         )
         ax.autoscale()
     for point, (steps, values) in () if len(points) > MOST_KEYS else lines.items():
-        shade = shades[points.index(point)]
+        stroke = strokes[points.index(point)]
         mean, low, high = over_seeds(values)
-        marker = "o" if len(steps) < 12 else ""
-        ax.plot(
-            steps,
-            mean,
-            color=shade,
-            linewidth=1.4,
-            marker=marker,
-            markersize=3,
-        )
+        if len(points) == 1 and len(steps) >= 12:
+            stroke = stroke | {"marker": ""}
+        every = max(len(steps) // 6, 1) if len(steps) >= 12 else 1
+        ax.plot(steps, mean, **stroke, linewidth=1.4, markersize=3.5, markevery=every)
         if values.shape[0] > 1:
-            ax.fill_between(steps, low, high, color=shade, alpha=0.18, linewidth=0)
+            ax.fill_between(steps, low, high, color=stroke["color"], alpha=0.18, linewidth=0)
     everything = np.concatenate([values.ravel() for _, values in lines.values()])
     bottom, top = float(np.nanmin(everything)), float(np.nanmax(everything))
     if quantities.is_share(name) and bottom >= 0 and top <= 1:
@@ -192,17 +196,39 @@ def _panel(
     ax.yaxis.label.set_fontsize(8)
 
 
+def _held_out(ax: Axes, losses: Mapping[int, float], points: Sequence[int], last: float) -> None:
+    """Of one sweep point a dashed line, of a few an open marker each at the end; the axis reaches them."""
+    low, high = ax.get_ylim()
+    ax.set_ylim(min(low, 0.9 * min(losses.values())), max(high, 1.1 * max(losses.values())))
+    said = "open: held out, at the end"
+    if len(points) == 1:
+        (loss,) = losses.values()
+        ax.axhline(loss, color=style.INK, linewidth=1.0, linestyle="--", zorder=2)
+        said = f"dashed: held out, at the end, {loss:.3g}"
+    for point, stroke in zip(points, style.strokes(len(points)), strict=True) if len(points) > 1 else ():
+        if point in losses:
+            ax.plot(
+                [last],
+                [losses[point]],
+                **stroke,
+                markersize=6,
+                markerfacecolor="white",
+                zorder=4,
+                clip_on=False,
+            )
+    ax.text(0.98, 0.97, said, transform=ax.transAxes, ha="right", va="top", fontsize=7, color=style.INK)
+
+
 def _shades(count: int) -> list[Any]:
     return [colormaps["viridis"](place) for place in np.linspace(0.0, 0.95, count)]
 
 
 def _legend_of(figure: Figure, names: Sequence[str]) -> None:
     handles = [
-        Line2D([], [], color=shade, linewidth=1.4, label=label)
-        for shade, label in zip(style.palette(len(names)), names, strict=True)
+        Line2D([], [], **stroke, linewidth=1.4, markersize=4, label=label)
+        for stroke, label in zip(style.strokes(len(names)), names, strict=True)
     ]
-    columns = min(6, len(names))
-    figure.legend(handles=handles, loc="outside upper right", ncols=columns, fontsize=8, frameon=False)
+    figure.legend(handles=handles, loc="outside right upper", fontsize=8, frameon=False)
 
 
 def _colour_key(figure: Figure, axes: Sequence[Axes], names: Sequence[str]) -> None:
@@ -224,6 +250,16 @@ def over_seeds(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return mean, np.where(known, values, np.inf).min(0), np.where(known, values, -np.inf).max(0)
 
 
+def held_out_of(run: Finished, stage: str) -> dict[int, float]:
+    """{sweep point: loss on demonstrations that were not trained on, at the end of a stage}, where it is known."""
+    found = {}
+    for point, entry in enumerate(run.found["points"]):
+        mean = (entry["stages"].get(stage, {}).get(HELD_OUT) or {}).get("mean")
+        if mean is not None:
+            found[point] = float(mean)
+    return found
+
+
 @register("figure", Options)
 def build(options: Options) -> Draw:
     """A figure of every stage that logged something."""
@@ -233,7 +269,10 @@ def build(options: Options) -> Draw:
             own = [row for row in run.rows if row["stage"] == name]
             if metric_names(own):
                 env = run.found["run"]["env"]
-                figure = learning_curves(own, name, env, point_labels=run.point_labels, facts=run.facts)
+                held_out = held_out_of(run, name)
+                figure = learning_curves(
+                    own, name, env, point_labels=run.point_labels, facts=run.facts, held_out=held_out
+                )
                 yield f"curves_{name}", figure
 
     return draw

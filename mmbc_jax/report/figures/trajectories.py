@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib import colors
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
@@ -147,7 +148,7 @@ def window_of(lines: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _draw_paths(
-    ax: Axes, lines: Sequence[np.ndarray], success: np.ndarray, labels: np.ndarray, colors: Sequence[Color]
+    ax: Axes, lines: Sequence[np.ndarray], success: np.ndarray, labels: np.ndarray, shades: Sequence[Color]
 ) -> None:
     """Two line collections (succeeded, failed) and the ends; a shuffle keeps any label from lying on top."""
     alpha = float(np.clip(60.0 / max(len(lines), 1), 0.4, 0.85))
@@ -163,8 +164,8 @@ def _draw_paths(
         ends = np.array([lines[i][-1] for i in lost])
         ax.scatter(ends[:, 0], ends[:, 1], marker="x", s=16, linewidths=0.9, color=style.INK, zorder=4)
     if won:
-        shades = [colors[labels[i]] if 0 <= labels[i] < len(colors) else style.MUTED for i in won]
-        solid = LineCollection([lines[i] for i in won], colors=shades, linewidths=1.1, alpha=alpha, zorder=3)
+        own = [shades[labels[i]] if 0 <= labels[i] < len(shades) else style.MUTED for i in won]
+        solid = LineCollection([lines[i] for i in won], colors=own, linewidths=1.1, alpha=alpha, zorder=3)
         solid.set_gid("succeeded")
         ax.add_collection(solid)
     start = lines[0][0]
@@ -188,12 +189,12 @@ def frame(ax: Axes, window: tuple[np.ndarray, np.ndarray], title: str) -> None:
 
 
 def _legend(
-    ax: Axes, success: np.ndarray, labels: np.ndarray, colors: Sequence[Color], names: Sequence[str]
+    ax: Axes, success: np.ndarray, labels: np.ndarray, shades: Sequence[Color], names: Sequence[str]
 ) -> None:
     """A key below the axes: the labels that occur among the drawn successes, with their counts."""
-    counts = np.bincount(labels[success & (labels >= 0)], minlength=len(colors))
+    counts = np.bincount(labels[success & (labels >= 0)], minlength=len(shades))
     seen = np.flatnonzero(counts).tolist()
-    handles = [Line2D([], [], color=colors[i], linewidth=3, label=f"{names[i]}  ({counts[i]})") for i in seen]
+    handles = [Line2D([], [], color=shades[i], linewidth=3, label=f"{names[i]}  ({counts[i]})") for i in seen]
     if not handles:
         return
     ax.legend(
@@ -209,7 +210,9 @@ def trajectories_over_points(
     title: str,
     facts: Mapping[str, Any] | None = None,
 ) -> Figure:
-    """Paths at several points of a sweep beside each other, coloured by mode.
+    """Paths at several points of a sweep beside each other, coloured by mode where hues tell the modes apart.
+
+    More modes are drawn in one colour, and each panel says how many of them its successes took.
 
     Args:
       env: draws its scene where it has `draw(ax)`.
@@ -226,24 +229,41 @@ def trajectories_over_points(
     side = float(np.clip(2.4 * height / width, 1.5, 3.2))  # inches
     figure = style.new_figure(2.5 * columns + 0.6, (side + 0.35) * rows + 0.9)
     axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
+    told, seen = spec.num_modes <= MOST_HUES, set[int]()
+    shades = style.palette(spec.num_modes) if told else [colors.to_rgb(style.HUES[0])] * spec.num_modes
     for ax, lines, (name, rollouts) in zip(axes, drawn, panels, strict=False):
         if isinstance(env, HasDraw):
             env.draw(ax)
-        success = np.asarray(rollouts.success)[: len(lines)].astype(bool)
-        _draw_paths(
-            ax, lines, success, np.asarray(rollouts.mode)[: len(lines)], style.palette(spec.num_modes)
-        )
+        success, mode = np.asarray(rollouts.success).astype(bool), np.asarray(rollouts.mode)
+        _draw_paths(ax, lines, success[: len(lines)], mode[: len(lines)], shades)
         frame(ax, window, name)
+        taken = np.unique(mode[success & (mode >= 0)])
+        seen.update(taken.tolist() if told else [])
+        reached = f"\n{len(taken)} of {spec.num_modes} modes" if spec.num_modes else ""
         ax.text(
-            0.98, 0.02, f"SR {np.asarray(rollouts.success).mean():.2f}", transform=ax.transAxes, ha="right",
-            fontsize=7.5, color=style.MUTED,
+            0.98, 0.02, f"SR {success.mean():.2f}{reached}", transform=ax.transAxes, ha="right", fontsize=7,
+            color=style.MUTED, bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1},
         )  # fmt: skip
         ax.label_outer()
     for ax in axes[len(panels) :]:
         ax.set_visible(False)
+    if seen:
+        _mode_key(figure, [(shades[mode], spec.mode_labels[mode]) for mode in sorted(seen)])
     style.add_title(figure, title)
     style.add_footer(figure, facts or {})
     return figure
+
+
+def _mode_key(figure: Figure, entries: Sequence[tuple[Color, str]]) -> None:
+    handles = [Line2D([], [], color=shade, linewidth=3, label=name) for shade, name in entries]
+    figure.legend(
+        handles=handles,
+        loc="outside right upper",
+        fontsize=7.5,
+        frameon=False,
+        title="mode",
+        title_fontsize=8,
+    )
 
 
 @register("figure", Options)
@@ -270,7 +290,8 @@ def build(options: Options) -> Draw:
                 if (rollouts := run.results[name].run(point, 0)) is not None
             ]
             if panels:
-                title = (env.spec.name, name, f"{len(panels)} of {len(own)} points, coloured by mode")
+                coloured = ", coloured by mode" if env.spec.num_modes <= MOST_HUES else ""
+                title = (env.spec.name, name, f"{len(panels)} of {len(own)} points{coloured}")
                 figure = trajectories_over_points(
                     env, env.spec, panels, style.SEPARATOR.join(title), facts=run.facts
                 )

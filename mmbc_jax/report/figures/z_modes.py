@@ -13,12 +13,15 @@ from matplotlib.patches import Patch
 
 from mmbc_jax.core.options import Options
 from mmbc_jax.core.registry import register
+from mmbc_jax.data.windows import spread_indices
 from mmbc_jax.diagnostics.modes import KEPT_SHARE, dominant_modes
 from mmbc_jax.report import style
 from mmbc_jax.report.figures._points import bare, label_rows
 from mmbc_jax.report.finished import Draw, Finished
 
 BLUES = LinearSegmentedColormap.from_list("share", ["#ffffff", "#9ecae1", "#2171b5", "#08306b"])
+_MOST_POINTS, _SHORT = 60, 3  # rows of a map of points, and characters of a label that fits a cell
+_LUMA = np.array((0.299, 0.587, 0.114))  # brightness of red, green and blue (Rec. 601)
 REDS = LinearSegmentedColormap.from_list("failed", ["#ffffff", "#f4a582", "#b2182b"])
 
 
@@ -122,7 +125,8 @@ def commands_over_points(
 ) -> Figure:
     """What each z leads to over a sweep: a row per point, a column per z, in the colour of its most frequent mode.
 
-    The paler a cell, the fewer of the command's episodes end in that mode; white has none. First seed.
+    The mode is written into its cell: its label where that is short, else its number, which the key explains. The
+    paler a cell, the fewer of the command's episodes end in that mode; white has none. First seed, at most 60 points.
 
     Args:
       points: of a summary, whose runs differ.
@@ -131,6 +135,8 @@ def commands_over_points(
       mode_names: K labels.
       facts: the run's parameters, for the footer.
     """
+    every_point = len(points)
+    points = [points[i] for i in spread_indices(every_point, _MOST_POINTS)]
     tables = [point["stages"][stage]["z_mode_table"]["per_seed"][0] for point in points]
     counts = np.asarray(tables, np.int64)  # [S, Z, K + 1]
     num_z, count = counts.shape[1], len(mode_names)
@@ -138,17 +144,24 @@ def commands_over_points(
     dominant = counts[..., :-1].argmax(-1)
     purity = counts[..., :-1].max(-1) / np.maximum(counts.sum(-1), 1)
     cells = 1.0 - purity[..., None] * (1.0 - colours[dominant])
-    height = float(np.clip(1.9 + 0.13 * len(points), 3.6, 11.0))
+    height = float(np.clip(1.9 + 0.15 * len(points), 3.6, 11.0))
     figure = style.new_figure(float(np.clip(2.6 + 0.36 * num_z, 6.0, 13.0)), height)
     ax = figure.subplots()
     ax.imshow(cells, aspect="auto", interpolation="nearest")
+    short = all(len(mode_names[mode]) <= _SHORT for mode in np.unique(dominant[purity > 0]))
+    written = [name if short else str(mode) for mode, name in enumerate(mode_names)]
+    for row, column in zip(*np.nonzero(purity > 0), strict=True):
+        ink = "white" if cells[row, column] @ _LUMA < 0.5 else style.INK
+        text = written[dominant[row, column]]
+        ax.text(column, row, text, ha="center", va="center", fontsize=6, color=ink)
     bare(ax)
     label_rows(ax, points)
     every = -(-num_z // 16)
     ax.set_xticks(range(0, num_z, every), [f"z {index}" for index in range(0, num_z, every)], fontsize=8)
     seen = np.unique(dominant[purity > 0])
-    if 0 < len(seen) <= 24:
-        handles = [Patch(color=colours[mode], label=mode_names[mode]) for mode in seen]
+    if 0 < len(seen) <= 48:
+        names = [mode_names[mode] if short else f"{mode}: {mode_names[mode]}" for mode in seen]
+        handles = [Patch(color=colours[mode], label=name) for mode, name in zip(seen, names, strict=True)]
         figure.legend(
             handles=handles,
             loc="outside right upper",
@@ -156,8 +169,10 @@ def commands_over_points(
             frameon=False,
             title="mode",
             title_fontsize=8,
+            ncols=-(-len(seen) // 24),
         )
-    parts = (env, stage, f"where each z leads over {len(points)} points", "paler: fewer of its episodes")
+    over = f"{len(points)} of {every_point}" if len(points) < every_point else f"{every_point}"
+    parts = (env, stage, f"where each z leads over {over} points", "paler: fewer of its episodes")
     style.add_title(figure, style.SEPARATOR.join(filter(None, parts)))
     style.add_footer(figure, facts or {})
     return figure

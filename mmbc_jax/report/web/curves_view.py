@@ -10,12 +10,17 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
 from mmbc_jax.report import quantities, style
-from mmbc_jax.report.figures.learning_curves import MOST_KEYS, metric_names, over_seeds, series
+from mmbc_jax.report.figures.learning_curves import (
+    HELD_OUT,
+    LOSS,
+    MOST_KEYS,
+    metric_names,
+    over_seeds,
+    series,
+)
 from mmbc_jax.report.finished import Finished
 from mmbc_jax.report.web.charts import Line, chart
 from mmbc_jax.report.web.markup import escaped
-
-_HELD_OUT = "offline/loss"
 
 
 def curves(run: Finished) -> Iterator[tuple[str, str]]:
@@ -31,8 +36,8 @@ def _stage(run: Finished, stage: str, rows: Sequence[Mapping[str, Any]], names: 
     data = {name: series(rows, name) for name in names}
     points = sorted({point for lines in data.values() for point in lines})
     shades = dict(zip(points, _shades(len(points)), strict=True))
-    held_out = (run.found["stages"].get(stage, {}).get(_HELD_OUT) or {}).get("mean")
-    losses = [name for name in names if name.endswith("/loss")]
+    held_out = (run.found["stages"].get(stage, {}).get(HELD_OUT) or {}).get("mean")
+    losses = [name for name in names if name.endswith(LOSS)]
     charts = []
     for name, lines in data.items():
         drawn = []
