@@ -54,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
         check_env(env, flags.env)
     except ConfigError as error:
         errors = [f"{flags.env} must be {error.allowed}"] if "fails" not in error.allowed else [error.allowed]
-        if " reset returns " in error.allowed:
+        if " reset returns " in error.allowed or " step returns " in error.allowed:
             errors = contract_faults(env)
         return _said(errors)
     if errors := spec_faults(env.spec):

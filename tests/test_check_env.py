@@ -64,6 +64,30 @@ FAULTS = {
             r"with info\['mode'\] and info\['params'\]",
         ],
     ),
+    "a step": (
+        {
+            "step": after(
+                lambda s: s.replace(
+                    metrics={"success": s.done > 0},
+                    info=s.info | {"mode": jnp.zeros(()), "more": jnp.zeros(2)},
+                )
+            )
+        },
+        [
+            r"step must return a state whose metrics\['success'\] is a float without axes, not bool\[\]",
+            r"step must return a state whose info\['mode'\] is an int32 without axes, not float32\[\]",
+            r"step must return a state like that of reset: \.info\['more'\] is in that of step alone",
+        ],
+    ),
+    "another step": (
+        {"step": after(lambda s: s.replace(data={"a": jnp.zeros(2)}, info=s.info | {"b": jnp.zeros(2)}))},
+        [
+            r"\.data\['position'\] is in that of reset alone",
+            r"\.data\['step'\] is in that of reset alone",
+            r"\.data\['a'\] is in that of step alone",
+            r"\.info\['b'\] is in that of step alone",
+        ],
+    ),
     "not finite": ({"step": after(with_nan)}, [r"obs state, column 1, is nan after step 4"]),
     "numpy.random": ({"reset": numpy_reset}, [r"reset is another program each time .*jax\.random"]),
     "modes": (

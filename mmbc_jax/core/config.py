@@ -19,7 +19,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from mmbc_jax.core import registry
-from mmbc_jax.core.errors import ConfigError, UserError, bounds, nearest
+from mmbc_jax.core.errors import ConfigError, UserError, bounds, nearest, one_of
 from mmbc_jax.core.options import WORDS, is_a
 from mmbc_jax.core.user_file import load_module, user_code
 
@@ -253,13 +253,13 @@ def converted(name: str, default: Any, value: Any, text: str | None = None) -> A
     if kind is None:
         return value
     if not is_a(kind, value):
-        raise ConfigError(name, said, WORDS[kind])
+        raise ConfigError(name, said, f"must be {WORDS[kind]}")
     if kind is not float:
         return value
     try:
         return float(value)
     except OverflowError as error:
-        raise ConfigError(name, said, "a finite number") from error
+        raise ConfigError(name, said, "must be a finite number") from error
 
 
 def _section(name: str, value: Any) -> ConfigDict:
@@ -283,7 +283,7 @@ def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
     """Raises ConfigError, naming the nearest choices, unless `value` is one of them."""
     choices = list(choices)
     if value not in choices:
-        raise ConfigError(name, value, nearest(str(value), choices))
+        raise ConfigError(name, value, one_of(str(value), choices))
 
 
 def from_plain(value: dict[str, Any]) -> ConfigDict:

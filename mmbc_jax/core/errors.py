@@ -43,7 +43,8 @@ class ConfigError(UserError):
     """A configuration field holds something that cannot work."""
 
     def __init__(self, field: str, value: object, allowed: str):
-        super().__init__(f"config.{field} = {shown(value)} is not allowed: {allowed}")
+        joint = " " if allowed.startswith(("must ", "each must ")) else " is not allowed: "
+        super().__init__(f"config.{field} = {shown(value)}{joint}{allowed}")
         self.field, self.value, self.allowed = field, value, allowed
 
 
@@ -61,6 +62,13 @@ class WorkdirError(UserError):
 
 class DivergenceError(UserError):
     """Training stayed non-finite."""
+
+
+def one_of(name: str, known: Iterable[str], more: str = "") -> str:
+    """What a choice must be: "must be one of a, b; did you mean 'a'?", which asks only where something is close."""
+    known = list(known)
+    hint, _, _ = nearest(name, known).rpartition(" (known: ")
+    return f"must be one of {', '.join(known)}{more}{'; ' * bool(hint)}{hint}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -23,7 +23,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from ml_collections import ConfigDict
 
-from mmbc_jax.core.errors import ConfigError, bounds, nearest
+from mmbc_jax.core.errors import ConfigError, bounds, one_of
 
 WORDS: dict[Any, str] = {bool: "True or False", int: "a whole number", float: "a number", str: "text"}
 """What an option of a type is called in messages."""
@@ -204,10 +204,11 @@ def _check_type(path: str, value: object, hint: Any) -> None:
     if kind not in WORDS:
         return
     if many != isinstance(value, tuple):
-        raise ConfigError(path, value, f"a tuple, each entry {WORDS[kind]}" if many else WORDS[kind])
+        words = f"a tuple, each entry {WORDS[kind]}" if many else WORDS[kind]
+        raise ConfigError(path, value, f"must be {words}")
     for item in value if isinstance(value, tuple) else (value,):
         if not is_a(kind, item):
-            raise ConfigError(path, item, WORDS[kind])
+            raise ConfigError(path, item, f"must be {WORDS[kind]}")
 
 
 def is_a(kind: Any, value: object) -> bool:
@@ -223,7 +224,7 @@ def _check(path: str, value: object, rule: Rule) -> None:
         raise ConfigError(path, value, f"must have {rule.allowed()}")
     for item in value if isinstance(value, tuple) else (value,):
         if rule.choices is not None and item not in rule.choices:
-            raise ConfigError(path, item, nearest(str(item), map(str, rule.choices)))
+            raise ConfigError(path, item, one_of(str(item), map(str, rule.choices)))
         if not rule.fits(item):
             each = "each " if isinstance(value, tuple) else ""
             raise ConfigError(path, value, each + bounds(rule.low, rule.high, rule.open_low))

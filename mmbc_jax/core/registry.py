@@ -17,7 +17,7 @@ from typing import Any
 
 import ml_collections
 
-from mmbc_jax.core.errors import ConfigError, nearest
+from mmbc_jax.core.errors import ConfigError, nearest, one_of
 from mmbc_jax.core.options import Options
 
 ALL = "all"
@@ -143,7 +143,7 @@ def chosen_names(kind: str, chosen: Iterable[str], section: str) -> tuple[str, .
     found: list[str] = []
     for name in chosen:
         if name != ALL and name not in known and ":" not in name:
-            raise ConfigError(section, name, f"{nearest(name, (*known, ALL))}")
+            raise ConfigError(section, name, one_of(name, (*known, ALL)))
         if name != ALL:
             find(kind, name, section)  # one of the user's is imported now, and not when it is needed
         found += known if name == ALL else [name]
@@ -168,7 +168,7 @@ def find(kind: str, name: str, section: str = "") -> Plugin:
     field = section if kind in _LISTED else f"{section or kind}.name"
     head, _, tail = name.partition(":")
     if head not in known and not tail:
-        raise ConfigError(field, name, f"{nearest(name, known)}, or package.module:attribute")
+        raise ConfigError(field, name, one_of(name, known, ", or package.module:attribute"))
     module, attribute = (known[head], "build") if head in known else (head, tail)
     try:
         builder = getattr(importlib.import_module(module), attribute)

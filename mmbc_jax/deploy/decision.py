@@ -15,6 +15,7 @@ from mmbc_jax.core.observations import Obs
 from mmbc_jax.core.types import Array, Key
 from mmbc_jax.evaluation.evaluator import Act
 from mmbc_jax.ops import codes
+from mmbc_jax.ops.unrolled import unrolled
 
 DRAWN = -1
 """z that stands for one that is drawn, each of those there are as likely, as training draws them."""
@@ -51,12 +52,15 @@ class Decision:
       num_modes: Z.
       low: [A] smallest actions that the environment executes; None where nothing is cut.
       high: [A] largest.
+      fused: random bits, the same ones, are made in one piece (`ops.unrolled`), which takes a third off a small
+        network's decision; not for a batch of unknown size.
     """
 
     act: Act
     num_modes: int
     low: Float[Array, " A"] | None = None
     high: Float[Array, " A"] | None = None
+    fused: bool = False
 
     def __call__(
         self, subject: Subject, words: UInt32[Array, "2"], obs: Obs, z: Int[Array, " B"]
@@ -72,7 +76,7 @@ class Decision:
         Returns:
           [B, H, A] actions in physical units.
         """
-        key = wrapped(words)
+        key = unrolled(wrapped(words)) if self.fused else wrapped(words)
         if self.num_modes > 1:
             z = jnp.where(z == DRAWN, drawn_commands(subject, key, self.num_modes, z.shape), z)
         chunk = self.act(subject, key, subject.normalizer.normalize_obs(obs), z)

@@ -172,12 +172,12 @@ class Deployed:
     def _bounds(self) -> bool:
         return bool(self.spec.low) and bool(np.isfinite([self.spec.low, self.spec.high]).any())
 
-    def decision(self, deterministic: bool, bounded: bool = False) -> Decision:
+    def decision(self, deterministic: bool, bounded: bool = False, fused: bool = False) -> Decision:
         """The pure function behind a call, for whoever compiles it otherwise."""
         bounds = (
             (jnp.asarray(self._low), jnp.asarray(self._high)) if bounded and self._bounds else (None, None)
         )
-        return Decision(self.act[deterministic], self.spec.num_modes, *bounds)
+        return Decision(self.act[deterministic], self.spec.num_modes, *bounds, fused=fused)
 
     @cached_property
     def _obs(self) -> ObsSpec:
@@ -193,7 +193,7 @@ class Deployed:
         size = sum(leaf.nbytes for leaf in jax.tree.leaves(self.subject))
         made: dict[tuple[bool, bool], Any] = {}
         for case in ((False, False), (False, True), (True, False), (True, True)):
-            decide = self.decision(*case).__call__
+            decide = self.decision(*case, fused=True).__call__
             if size <= _EMBEDDED:
                 made[case] = jax.jit(functools.partial(decide, self.subject))
             else:

@@ -25,7 +25,7 @@ import numpy as np
 
 from mmbc_jax.core import config, registry
 from mmbc_jax.core.compiling import jit
-from mmbc_jax.core.errors import UserError, nearest, shown
+from mmbc_jax.core.errors import UserError, one_of, shown
 from mmbc_jax.core.extras import imported
 from mmbc_jax.core.keys import seeded
 from mmbc_jax.core.types import Array, EnvSpec, Key, State
@@ -45,7 +45,7 @@ class _Task:
 
     def __init__(self, task: str, units: str, options: Mapping[str, Any]):
         if units not in UNITS:
-            raise UserError(f"units = {shown(units)} is not allowed: {nearest(str(units), UNITS)}")
+            raise UserError(f"units = {shown(units)} {one_of(str(units), UNITS)}")
         section = config.plugin("env", task)
         for name, value in options.items():
             config.set_field(section, name, value, "env")
@@ -104,7 +104,7 @@ class TaskVectorEnv(_VectorEnv):
 
     def __init__(self, task: str, num_envs: int = 1, units: str = "physical", **options: Any):
         if num_envs < 1:
-            raise UserError(f"num_envs = {num_envs} is not allowed: at least 1")
+            raise UserError(f"num_envs = {num_envs} must be at least 1")
         self._task = _Task(task, units, options)
         self.num_envs = num_envs
         self.single_observation_space = self._task.observation_space

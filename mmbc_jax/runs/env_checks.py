@@ -19,7 +19,7 @@ from mmbc_jax.core.keys import seeded
 from mmbc_jax.core.protocols import demonstrates
 from mmbc_jax.core.types import EnvSpec, Key, PyTree
 from mmbc_jax.evaluation import experts
-from mmbc_jax.runs.env_contract import faults
+from mmbc_jax.runs.env_contract import changes, faults
 
 _EPISODES = 32
 _CALLED = {"mode": "info['mode']"}
@@ -42,10 +42,20 @@ class Found:
 
 
 def contract_faults(env: Any) -> list[str]:
-    """Every fault of the first state of an environment whose `reset` can be traced, as sentences."""
+    """Every fault of the states of an environment that can be traced, as sentences.
+
+    Of the state after a step only where the first one has none; what is asked of every state is then not said again
+    as a difference between the two.
+    """
     params = jax.eval_shape(env.default_params)
-    state = jax.eval_shape(env.reset, jax.eval_shape(lambda: seeded(0)), params)
-    return [f"reset must return a state {fault}" for fault in faults(env.spec, state)]
+    first = jax.eval_shape(env.reset, jax.eval_shape(lambda: seeded(0)), params)
+    if found := [f"reset must return a state {fault}" for fault in faults(env.spec, first)]:
+        return found
+    second = jax.eval_shape(env.step, first, jax.ShapeDtypeStruct((env.spec.action_dim,), jnp.float32))
+    found = [f"step must return a state {fault}" for fault in faults(env.spec, second)]
+    asked = (".obs", ".reward", ".done", ".metrics", ".info['mode']") if found else ()
+    unlike = [said for path, said in changes(first, second) if not path.startswith(asked)]
+    return found + [f"step must return a state like that of reset: {said}" for said in unlike]
 
 
 def spec_faults(spec: EnvSpec) -> list[str]:

@@ -51,8 +51,8 @@ def check_env(env: Any, name: str) -> None:
     with reported(env, name, "step"):
         second = jax.eval_shape(env.step, first, action)
     _check_state(env.spec, second, name, "step")
-    if changed := _changed(first, second):
-        _refuse(name, f"an environment whose step returns a state like that of reset: {changed}")
+    if changed := next(changes(first, second), None):
+        _refuse(name, f"an environment whose step returns a state like that of reset: {changed[1]}")
 
 
 @contextmanager
@@ -146,18 +146,17 @@ def _shown(value: Any) -> str:
     return f"{value.dtype}{list(value.shape)}" if hasattr(value, "shape") else repr(value)
 
 
-def _changed(first: Any, second: Any) -> str:
-    """What differs between the leaves of two states, in words; '' where nothing does."""
+def changes(first: Any, second: Any) -> Iterator[tuple[str, str]]:
+    """(leaf, what differs between the two states there, in words), everything that does."""
     before, after = (
         {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(state)}
         for state in (first, second)
     )
-    for path in [*before, *after]:
+    for path in dict.fromkeys((*before, *after)):
         if path not in before or path not in after:
-            return f"{path} is in that of {'step' if path in after else 'reset'} alone"
-        if _shown(before[path]) != _shown(after[path]):
-            return f"{path} is {_shown(before[path])} after reset and {_shown(after[path])} after step"
+            yield path, f"{path} is in that of {'step' if path in after else 'reset'} alone"
+        elif _shown(before[path]) != _shown(after[path]):
+            yield path, f"{path} is {_shown(before[path])} after reset and {_shown(after[path])} after step"
     kinds: list[Any] = [jax.tree.structure(state) for state in (first, second)]
-    if kinds[0] != kinds[1]:
-        return "its containers are of other kinds"
-    return ""
+    if set(before) == set(after) and kinds[0] != kinds[1]:
+        yield "", "its containers are of other kinds"

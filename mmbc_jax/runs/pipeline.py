@@ -66,7 +66,7 @@ class Pipeline:
         check_grid(self.grid, all_traced(self.stages.values()))
         setup_lib.check_points(setup, self.grid)
         if not has_trained(self.workdir):
-            check_sizes(setup, self.trained, self.grid)
+            check_sizes(setup, self.trained, self.grid, self.workdir)
         loggers_of(self)  # says what is missing before anything compiles
         self.stop = StopSignal()
         self.mesh = make_mesh(config.sweep.mode, config.mesh.runs, config.mesh.batch, self.grid.size)

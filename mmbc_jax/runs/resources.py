@@ -6,12 +6,14 @@ import errno
 import os
 import re
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from mmbc_jax.core.disk import folder_bytes, room_bytes
 from mmbc_jax.core.errors import ConfigError, UserError
 from mmbc_jax.core.memory import free_bytes
 from mmbc_jax.core.types import PyTree
@@ -47,8 +49,10 @@ _MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory", "Unable to allocate", "bad_all
 _DISK_NUMBERS = (errno.ENOSPC, errno.EDQUOT)
 
 
-def check_sizes(setup: Setup, stages: Iterable[BaseStage], grid: Grid) -> None:
-    """Raises ConfigError where what a run holds cannot fit the memory there is.
+def check_sizes(
+    setup: Setup, stages: Iterable[BaseStage], grid: Grid, workdir: str | os.PathLike[str] | None = None
+) -> None:
+    """Raises ConfigError where what a run holds cannot fit the memory there is, or its checkpoints the disk.
 
     Lower bounds: the states of a stage's runs with the copy that a checkpoint writes, the episodes of an evaluation,
     a batch, the largest product in a training step, and recorded demonstrations; other scratch and the results of an
@@ -59,6 +63,8 @@ def check_sizes(setup: Setup, stages: Iterable[BaseStage], grid: Grid) -> None:
       setup: of the run.
       stages: that it trains.
       grid: of the run.
+      workdir: where its checkpoints go: of every stage as many as are kept, and one more while that is written; None
+        where none are.
 
     Raises:
       ConfigError: naming the field, what it needs and what there is.
@@ -66,7 +72,7 @@ def check_sizes(setup: Setup, stages: Iterable[BaseStage], grid: Grid) -> None:
     numbers = dict(_integers(setup.config))
     if grid.size <= _FEW_RUNS and max(numbers.values()) <= _SMALL:
         return
-    limit = available_bytes()
+    limit, room, written = available_bytes(), 0 if workdir is None else room_bytes(workdir), 0
     for path, count, each in _batches(setup, grid):
         named = "seeds" if grid.size > 1 and count * each / grid.size < limit / 8 else path
         _check(named, numbers.get(named, 0), count * each, limit, f"{count:,} {path} of {each:,} bytes each")
@@ -75,6 +81,9 @@ def check_sizes(setup: Setup, stages: Iterable[BaseStage], grid: Grid) -> None:
         one = 2 * tree_bytes(template_of(stage, 1, own_scale=False))
         path = "seeds" if runs > 1 and one < limit / 8 else _largest(numbers)
         _check(path, numbers[path], runs * one, limit, f"the states of {runs} runs of stage {stage.name}")
+        written += runs * one // 2 * (setup.config.checkpoint.keep + 1)
+        kept = f"{setup.config.checkpoint.keep} checkpoints a stage, up to {stage.name}, and one that is written,"
+        _check(path, numbers[path], written, room, kept, "on the disk")
         path = _batch_field(numbers, stage)
         largest = runs * product_bytes(stage)
         _check(
@@ -94,12 +103,12 @@ def _batches(setup: Setup, grid: Grid) -> Iterator[tuple[str, int, int]]:
         yield "data.episodes", recorded * length, 4 * (setup.obs.size + setup.action_dim)
 
 
-def _check(path: str, value: int, need: int, limit: int, what: str) -> None:
+def _check(path: str, value: int, need: int, limit: int, what: str, where: str = "of memory") -> None:
     if limit and need > limit:
         raise ConfigError(
             path,
             value,
-            f"lower: {what} need at least {need / 2**30:.1f} GiB, and {limit / 2**30:.1f} GiB of memory are there",
+            f"lower: {what} need at least {need / 2**30:.1f} GiB, and {limit / 2**30:.1f} GiB {where} are there",
         )
 
 
@@ -183,6 +192,19 @@ def _in_gib(text: str) -> str:
     return re.sub(r"allocating (\d+) bytes", lambda found: f"{int(found[1]) / 2**30:,.1f} GiB at once", text)
 
 
+def _on_disk(workdir: str | os.PathLike[str], config: ConfigDict | None) -> str:
+    """How much, by what is there already, and which fields ask for less; "" before there is a checkpoint."""
+    sizes = [folder_bytes(one) for one in Path(workdir).glob("checkpoints/*/[0-9]*")]
+    if config is None or not sizes:
+        return ""
+    keep, mb = config.checkpoint.keep, 2**20
+    return (
+        f" (a checkpoint takes {max(sizes) / mb:,.1f} MB here, and of every stage config.checkpoint.keep = {keep} "
+        f"are kept while one more is written; so far the run takes {folder_bytes(workdir) / mb:,.1f} MB; fewer "
+        "config.seeds and points of a sweep, config.figures=() and config.videos=none take less)"
+    )
+
+
 def _chain(error: BaseException) -> Iterator[BaseException]:
     seen: set[int] = set()
     current: BaseException | None = error
@@ -212,8 +234,8 @@ def ran_out(
             )
         if number in _DISK_NUMBERS or any(sign in text for sign in _DISK):
             return UserError(
-                f"the disk of {workdir} is full; everything up to the newest checkpoint is safe: free some space and "
-                "repeat the command, which continues"
+                f"the disk of {workdir} is full; everything up to the newest checkpoint is safe: free some space"
+                f"{_on_disk(workdir, config)} and repeat the command, which continues"
             )
         if number in (errno.EROFS, errno.EACCES, errno.EPERM):
             return UserError(f"{one.filename or workdir} cannot be written ({one.strerror})")  # type: ignore[attr-defined]

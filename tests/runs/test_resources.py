@@ -115,6 +115,31 @@ def test_absurd_sizes_are_refused_by_their_field(tmp_path, monkeypatch, override
     assert not (tmp_path / "run").exists()
 
 
+def test_checkpoints_that_the_disk_cannot_hold_are_refused(tmp_path, monkeypatch):
+    """With an estimate and the field, before anything is written; `keep` and one more, of every stage."""
+    config = toy_config(seeds=1, policy__hidden="(64, 9000)")
+    monkeypatch.setattr(resources, "room_bytes", lambda path: 2**20)
+    said = r"config.policy.hidden = 9000 is not allowed: lower: 2 checkpoints a stage, up to bc, .* GiB on the disk"
+    with pytest.raises(ConfigError, match=said):
+        toy_pipeline(tmp_path / "run", config)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_full_disk_says_what_takes_it_and_what_takes_less(tmp_path):
+    for step, size in ((1, 2 * 2**20), (2, 3 * 2**20)):
+        (tmp_path / "checkpoints" / "bc" / str(step)).mkdir(parents=True)
+        (tmp_path / "checkpoints" / "bc" / str(step) / "state").write_bytes(bytes(size))
+    (tmp_path / "metrics.jsonl").write_bytes(bytes(2**20))
+    full = OSError(errno.ENOSPC, "No space left on device")
+    said = str(ran_out(full, tmp_path, toy_config()))
+    assert "a checkpoint takes 3.0 MB here" in said
+    assert "config.checkpoint.keep = 2" in said
+    assert "so far the run takes 6.0 MB" in said
+    assert "config.videos=none" in said
+    assert "\n" not in said
+    assert "a checkpoint takes" not in str(ran_out(full, tmp_path / "other", toy_config()))
+
+
 def test_a_device_that_is_full_leaves_no_work_directory(tmp_path, monkeypatch, capsys):
     """What XLA raises in the first epoch is one line, the lock is free and the folder gone."""
 

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmbc_jax.core.errors import ConfigError, DataError, cut, nearest
+from mmbc_jax.core.errors import ConfigError, DataError, cut, nearest, one_of
 from mmbc_jax.core.options import Options
 from mmbc_jax.core.registry import register
 from mmbc_jax.data.episodes import Episodes
@@ -109,7 +109,7 @@ def _drawings(arrays: Mapping[str, np.ndarray], options: ReaderOptions, source: 
         shapes.setdefault(match["shape"], []).append((int(match["index"]), key))
     for name in options.shapes:
         if name not in shapes:
-            raise ConfigError("data.reader.shapes", name, nearest(name, shapes))
+            raise ConfigError("data.reader.shapes", name, one_of(name, shapes))
     obs, action, ends = [], [], []
     for name in options.shapes or sorted(shapes):
         for _, key in sorted(shapes[name]):
