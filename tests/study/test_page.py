@@ -76,7 +76,10 @@ def test_section_states_claims_costs_seeds_and_verdicts(tmp_path):
 
 
 def test_a_metric_of_every_mode_is_shown_mode_by_mode():
-    shares = {"share": {"per_seed": [[0.25, 0.75], [0.75, 0.25], None, [0.5, None]]}, "none": {"per_seed": [None]}}
+    shares = {
+        "share": {"per_seed": [[0.25, 0.75], [0.75, 0.25], None, [0.5, None]]},
+        "none": {"per_seed": [None]},
+    }
     shares["partly"] = {"per_seed": [[0.5, None]]}
     asked = Study("toy", "?", [], [(name, name, 2) for name in ("share", "partly", "none")])
     text = report.table(asked, Results([Entry({"family": "flow"}, shares, RUN)]))
