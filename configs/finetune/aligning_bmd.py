@@ -1,7 +1,7 @@
 """D3IL's Aligning in its plane: a clone, fine-tuned with and without the MI reward.
 
 Run:     python -m mmbc_jax.train --config configs/finetune/aligning_bmd.py --workdir runs/aligning_bmd
-Expect:  from the clone of configs/bc/aligning.py; see docs/results/robots.md.
+Expect:  not good: of three seeds, success falls from about .9 to .60 to .80, both sides kept (docs/robots.md).
 """
 
 from ml_collections import ConfigDict

@@ -1,7 +1,7 @@
 """Two cubes pushed into two targets: a clone, fine-tuned with and without the MI reward.
 
 Run:     python -m mmbc_jax.train --config configs/finetune/block_push_bmd.py --workdir runs/block_push_bmd
-Expect:  from the clone of configs/bc/block_push.py; see docs/results/robots.md.
+Expect:  not good: success falls from .61 to .28 on one seed, 4 of 4 orders kept; see docs/robots.md for why.
 """
 
 from ml_collections import ConfigDict

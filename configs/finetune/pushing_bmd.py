@@ -5,7 +5,8 @@ Blocks start anywhere. So every command begins with noise that hardly varies wit
 would know an episode again (`slots`, `noise`).
 
 Run:     python -m mmbc_jax.train --config configs/finetune/pushing_bmd.py --workdir runs/pushing_bmd
-Expect:  from the clone of configs/bc/pushing.py; see docs/results/robots.md.
+Expect:  of three seeds, success .85 to .93 after clones with .96 to .97; 4 of 4 orders kept, one or two commanded,
+         and hardly less without the MI reward; see docs/results/robots.md.
 """
 
 from ml_collections import ConfigDict
