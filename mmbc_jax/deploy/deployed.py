@@ -174,10 +174,9 @@ class Deployed:
 
     def decision(self, deterministic: bool, bounded: bool = False, fused: bool = False) -> Decision:
         """The pure function behind a call, for whoever compiles it otherwise."""
-        bounds = (
-            (jnp.asarray(self._low), jnp.asarray(self._high)) if bounded and self._bounds else (None, None)
-        )
-        return Decision(self.act[deterministic], self.spec.num_modes, *bounds, fused=fused)
+        cut = bounded and self._bounds
+        low, high = (jnp.asarray(self._low), jnp.asarray(self._high)) if cut else (None, None)
+        return Decision(self.act[deterministic], self.spec.num_modes, low, high, fused)
 
     @cached_property
     def _obs(self) -> ObsSpec:

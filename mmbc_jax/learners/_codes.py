@@ -63,6 +63,11 @@ class CodesOptions(Options):
         """Whether the number of commands changes."""
         return self.merge or self.split
 
+    @property
+    def logged(self) -> dict[str, str]:
+        """How the figures of `judged` become one of a row, where that is not their mean."""
+        return {"mode/splits": "sum"} if self.split else {}
+
 
 def with_codes(params: PyTree, options: CodesOptions, reward: Reward) -> PyTree:
     """Fresh parameters of a reward with the commands there are at first, where they are to become more or fewer.

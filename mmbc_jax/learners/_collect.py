@@ -195,7 +195,6 @@ LOGS = {
     "rollout/mi_reward": "known",
     "rollout/success_rate": "known",
     "rollout/diverged": "sum",
-    "mode/splits": "sum",
 }
 """How the figures of `rollout_metrics` become one of a row; see `core.learning.COMBINE`."""
 

@@ -92,8 +92,12 @@ class ReplayLearner(Reinforced):
     actor: ReparameterisedActor
     update: ReplayedUpdate
 
-    logs: ClassVar[Mapping[str, str]] = {**SKIPPED, **LOGS, "replay/buffer": "last"}
     buffered: ClassVar[bool] = True
+
+    @property
+    def logs(self) -> Mapping[str, str]:
+        """See `core.learning.Learner`."""
+        return {**SKIPPED, **LOGS, **self.options.logged, "replay/buffer": "last"}
 
     def init(self, key: Key, hparams: Hparams, parent: TrainState | None, shared: PyTree) -> TrainState:
         """The state before the first iteration of one run, with fresh optimisers and environments.

@@ -87,8 +87,12 @@ class PPOLearner(Reinforced):
     options: PPOOptions
     critic: Critic
 
-    logs: ClassVar[Mapping[str, str]] = {**SKIPPED, **LOGS}
     buffered: ClassVar[bool] = False
+
+    @property
+    def logs(self) -> Mapping[str, str]:
+        """See `core.learning.Learner`."""
+        return {**SKIPPED, **LOGS, **self.options.logged}
 
     def init(self, key: Key, hparams: Hparams, parent: TrainState | None, shared: PyTree) -> TrainState:
         """The state before the first iteration of one run, with fresh optimisers and environments.
