@@ -1,7 +1,8 @@
 """Paper B's Lift: clone two grasps of a cuboid, then fine-tune with and without the MI reward.
 
 Run:     python -m mmbc_jax.train --config configs/finetune/lift_bmd.py --workdir runs/lift_bmd
-Expect:  from the clone of configs/bc/lift.py; meant for an accelerator, as contacts cost (docs/robots.md).
+Expect:  15 minutes on one core; of one seed, success .99 after a clone with 1.00, 2 of 2 grasps kept and commanded;
+         1.00 with 2 kept and one commanded without the MI reward (docs/results/robots.md).
 """
 
 from ml_collections import ConfigDict
