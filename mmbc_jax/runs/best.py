@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -52,7 +53,14 @@ class BestCheckpoint:
         value = sum(values) / len(values) if values else -math.inf
         if value > self._value:
             self._value = value
-            said = {**meta, "epoch": epoch, "best": value, "metric": self.metric, "log_bytes": 0}
+            # it is written while training goes on and adds to what a checkpoint says
+            said = {
+                **copy.deepcopy(dict(meta)),
+                "epoch": epoch,
+                "best": value,
+                "metric": self.metric,
+                "log_bytes": 0,
+            }
             self._checkpoints.save(epoch, state, said, len(found))
 
     def close(self) -> None:
