@@ -1,7 +1,7 @@
 """Two cubes pushed into two targets: a clone, fine-tuned with and without the MI reward.
 
 Run:     python -m mmbc_jax.train --config configs/finetune/block_push_bmd.py --workdir runs/block_push_bmd
-Expect:  not good: success falls from .61 to .28 on one seed, 4 of 4 orders kept; see docs/robots.md for why.
+Expect:  not good: of three seeds, success falls from .54 to .63 to .23 to .28, 4 of 4 orders kept (docs/robots.md).
 """
 
 from ml_collections import ConfigDict

@@ -24,6 +24,7 @@ import jax.numpy as jnp
 
 from mmbc_jax.actors._density import normal_log_prob, squashed_entropy
 from mmbc_jax.actors._noise_head import required, x0_of
+from mmbc_jax.actors._standing_in import ramped, reference_chunk, switched_on
 from mmbc_jax.actors._steerable import check_steerable
 from mmbc_jax.core.most_likely import most_likely
 from mmbc_jax.core.observations import Obs
@@ -74,6 +75,11 @@ class OneStepActor:
         """W."""
         return self.spec.chunk_len * self.spec.action_dim
 
+    @property
+    def box(self) -> float:
+        """0: its chunk is not squashed."""
+        return 0.0
+
     def init(self, key: Key, reference: Variables | None) -> PyTree:
         """Parameters at which the chunk is 0 and sigma as the options say."""
         other = jnp.zeros((1, self.num_modes + self.action_size))
@@ -85,9 +91,7 @@ class OneStepActor:
 
     def exploring(self, params: PyTree, decisions: Array) -> PyTree:
         """Parameters with the share of decisions that are the student's, [] under "share"."""
-        if not self.options.ramp:
-            return params
-        return {**params, "share": jnp.minimum(decisions / self.options.ramp, 1.0)}
+        return ramped(params, decisions, self.options.ramp)
 
     def _mean(self, params: PyTree, obs: Obs, z: Array, x0: Array) -> Array:
         """[..., W] m of x_0 [..., W]."""
@@ -102,8 +106,7 @@ class OneStepActor:
 
     def _teacher(self, reference: Variables | None, obs: Obs, w: PyTree) -> Array:
         """[..., W] chunk of the reference; no gradient."""
-        chunk = self.policy.transport(required(reference), obs, w)
-        return jax.lax.stop_gradient(chunk.reshape(*chunk.shape[:-2], -1))
+        return reference_chunk(self.policy, reference, obs, w)
 
     def act(
         self, params: PyTree, reference: Variables | None, key: Key, obs: Obs, z: Array
@@ -116,9 +119,9 @@ class OneStepActor:
         info = {"x0": x0, "x": x, "log_prob": normal_log_prob(x, mean, log_std).sum(-1)}
         if "share" not in params:
             return self._shaped(x), {**info, "on": jnp.ones(z.shape)}
-        on = jax.random.uniform(key_on, z.shape) < params["share"]
-        shown = jnp.where(on[..., None], x, self._teacher(reference, obs, w))
-        return self._shaped(shown), {**info, "on": on.astype(jnp.float32)}
+        on = switched_on(params, key_on, z.shape)
+        shown = jnp.where(on[..., None] > 0, x, self._teacher(reference, obs, w))
+        return self._shaped(shown), {**info, "on": on}
 
     def log_ratio(
         self, params: PyTree, reference: Variables | None, obs: Obs, z: Array, info: PyTree
@@ -154,8 +157,7 @@ class OneStepActor:
         mean, taught = self._mean(params, obs, z, x0), self._teacher(reference, obs, w)
         if "share" not in params:
             return mean, taught
-        on = jax.random.uniform(key_on, z.shape) < params["share"]
-        return jnp.where(on[..., None], mean, taught), taught
+        return jnp.where(switched_on(params, key_on, z.shape)[..., None] > 0, mean, taught), taught
 
     def sample(
         self, params: PyTree, reference: Variables | None, key: Key, obs: Obs, z: Array

@@ -24,7 +24,8 @@ import jax
 import jax.numpy as jnp
 
 from mmbc_jax.actors._density import normal_log_prob, squashed_entropy
-from mmbc_jax.actors._noise_head import HeadOptions, NoiseHead, required, x0_of
+from mmbc_jax.actors._noise_head import HeadOptions, NoiseHead, x0_of
+from mmbc_jax.actors._standing_in import ramped, reference_chunk, switched_on
 from mmbc_jax.actors._start_noise import StartNoise
 from mmbc_jax.actors._steerable import check_steerable
 from mmbc_jax.core.observations import Obs
@@ -97,13 +98,6 @@ class Correction:
         return {"x0": jax.lax.stop_gradient(x0.reshape(*x0.shape[:-2], -1))}
 
 
-def _switched_on(params: PyTree, key: Key, shape: tuple[int, ...]) -> Array:
-    """[...] 1 where the decision is corrected."""
-    if "share" not in params:
-        return jnp.ones(shape)
-    return (jax.random.uniform(key, shape) < params["share"]).astype(jnp.float32)
-
-
 @dataclasses.dataclass(frozen=True)
 class ResidualActor:
     """See the module docstring; as an action it is the chunk, W = H A numbers.
@@ -155,14 +149,11 @@ class ResidualActor:
 
     def exploring(self, params: PyTree, decisions: Array) -> PyTree:
         """Parameters with the share of decisions that are corrected, [] under "share"."""
-        if not self.options.ramp:
-            return params
-        return {**params, "share": jnp.minimum(decisions / self.options.ramp, 1.0)}
+        return ramped(params, decisions, self.options.ramp)
 
     def _base(self, reference: Variables | None, obs: Obs, w: PyTree) -> Array:
         """[..., W] chunk of the reference; no gradient."""
-        chunk = self.policy.transport(required(reference), obs, w)
-        return jax.lax.stop_gradient(chunk.reshape(*chunk.shape[:-2], -1))
+        return reference_chunk(self.policy, reference, obs, w)
 
     def _sum(self, base: Array, x: Array, on: Array) -> Array:
         corrected = base + self.options.scale * jnp.tanh(x)
@@ -183,7 +174,7 @@ class ResidualActor:
         info |= self.correction.seen(w)
         mean, log_std = self.correction.moments(params, obs, z, info)
         x = mean + jnp.exp(capped(log_std)) * jax.random.normal(key_x, mean.shape)
-        on = _switched_on(params, key_on, z.shape)
+        on = switched_on(params, key_on, z.shape)
         info |= {"x": x, "log_prob": normal_log_prob(x, mean, log_std).sum(-1), "on": on}
         return self._shaped(self._sum(base, x, on)), info
 
@@ -233,7 +224,7 @@ class ResidualActor:
         """(flat chunk [..., W] with the mean correction, differentiable in it; that of the reference, of one w)."""
         key, key_on = jax.random.split(key) if "share" in params else (key, key)
         w = self.start.draw(params, reference, key, obs, z)[0]
-        chunk, base = self._corrected(params, reference, obs, z, w, _switched_on(params, key_on, z.shape))
+        chunk, base = self._corrected(params, reference, obs, z, w, switched_on(params, key_on, z.shape))
         return chunk.reshape(base.shape), base
 
     def sample(
@@ -245,7 +236,7 @@ class ResidualActor:
         base = self._base(reference, obs, w)
         mean, log_std = self.correction.moments(params, obs, z, self.correction.seen(w))
         correction, log_prob = sac.sample(key_x, mean, log_std, self.box)
-        on = _switched_on(params, key_on, z.shape)[..., None] > 0
+        on = switched_on(params, key_on, z.shape)[..., None] > 0
         return jnp.where(on, base + (correction if self.options.scale else 0.0), base), log_prob
 
     def chunk(self, reference: Variables | None, key: Key, obs: Obs, action: Array) -> Array:

@@ -6,12 +6,13 @@ state is touched and nothing needs a display.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib import colormaps, colors
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colorbar import Colorbar
@@ -151,6 +152,19 @@ def headline(
     if num_modes and modes is not None:
         parts.append(f"{number(modes, 1)} of {num_modes} modes kept")
     return SEPARATOR.join([*parts, count])
+
+
+def add_mode_key(figure: Figure, handles: Sequence[Artist], columns: int = 1) -> None:
+    """Beside the panels, which colour is which mode."""
+    figure.legend(
+        handles=handles,
+        loc="outside right upper",
+        fontsize=7.5,
+        frameon=False,
+        title="mode",
+        title_fontsize=8,
+        ncols=columns,
+    )
 
 
 def add_title(figure: Figure, text: str) -> None:

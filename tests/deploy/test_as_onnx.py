@@ -150,18 +150,13 @@ def test_a_family(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["transformer", "unet"])
 def test_a_backbone(backbone):
-    check_policy(
-        toys.build("flow", backbone=backbone, width=16, depth=1, heads=2, channels=(8, 16)), backbone
-    )
+    check_policy(toys.on_backbone(backbone), backbone)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(registry.available("sampler")))
 def test_a_sampler(name):
-    prior = functools.partial(registry.build, "prior", plugin("prior", "normal"), spec=toys.SPEC)
-    sampler = registry.build("sampler", plugin("sampler", name, steps=2))
-    cfg = plugin("policy", "diffusion", hidden=(16,))
-    check_policy(registry.build("policy", cfg, toys.SPEC, prior=prior, sampler=sampler))
+    check_policy(toys.sampled_by(name))
 
 
 @pytest.mark.slow

@@ -24,6 +24,20 @@ def build(name, spec=SPEC, prior="normal", **fields):
     return registry.build("policy", cfg, spec, prior=made, sampler=sampler)
 
 
+def sampled_by(name):
+    """A small diffusion policy with two steps of a sampler."""
+    prior = functools.partial(registry.build, "prior", plugin("prior", "normal"), spec=SPEC)
+    sampler = registry.build("sampler", plugin("sampler", name, steps=2))
+    return registry.build(
+        "policy", plugin("policy", "diffusion", hidden=(16,)), SPEC, prior=prior, sampler=sampler
+    )
+
+
+def on_backbone(backbone):
+    """A small flow."""
+    return build("flow", backbone=backbone, width=16, depth=1, heads=2, channels=(8, 16))
+
+
 def zeros(spec, size=2):
     """Windows of zeros, for an `init` that does not look at data."""
     return Batch(spec.obs.dummy(size), jnp.zeros((size, *spec.chunk_shape)), jnp.ones((size, spec.chunk_len)))

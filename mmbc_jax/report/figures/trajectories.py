@@ -256,14 +256,7 @@ def trajectories_over_points(
 
 def _mode_key(figure: Figure, entries: Sequence[tuple[Color, str]]) -> None:
     handles = [Line2D([], [], color=shade, linewidth=3, label=name) for shade, name in entries]
-    figure.legend(
-        handles=handles,
-        loc="outside right upper",
-        fontsize=7.5,
-        frameon=False,
-        title="mode",
-        title_fontsize=8,
-    )
+    style.add_mode_key(figure, handles)
 
 
 @register("figure", Options)

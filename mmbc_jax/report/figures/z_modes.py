@@ -162,15 +162,7 @@ def commands_over_points(
     if 0 < len(seen) <= 48:
         names = [mode_names[mode] if short else f"{mode}: {mode_names[mode]}" for mode in seen]
         handles = [Patch(color=colours[mode], label=name) for mode, name in zip(seen, names, strict=True)]
-        figure.legend(
-            handles=handles,
-            loc="outside right upper",
-            fontsize=7.5,
-            frameon=False,
-            title="mode",
-            title_fontsize=8,
-            ncols=-(-len(seen) // 24),
-        )
+        style.add_mode_key(figure, handles, columns=-(-len(seen) // 24))
     over = f"{len(points)} of {every_point}" if len(points) < every_point else f"{every_point}"
     parts = (env, stage, f"where each z leads over {over} points", "paler: fewer of its episodes")
     style.add_title(figure, style.SEPARATOR.join(filter(None, parts)))
