@@ -30,7 +30,9 @@ Hypotheses:
 
 from __future__ import annotations
 
+import functools
 import warnings
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -38,6 +40,9 @@ import numpy as np
 from mmbc_jax.core.errors import DataError
 from mmbc_jax.core.observations import ObsSpec
 from mmbc_jax.data.windows import Windows
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 SEPARATED = 2.0
 _MIN_SHARE = 0.05
@@ -139,12 +144,11 @@ def cluster(chunks: np.ndarray, max_modes: int, seed: int) -> np.ndarray:
     """
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
-    from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
     smallest = max(2, int(np.ceil(_MIN_SHARE * len(chunks))))
     for count in range(min(max_modes, len(chunks) // smallest), 1, -1):
         # threads gain nothing on a few hundred chunks, and waiting for a busy core costs ten times the work
-        with threadpool_limits(1), warnings.catch_warnings():
+        with _thread_pools().limit(limits=1), warnings.catch_warnings():
             # Fewer distinct chunks than clusters: two centres coincide and the ratio below is 0.
             warnings.simplefilter("ignore", ConvergenceWarning)
             labels = KMeans(count, n_init=4, random_state=seed).fit_predict(chunks)
@@ -152,6 +156,14 @@ def cluster(chunks: np.ndarray, max_modes: int, seed: int) -> np.ndarray:
         if sizes.min() >= smallest and group_statistics(chunks, labels)["ratio"] >= SEPARATED:
             return labels
     return np.zeros(len(chunks), int)
+
+
+@functools.cache
+def _thread_pools() -> ThreadpoolController:
+    """The process's pools, looked up once: going through its loaded libraries takes as long as k-means does."""
+    from threadpoolctl import ThreadpoolController  # comes with scikit-learn
+
+    return ThreadpoolController()
 
 
 def group_statistics(chunks: np.ndarray, labels: np.ndarray) -> dict[str, float]:
