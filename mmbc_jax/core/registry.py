@@ -10,7 +10,9 @@ prior `latent_flow`. A known name may carry an argument after a colon (`brax:rea
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
+import os
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -119,6 +121,13 @@ def register(
 
 def available(kind: str) -> dict[str, str]:
     """Names of the plug-ins of a kind inside the package, each with its module."""
+    paths = [path for folder in FOLDERS[kind] for path in importlib.import_module(folder).__path__]
+    return dict(_listed(kind, tuple(os.stat(path).st_mtime_ns for path in paths)))
+
+
+@functools.cache
+def _listed(kind: str, changed: tuple[int, ...]) -> dict[str, str]:
+    """What lies in a kind's folders, which were last `changed` then: a config asks some thirty times."""
     found = {}
     for folder in FOLDERS[kind]:
         package = importlib.import_module(folder)

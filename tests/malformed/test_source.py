@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from pathlib import Path
 
 import mmbc_jax
@@ -17,11 +18,17 @@ PLAIN_DATA = "data/loaders/_pickles.py"
 OPTIONAL = "core/extras.py"
 
 
+@functools.cache
+def every_node():
+    return [
+        (path.relative_to(FILES[0].parent).as_posix(), node)
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text()))
+    ]
+
+
 def nodes(kind):
-    for path in FILES:
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, kind):
-                yield path.relative_to(FILES[0].parent).as_posix(), node
+    return ((path, node) for path, node in every_node() if isinstance(node, kind))
 
 
 def test_nothing_is_unpickled():
