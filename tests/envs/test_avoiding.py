@@ -257,6 +257,18 @@ def test_d3il_rules_pay_once_at_the_finish():
     assert float(step(start, jnp.array([0.0, 1.0])).reward) == 2.5
 
 
+@pytest.mark.parametrize(("rules", "y"), [("d3il", 0.348), ("dppo", 0.42)])
+@pytest.mark.parametrize(("side", "paid"), [(-1, 2.5), (0, 2.5), (1, 2.5 * 0.8)])
+def test_one_side_pays_its_share(rules, y, side, paid):
+    """Judged by the first row that was passed; -1 is a path that was put beyond it."""
+    reset, step, _ = compiled(rules)
+    set_to = {"success_reward": jnp.asarray(2.5), "right_share": jnp.asarray(0.8)}
+    data = place(rules, 0.7, y).data
+    data["rows"] = jnp.array([side, 1, 3], jnp.int32)
+    state = reset(jax.random.key(0), build(rules).default_params() | set_to).replace(data=data)
+    np.testing.assert_allclose(step(state, jnp.array([0.0, 1.0])).reward, paid, rtol=1e-6)
+
+
 def test_row_crossings_follow_the_published_splits():
     path = np.array(
         [(0.6, -0.28), (0.45, -0.13), (0.7, -0.08), (0.5, 0.06), (0.6, 0.1), (0.34, 0.27), (0.6, 0.3)]

@@ -40,6 +40,7 @@ class AvoidingTaskOptions(Options):
 
     rules: str = option("d3il", "of the episode's end and the reward", choices=tuple(LENGTH))
     success_reward: float = option(1.0, "what success pays")
+    right_share: float = option(1.0, "of it, what is paid to the right of the first row's obstacle", low=0.0)
     start_noise: float = option(0.0, "standard deviation of the start [m]", low=0.0)
     action_noise: float = option(0.0, "standard deviation of the action, 1 is 1 cm", low=0.0)
     obs_noise: float = option(0.0, "standard deviation of the measured position [m]", low=0.0)
@@ -114,8 +115,8 @@ class Avoiding(Further):
         )
 
     def default_params(self) -> PyTree:
-        """All []: success_reward; start_noise [m]; action_noise [1 = 1 cm]; obs_noise [m]; those of `perturbed`."""
-        own = ("success_reward", "start_noise", "action_noise", "obs_noise")
+        """All []: success_reward, right_share; start_, obs_noise [m], action_noise [1 = 1 cm]; of `perturbed`."""
+        own = ("success_reward", "right_share", "start_noise", "action_noise", "obs_noise")
         return parameters(self.options, (*own, *(self._further * self.further)))
 
     def reset(self, key: Key, params: PyTree | None = None) -> State:
@@ -165,11 +166,12 @@ class Avoiding(Further):
             hit |= gap(params, data["rod"].position, rod.position) < self.rod.radius
         finished = data["finished"] | (y > FINISH_Y)
         success = finished & ~hit
+        paid = params["success_reward"] * jnp.where(rows[0] == 1, params["right_share"], 1.0)
         if self.options.rules == "d3il":
-            reward, done = params["success_reward"] * success, finished | hit
+            reward, done = paid * success, finished | hit
         else:
             outside = (x < 0.2) | (x > 0.8)
-            reward = params["success_reward"] * (y > REWARD_Y) - 0.1 * hit - 0.1 * outside
+            reward = paid * (y > REWARD_Y) - 0.1 * hit - 0.1 * outside
             done = jnp.zeros((), bool)
         moved = {"command": command, "rod": rod, "rows": rows, "hit": hit, "finished": finished}
         return state.replace(

@@ -18,6 +18,8 @@ rules = "dppo": 100 steps without an early end. Reward per step: -0.1 from the f
   nothing touched, so far. What counts is the episode's end: a later contact takes success and label away.
   100 steps leave the expert little to spare on the longest ways: execution noise above 0.1 makes it late.
 
+`right_share` of that is paid where L1 is right: below 1 half of the ways are worth less. It is neither source's.
+
 Further parameters are those of the rod's dynamics (`_rod.Dynamics`) and of a block: one more obstacle, at
 (block_x, block_y). To touch it is a contact like any other, but it does not push: under "dppo" the rod goes on
 through it, its success and label gone. They exist where an option sets one of them, or of `perturbed()`.
