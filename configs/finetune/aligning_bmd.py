@@ -14,4 +14,5 @@ def get_config() -> ConfigDict:
     cloned = load_module("configs/bc/aligning.py").get_config()
     for section in ("env", "policy", "data", "bc"):
         config[section] = cloned[section]
+    config.actor.init_std = 0.95
     return config

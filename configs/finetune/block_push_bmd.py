@@ -14,5 +14,6 @@ def get_config() -> ConfigDict:
     cloned = load_module("configs/bc/block_push.py").get_config()
     for section in ("env", "policy", "data", "bc"):
         config[section] = cloned[section]
+    config.actor.init_std = 0.95
     config.discover.start_horizon = 350
     return config

@@ -17,7 +17,7 @@ from mmbc_jax.core.config import load_module, plugin
 def get_config() -> ConfigDict:
     config: ConfigDict = load_module("configs/bc/pushing.py").get_config()
     config.stages = ("bc", "discover", "finetune", "plain")
-    config.actor = plugin("actor", "steer", fourier_octaves=0, init_frequency=0.15)
+    config.actor = plugin("actor", "steer", fourier_octaves=0, init_frequency=0.15, init_std=0.8)
     config.discriminator = plugin("discriminator", "categorical", slots=8, noise=0.5)
     config.learner = plugin(
         "learner",

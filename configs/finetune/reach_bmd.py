@@ -16,7 +16,7 @@ from mmbc_jax.core.config import load_module, plugin
 def get_config() -> ConfigDict:
     config: ConfigDict = load_module("configs/bc/reach.py").get_config()
     config.stages = ("bc", "discover", "finetune", "plain")
-    config.actor = plugin("actor", "residual", scale=0.3, init_frequency=0.1)
+    config.actor = plugin("actor", "residual", scale=0.3, init_frequency=0.1, init_std=0.95)
     config.discriminator = plugin("discriminator", "categorical", slots=4, noise=0.5)
     config.learner = plugin(
         "learner",

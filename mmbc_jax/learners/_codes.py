@@ -1,4 +1,4 @@
-"""|Z| found in discovery: commands become one that the discriminator confuses, and one that holds two ways is split.
+"""|Z| found in training: commands become one that the discriminator confuses, and one that holds two ways is split.
 
 Which commands there are is part of the reward's parameters ("alive" [Z], 1 and 0), where everybody finds it who needs
 to know: what is drawn, what is paid (log q - log p(z) with p uniform over them), what is evaluated. A command that
@@ -29,13 +29,18 @@ _OLD = 2**20  # iterations: of commands that no split made
 class CodesOptions(Options):
     """How many commands there are."""
 
-    merge: bool = option(
-        False, "in discovery, commands that the discriminator confuses become one: |Z| is where it starts"
+    merge: bool = option(False, "commands that the discriminator confuses become one: |Z| is where it starts")
+    merge_in: str = option(
+        "discover",
+        "stage in which they do: before the environment pays, or while it does, when commands are sharper",
+        choices=("discover", "finetune"),
     )
     merge_threshold: float = option(
         0.8, "of two commands' confusion, 1 for the same paths", low=0.0, high=1.0, open_low=True
     )
-    merge_after: float = option(0.75, "share of discovery after which commands are judged", low=0.0, high=1.0)
+    merge_after: float = option(
+        0.75, "share of that stage after which commands are judged", low=0.0, high=1.0
+    )
     merge_paths: float = option(8.0, "episodes of a command before it is judged", low=1.0)
     merge_memory: float = option(
         0.9, "of what was seen of a command, from one iteration to the next", low=0.0, high=1.0
@@ -115,7 +120,7 @@ def judged(
     seen: Transitions,
     key: Key,
 ) -> tuple[dict[str, Any], PyTree, Metrics]:
-    """Takes in the episodes that ended in a rollout, and merges and splits commands while the stage discovers.
+    """Takes in the episodes that ended in a rollout; merges commands in the stage that does, splits in discovery.
 
     Args:
       stats: with what was seen before.
@@ -139,7 +144,8 @@ def judged(
     progress = state.step / jnp.maximum(hparams["stage.iterations"], 1.0)
     discovers, left = hparams["stage.env_coef"] == 0, alive
     if options.merge:
-        due = discovers & (progress >= options.merge_after)
+        here = discovers if options.merge_in == "discover" else ~discovers
+        due = here & (progress >= options.merge_after)
         judged = memory[:, -1] * _settled(stats, options, hparams["stage.iterations"])
         left = codes.merged(alive, memory[:, :-1], judged, options.merge_threshold, options.merge_paths)
         left = jnp.where(due, left, alive)

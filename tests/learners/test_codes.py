@@ -1,4 +1,4 @@
-"""Commands that merge while a learner discovers."""
+"""Commands that merge in a stage, and that split while a learner discovers."""
 
 from __future__ import annotations
 
@@ -71,9 +71,18 @@ def test_commands_that_q_confuses_become_one_in_the_second_half_of_discovery(nam
 
 
 @pytest.mark.slow
-def test_nothing_merges_where_the_environment_pays():
-    _, (alive, _, _) = trained("ppo", env_coef=1.0)
+@pytest.mark.parametrize(("merge_in", "env_coef"), [("discover", 1.0), ("finetune", 0.0)])
+def test_nothing_merges_in_another_stage(merge_in, env_coef):
+    _, (alive, _, _) = trained("ppo", env_coef=env_coef, merge_in=merge_in)
     np.testing.assert_array_equal(alive, 1.0)
+
+
+def test_commands_merge_in_fine_tuning_where_that_is_asked_for():
+    _, (alive, _, metrics) = trained("ppo", env_coef=1.0, merge_in="finetune")
+    counts = np.asarray(alive).sum(1)
+    np.testing.assert_array_equal(counts[:3], MODES)
+    assert counts[-1] == 1
+    np.testing.assert_array_equal(metrics["mode/codes"], counts)
 
 
 def test_one_command_alone_says_nothing():
