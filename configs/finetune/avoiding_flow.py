@@ -1,0 +1,25 @@
+"""The most ways kept on Avoiding: a flow trained through its noise from a clone that has all of them, codes merged late.
+
+What a clone lacks no fine-tuning brings back, so the clone learns for longer, from demonstrations with less noise.
+128 codes take the ways apart; when each of them goes one way, in the last quarter of fine-tuning, those that share one
+merge, so that every way has its share of the policy.
+
+Run:     python -m mmbc_jax.train --config configs/finetune/avoiding_flow.py --workdir runs/avoiding_flow
+Expect:  8 minutes on one core; see docs/results/avoiding.md.
+"""
+
+from ml_collections import ConfigDict
+
+from mmbc_jax.core.config import load_module, plugin
+
+
+def get_config() -> ConfigDict:
+    config: ConfigDict = load_module("configs/finetune/avoiding_bmd.py").get_config()
+    config.stages = ("bc", "discover", "finetune")
+    config.data.noise = 0.15
+    config.bc.steps = 20000
+    config.actor = plugin("actor", "flow_sde")
+    config.learner.update({"merge": True, "merge_in": "finetune"})
+    config.discover.iterations = 40
+    config.finetune.update({"iterations": 160, "num_modes": 128})
+    return config
