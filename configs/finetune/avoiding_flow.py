@@ -1,8 +1,8 @@
-"""The most ways kept on Avoiding: a flow trained through its noise from a clone that has all of them, codes merged late.
+"""The most ways kept on Avoiding: a flow trained through its noise, from a clone with all ways, codes merged late.
 
 What a clone lacks no fine-tuning brings back, so the clone learns for longer, from demonstrations with less noise.
-128 codes take the ways apart; when each of them goes one way, in the last quarter of fine-tuning, those that share one
-merge, so that every way has its share of the policy.
+128 codes take the ways apart; when each of them goes one way, in the last quarter of fine-tuning, those that share
+one merge, so that every way has its share of the policy.
 
 Run:     python -m mmbc_jax.train --config configs/finetune/avoiding_flow.py --workdir runs/avoiding_flow
 Expect:  8 minutes on one core; see docs/results/avoiding.md.
