@@ -15,6 +15,7 @@ def get_config() -> ConfigDict:
     cloned = load_module("configs/bc/lift.py").get_config()
     for section in ("env", "policy", "chunk", "data", "bc"):
         config[section] = cloned[section]
+    config.actor.init_std = 0.3  # success does not suffer here, and commands mean more
     config.learner.update({"num_envs": 64, "decisions": 32})
     config.discover.update({"iterations": 10, "start_horizon": 200})
     config.finetune.iterations = 20
