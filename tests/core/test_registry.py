@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from pathlib import Path
 
@@ -200,3 +201,17 @@ def test_a_policy_has_the_use_for_a_base_that_it_says(name):
             given = {**registry.NEUTRAL, kind: other}
             with pytest.raises(ConfigError, match=f"config.{kind}.name = '{other}'"):
                 registry.check_base(given["prior"], given["sampler"], {"policy": name})
+
+
+def test_a_file_that_is_added_is_found_without_a_restart(tmp_path, monkeypatch):
+    """The list of a kind is kept for as long as its folders are as they were."""
+    folder = tmp_path / "added_plugins"
+    folder.mkdir()
+    (folder / "__init__.py").touch()
+    (folder / "first.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(registry.FOLDERS, "policy", ("added_plugins",))
+    assert registry.available("policy") == {"first": "added_plugins.first"}
+    (folder / "second.py").touch()
+    os.utime(folder, ns=(0, os.stat(folder).st_mtime_ns + 1))  # a file system's clock may be coarse
+    assert list(registry.available("policy")) == ["first", "second"]
