@@ -1,7 +1,8 @@
 """D3IL's Aligning in its plane: a clone, fine-tuned with and without the MI reward.
 
 Run:     python -m mmbc_jax.train --config configs/finetune/aligning_bmd.py --workdir runs/aligning_bmd
-Expect:  not good: of three seeds, success falls from about .9 to .60 to .80, both sides kept (docs/robots.md).
+Expect:  of three seeds, success .86 to .93 after clones with .87 to .90; both sides kept, hardly commanded;
+         .90 to .96 without the MI reward (docs/robots.md).
 """
 
 from ml_collections import ConfigDict

@@ -1,7 +1,8 @@
 """Two cubes pushed into two targets: a clone, fine-tuned with and without the MI reward.
 
 Run:     python -m mmbc_jax.train --config configs/finetune/block_push_bmd.py --workdir runs/block_push_bmd
-Expect:  not good: of three seeds, success falls from .54 to .63 to .23 to .28, 4 of 4 orders kept (docs/robots.md).
+Expect:  of three seeds, success .83 to .93 after clones with .59 to .62; 4 of 4 orders kept, none commanded;
+         .90 to .96 without the MI reward (docs/robots.md).
 """
 
 from ml_collections import ConfigDict

@@ -4,8 +4,8 @@ Start, goal and pillar vary, hence `init_frequency` and `slots`: see configs/fin
 five decisions long, of which few choose the side; so the chunk itself is corrected, too (actor residual).
 
 Run:     python -m mmbc_jax.train --config configs/finetune/reach_bmd.py --workdir runs/reach_bmd
-Expect:  of three seeds, success .74 to .91 after clones with .93 to .94; 2 of 2 ways kept, hardly commanded;
-         .83 to .94 without the MI reward (docs/results/robots.md).
+Expect:  of three seeds, success .91 to .93 after clones with .92 to .93; 2 of 2 ways kept, 1 or 2 commanded;
+         .96 to .97 and hardly a command without the MI reward (docs/results/robots.md).
 """
 
 from ml_collections import ConfigDict
