@@ -5,7 +5,8 @@ What a clone lacks no fine-tuning brings back, so the clone learns for longer, f
 one merge, so that every way has its share of the policy.
 
 Run:     python -m mmbc_jax.train --config configs/finetune/avoiding_flow.py --workdir runs/avoiding_flow
-Expect:  8 minutes on one core; see docs/results/avoiding.md.
+Expect:  7 minutes on one core. On five fresh seeds, under noise: success .991 to .997, 22 to 24 of 24 ways kept,
+         19 to 21 commanded (docs/results/avoiding.md).
 """
 
 from ml_collections import ConfigDict

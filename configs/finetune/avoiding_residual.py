@@ -1,4 +1,4 @@
-"""The most ways kept on Avoiding: a bounded correction beside the frozen clone, and codes merged during discovery.
+"""Ways kept on Avoiding by a bounded correction beside the frozen clone, codes merged during discovery.
 
 Run:     python -m mmbc_jax.train --config configs/finetune/avoiding_residual.py --workdir runs/avoiding_residual
 Expect:  7 minutes on one core. On five fresh seeds, under noise: success .974 to .992, 21 to 24 of 24 ways kept,
