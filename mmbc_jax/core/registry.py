@@ -121,20 +121,19 @@ def register(
 
 def available(kind: str) -> dict[str, str]:
     """Names of the plug-ins of a kind inside the package, each with its module."""
-    paths = [path for folder in FOLDERS[kind] for path in importlib.import_module(folder).__path__]
-    return dict(_listed(kind, tuple(os.stat(path).st_mtime_ns for path in paths)))
+    found = {}
+    for folder in FOLDERS[kind]:
+        for path in importlib.import_module(folder).__path__:
+            for name in _modules(path, os.stat(path).st_mtime_ns):
+                found[name.removesuffix(f"_{kind}")] = f"{folder}.{name}"
+    return dict(sorted(found.items()))
 
 
 @functools.cache
-def _listed(kind: str, changed: tuple[int, ...]) -> dict[str, str]:
-    """What lies in a kind's folders, which were last `changed` then: a config asks some thirty times."""
-    found = {}
-    for folder in FOLDERS[kind]:
-        package = importlib.import_module(folder)
-        for module in pkgutil.iter_modules(package.__path__):
-            if not module.name.startswith("_") and not module.ispkg:
-                found[module.name.removesuffix(f"_{kind}")] = f"{folder}.{module.name}"
-    return dict(sorted(found.items()))
+def _modules(path: str, changed: int) -> tuple[str, ...]:
+    """Public modules of a folder that was last `changed` then: a config asks for them some thirty times."""
+    found = pkgutil.iter_modules([path])
+    return tuple(module.name for module in found if not module.name.startswith("_") and not module.ispkg)
 
 
 def chosen_names(kind: str, chosen: Iterable[str], section: str) -> tuple[str, ...]:

@@ -6,6 +6,8 @@ import ast
 import functools
 from pathlib import Path
 
+import pytest
+
 import mmbc_jax
 
 FILES = sorted(Path(mmbc_jax.__file__).parent.rglob("*.py"))
@@ -25,6 +27,13 @@ def every_node():
         for path in FILES
         for node in ast.walk(ast.parse(path.read_text()))
     ]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _trees_are_let_go():
+    """They take 130 MiB, which a worker would keep for the rest of its tests."""
+    yield
+    every_node.cache_clear()
 
 
 def nodes(kind):
