@@ -76,13 +76,13 @@ class NoiseHead:
     @classmethod
     def of(cls, options: HeadOptions, spec: PolicySpec, policy: Policy, num_modes: int) -> NoiseHead:
         """The head on a policy whose base has a noise of a chunk's shape."""
-        size = spec.chunk_len * spec.action_dim
+        size = spec.chunk_size
         return cls(options, spec, policy, num_modes, options.network(spec, size))
 
     @property
     def size(self) -> int:
         """W."""
-        return self.spec.chunk_len * self.spec.action_dim
+        return self.spec.chunk_size
 
     def init(
         self, key_base: Key, key_mix: Key, key_net: Key, key_freq: Key, reference: Variables

@@ -59,7 +59,7 @@ class StartNoise:
         return w if self.head is None else self._with(w, self.head.moments(params["head"], obs, z)[0])
 
     def _with(self, w: Any, x0: Array) -> Any:
-        shaped = x0.reshape(*x0.shape[:-1], *self.policy.spec.chunk_shape)
+        shaped = self.policy.spec.shaped(x0)
         return {**w, "x0": shaped} if isinstance(w, dict) else shaped
 
     def log_ratios(self, params: PyTree, obs: Obs, z: Array, info: PyTree) -> list[Array]:

@@ -119,7 +119,7 @@ def tuned_field(
             "name", "a policy that integrates a field, such as flow or diffusion, to train on"
         )
     check_steerable(options, False, spec, policy)
-    several, size = num_modes > 1, spec.chunk_len * spec.action_dim
+    several, size = num_modes > 1, spec.chunk_size
     head = shift = None
     if several and options.modes != "field":
         head = NoiseHead.of(options, spec, policy, num_modes)

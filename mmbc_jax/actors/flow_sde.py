@@ -144,7 +144,7 @@ def build(options: FlowSDEOptions, *, spec: PolicySpec, policy: Policy | None, n
     """
     network = None
     if options.noise == "learned":
-        size = spec.chunk_len * spec.action_dim
+        size = spec.chunk_size
         mlp = MLP(options.std_hidden, size, activation="tanh", zero_last=True)
         network = EncodedMLP(ObsEncoder(spec.obs, 0), mlp)
     return ChainActor(

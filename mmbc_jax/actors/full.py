@@ -70,7 +70,7 @@ class FullActor:
             key_net, key_offset = jax.random.split(key)
             one_hot = jnp.zeros((1, self.num_modes))
             params["network"] = self.network.init(key_net, self.spec.obs.dummy(1), one_hot)
-            size = self.spec.chunk_len * self.spec.action_dim
+            size = self.spec.chunk_size
             params["offset"] = self.options.shift_std * jax.random.normal(key_offset, (self.num_modes, size))
         return params
 
@@ -83,7 +83,7 @@ class FullActor:
             return jnp.zeros((*z.shape, *self.spec.chunk_shape))
         one_hot = jax.nn.one_hot(z, self.num_modes)
         flat = self.network.apply(params["network"], obs, one_hot) + one_hot @ params["offset"]
-        return flat.reshape(*z.shape, *self.spec.chunk_shape)
+        return self.spec.shaped(flat)
 
     def act(
         self, params: PyTree, reference: Variables | None, key: Key, obs: Obs, z: Array
@@ -147,5 +147,5 @@ def build(options: FullOptions, *, spec: PolicySpec, policy: Policy | None, num_
         raise options.error("name", "gaussian: without bc or start_from there is no policy to train")
     if "log_prob" not in capabilities(policy):
         raise options.error("name", "a policy whose density is known, such as gaussian, mdn or mixture_flow")
-    network = options.network(spec, spec.chunk_len * spec.action_dim) if num_modes > 1 else None
+    network = options.network(spec, spec.chunk_size) if num_modes > 1 else None
     return FullActor(options, spec, policy, num_modes, network)

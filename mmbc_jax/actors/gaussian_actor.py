@@ -64,7 +64,7 @@ class GaussianActor:
     @property
     def action_size(self) -> int:
         """W."""
-        return self.spec.chunk_len * self.spec.action_dim
+        return self.spec.chunk_size
 
     @property
     def box(self) -> float:
@@ -89,11 +89,11 @@ class GaussianActor:
         mean, log_std = self._moments(params, obs, z)
         x = mean + jnp.exp(capped(log_std)) * jax.random.normal(key, mean.shape)
         info = {"x": x, "log_prob": self._log_prob(x, mean, log_std)}
-        return self._shaped(sac.squash(x, self.box)), info
+        return self.spec.shaped(sac.squash(x, self.box)), info
 
     def likeliest(self, params: PyTree, reference: Variables | None, key: Key, obs: Obs, z: Array) -> Array:
         """Chunk [..., H, A] of the mean."""
-        return self._shaped(sac.squash(self._moments(params, obs, z)[0], self.box))
+        return self.spec.shaped(sac.squash(self._moments(params, obs, z)[0], self.box))
 
     def sample(
         self, params: PyTree, reference: Variables | None, key: Key, obs: Obs, z: Array
@@ -104,7 +104,7 @@ class GaussianActor:
 
     def chunk(self, reference: Variables | None, key: Key, obs: Obs, action: Array) -> Array:
         """Chunk [..., H, A] of a flat one [..., W]; nothing is drawn."""
-        return self._shaped(action)
+        return self.spec.shaped(action)
 
     def log_ratio(
         self, params: PyTree, reference: Variables | None, obs: Obs, z: Array, info: PyTree
@@ -120,10 +120,7 @@ class GaussianActor:
     def _log_prob(self, x: Array, mean: Array, log_std: Array) -> Array:
         """[..., R] log densities before squashing."""
         each = normal_log_prob(x, mean, log_std)
-        return self._shaped(each).sum(-1) if self.options.ratio == "step" else each.sum(-1, keepdims=True)
-
-    def _shaped(self, flat: Array) -> Array:
-        return flat.reshape(*flat.shape[:-1], *self.spec.chunk_shape)
+        return self.spec.shaped(each).sum(-1) if self.options.ratio == "step" else each.sum(-1, keepdims=True)
 
 
 @register("actor", GaussianActorOptions)
@@ -131,6 +128,6 @@ def build(
     options: GaussianActorOptions, *, spec: PolicySpec, policy: Policy | None, num_modes: int
 ) -> GaussianActor:
     """A Gaussian actor; it has no use for a policy."""
-    mlp = MLP(options.hidden, spec.chunk_len * spec.action_dim, activation=options.activation, zero_last=True)
+    mlp = MLP(options.hidden, spec.chunk_size, activation=options.activation, zero_last=True)
     network = EncodedMLP(ObsEncoder(spec.obs, options.fourier_octaves), mlp)
     return GaussianActor(options, spec, num_modes, network)

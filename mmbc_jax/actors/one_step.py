@@ -73,7 +73,7 @@ class OneStepActor:
     @property
     def action_size(self) -> int:
         """W."""
-        return self.spec.chunk_len * self.spec.action_dim
+        return self.spec.chunk_size
 
     @property
     def box(self) -> float:
@@ -118,10 +118,10 @@ class OneStepActor:
         x = mean + jnp.exp(capped(log_std)) * jax.random.normal(key_x, mean.shape)
         info = {"x0": x0, "x": x, "log_prob": normal_log_prob(x, mean, log_std).sum(-1)}
         if "share" not in params:
-            return self._shaped(x), {**info, "on": jnp.ones(z.shape)}
+            return self.spec.shaped(x), {**info, "on": jnp.ones(z.shape)}
         on = switched_on(params, key_on, z.shape)
         shown = jnp.where(on[..., None] > 0, x, self._teacher(reference, obs, w))
-        return self._shaped(shown), {**info, "on": on}
+        return self.spec.shaped(shown), {**info, "on": on}
 
     def log_ratio(
         self, params: PyTree, reference: Variables | None, obs: Obs, z: Array, info: PyTree
@@ -138,12 +138,12 @@ class OneStepActor:
 
     def play(self, params: PyTree, reference: Variables | None, key: Key, obs: Obs, z: Array) -> Array:
         """Chunk [..., H, A] of a drawn x_0; the reference is not run."""
-        return self._shaped(self._mean(params, obs, z, self._noise(reference, key, obs)[1]))
+        return self.spec.shaped(self._mean(params, obs, z, self._noise(reference, key, obs)[1]))
 
     def likeliest(self, params: PyTree, reference: Variables | None, key: Key, obs: Obs, z: Array) -> Array:
         """Chunk [..., H, A] of the likeliest x_0."""
         x0 = x0_of(most_likely(self.policy.base_distribution(required(reference), obs), key))
-        return self._shaped(self._mean(params, obs, z, x0.reshape(*x0.shape[:-2], -1)))
+        return self.spec.shaped(self._mean(params, obs, z, x0.reshape(*x0.shape[:-2], -1)))
 
     def paired(
         self, params: PyTree, reference: Variables | None, key: Key, obs: Obs, z: Array
@@ -171,10 +171,7 @@ class OneStepActor:
 
     def chunk(self, reference: Variables | None, key: Key, obs: Obs, action: Array) -> Array:
         """Chunk [..., H, A] of a flat one [..., W]; nothing is drawn."""
-        return self._shaped(action)
-
-    def _shaped(self, flat: Array) -> Array:
-        return flat.reshape(*flat.shape[:-1], *self.spec.chunk_shape)
+        return self.spec.shaped(action)
 
 
 @register("actor", OneStepOptions)
@@ -191,6 +188,6 @@ def build(
             "name", "an actor that needs no clone, such as gaussian: there is no teacher here"
         )
     check_steerable(options, False, spec, policy)
-    mlp = MLP(options.hidden, spec.chunk_len * spec.action_dim, activation=options.activation, zero_last=True)
+    mlp = MLP(options.hidden, spec.chunk_size, activation=options.activation, zero_last=True)
     network = EncodedMLP(ObsEncoder(spec.obs, options.fourier_octaves), mlp)
     return OneStepActor(options, spec, policy, num_modes, network)

@@ -72,7 +72,7 @@ class Correction:
     @property
     def size(self) -> int:
         """W."""
-        return self.spec.chunk_len * self.spec.action_dim
+        return self.spec.chunk_size
 
     def init(self, key: Key) -> dict[str, PyTree]:
         """Parameters at which the mean is 0."""
@@ -176,7 +176,7 @@ class ResidualActor:
         x = mean + jnp.exp(capped(log_std)) * jax.random.normal(key_x, mean.shape)
         on = switched_on(params, key_on, z.shape)
         info |= {"x": x, "log_prob": normal_log_prob(x, mean, log_std).sum(-1), "on": on}
-        return self._shaped(self._sum(base, x, on)), info
+        return self.spec.shaped(self._sum(base, x, on)), info
 
     def log_ratio(
         self, params: PyTree, reference: Variables | None, obs: Obs, z: Array, info: PyTree
@@ -216,7 +216,7 @@ class ResidualActor:
         """(chunk of w [..., H, A] with the mean correction where it is on, without it [..., W])."""
         base = self._base(reference, obs, w)
         mean = self.correction.moments(params, obs, z, self.correction.seen(w))[0]
-        return self._shaped(self._sum(base, mean, on)), base
+        return self.spec.shaped(self._sum(base, mean, on)), base
 
     def paired(
         self, params: PyTree, reference: Variables | None, key: Key, obs: Obs, z: Array
@@ -241,10 +241,7 @@ class ResidualActor:
 
     def chunk(self, reference: Variables | None, key: Key, obs: Obs, action: Array) -> Array:
         """Chunk [..., H, A] of a flat one [..., W]; nothing is drawn."""
-        return self._shaped(action)
-
-    def _shaped(self, flat: Array) -> Array:
-        return flat.reshape(*flat.shape[:-1], *self.spec.chunk_shape)
+        return self.spec.shaped(action)
 
 
 @register("actor", ResidualOptions)
@@ -266,6 +263,6 @@ def build(
         check_steerable(options, False, spec, policy)
     if steered:
         head = NoiseHead.of(options, spec, policy, num_modes)
-    network = options.network(spec, spec.chunk_len * spec.action_dim)
+    network = options.network(spec, spec.chunk_size)
     correction = Correction(options, spec, num_modes, network)
     return ResidualActor(options, spec, policy, num_modes, correction, StartNoise(policy, head))

@@ -193,7 +193,7 @@ def _transported(
     given: PyTree,
 ) -> Array:
     """Chunk [..., H, A] of a noise [..., W]; `pick` chooses what else the base has, `given` a component."""
-    shaped = action.reshape(*action.shape[:-1], *policy.spec.chunk_shape)
+    shaped = policy.spec.shaped(action)
     reference = required(reference)
     w: Any = pick(policy.base_distribution(reference, obs))
     w = {**w, "x0": shaped} if isinstance(w, dict) else shaped

@@ -103,6 +103,15 @@ class PolicySpec:
         """(H, A)."""
         return (self.chunk_len, self.action_dim)
 
+    @property
+    def chunk_size(self) -> int:
+        """W = H A, the numbers of a flat chunk."""
+        return self.chunk_len * self.action_dim
+
+    def shaped(self, flat: Array) -> Array:
+        """Chunks [..., H, A] of flat ones [..., W]."""
+        return flat.reshape(*flat.shape[:-1], *self.chunk_shape)
+
 
 @dataclasses.dataclass(frozen=True)
 class EnvSpec:

@@ -241,7 +241,7 @@ def build(
     """
     if sampler.stochastic:
         raise ConfigError("sampler.name", name_of(sampler), "a deterministic sampler")
-    size = spec.chunk_len * spec.action_dim
+    size = spec.chunk_size
     widths = (options.num_components, size, options.base_hidden, options.rank, options.embed_dim)
     base = MixtureBase(options.obs_encoder(spec), *widths)
     return MixtureFlowPolicy(spec, options, base, make_backbone(options, spec, spec.action_dim), sampler)

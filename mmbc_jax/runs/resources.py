@@ -94,7 +94,7 @@ def check_sizes(
 def _batches(setup: Setup, grid: Grid) -> Iterator[tuple[str, int, int]]:
     """(field, items, bytes of one) of what has a size of its own in the configuration."""
     config, spec = setup.config, setup.policy_spec
-    decision = 4 * (spec.obs.size + spec.chunk_len * spec.action_dim)
+    decision = 4 * (spec.obs.size + spec.chunk_size)
     yield "bc.batch_size", config.bc.batch_size * grid.size, decision
     if setup.env is not None:
         yield "evaluation.episodes", config.evaluation.episodes * grid.size, decision
