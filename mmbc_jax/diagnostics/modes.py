@@ -158,6 +158,17 @@ def dominant_modes(table: np.ndarray) -> np.ndarray:
     return np.where(wins.sum(1) > 0, wins.argmax(1), -1)
 
 
+def staircase(table: np.ndarray) -> np.ndarray:
+    """[n] the z that had episodes, in the order of their most frequent modes, those without a success last.
+
+    Commands that were merged away are given to nobody, and have none.
+    """
+    dominant = dominant_modes(table)
+    last = np.where(dominant < 0, table.shape[1] - 1, dominant)
+    order = np.lexsort((np.arange(len(table)), last))
+    return order[table[order].sum(1) > 0]
+
+
 def _command_metrics(table: np.ndarray) -> dict[str, Any]:
     wins = table[:, :-1]
     per_z, owned = wins.sum(1), attribution.commanded(wins)

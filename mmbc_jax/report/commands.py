@@ -12,6 +12,13 @@ from mmbc_jax.report import style
 from mmbc_jax.report.table import point_label
 
 
+def given(stage: Mapping[str, Any], num_modes: int) -> list[int]:
+    """The z of a stage's summary that had episodes, which those merged away have not; all where it does not say."""
+    seeds = (stage.get("success_per_z") or {}).get("per_seed") or ()
+    found = next((one for one in seeds if one), None)
+    return list(range(num_modes)) if found is None else [z for z, one in enumerate(found) if one is not None]
+
+
 def lines(found: Mapping[str, Any]) -> list[str]:
     """A line per stage whose seeds can be compared, and one per run of what an example or a missing head means."""
     said = []

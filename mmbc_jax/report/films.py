@@ -15,8 +15,8 @@ from mmbc_jax.core.errors import UserError
 from mmbc_jax.core.picturing import HasDraw, plots
 from mmbc_jax.core.types import Rollouts
 from mmbc_jax.data.windows import spread_indices
-from mmbc_jax.evaluation.results import StageResult
 from mmbc_jax.report import clips, style
+from mmbc_jax.report.commands import given
 from mmbc_jax.report.figures.trajectories import frame, paths_of, window_of
 from mmbc_jax.report.finished import Finished
 from mmbc_jax.report.web import markup
@@ -64,9 +64,10 @@ def films(run: Finished, player: Player | None = None) -> str:
     found = [one for one in run.evaluated() if one[3] is not None]
     if not found:
         return ""
-    label, result, _, rollouts = _chosen(found)
+    label, result, metrics, rollouts = _chosen(found)
     assert rollouts is not None
-    chosen = spread_indices(result.num_modes, MOST).tolist()
+    every = given(metrics, result.num_modes)
+    chosen = [every[i] for i in spread_indices(len(every), MOST)]
     made, said = None, ""
     if player is not None:
         try:
@@ -77,7 +78,7 @@ def films(run: Finished, player: Player | None = None) -> str:
             said = f"Episodes could not be played again, so recorded paths are drawn: {error}."
     try:
         made = list(_drawn(run, rollouts, chosen, result.num_modes)) if made is None else made
-        return _page(label, made, result, run.setup.env_spec.mode_labels, said)
+        return _page(label, made, len(every), run.setup.env_spec.mode_labels, said)
     except UserError as error:
         return f'<h3>Films</h3><p class="note">There are none: {markup.escaped(error)}.</p>'
 
@@ -89,13 +90,13 @@ def _chosen(found: Sequence[Any]) -> Any:
     return commanding[0] if commanding else max(late, key=lambda one: TAKEN.index(one[1].name))
 
 
-def _page(label: str, made: Sequence[Film], result: StageResult, names: Sequence[str], said: str) -> str:
+def _page(label: str, made: Sequence[Film], count: int, names: Sequence[str], said: str) -> str:
     figures = []
     for film in made:
         content = clips.encoded(film.frames, film.fps, _QUALITY, "report.html: its films")
         height, width = film.frames[0].shape[:2]
         mode = f"mode {names[film.mode]}" if 0 <= film.mode < len(names) else ""
-        parts = [f"z {film.z}" if result.num_modes > 1 else "", mode, "" if film.success else "failed"]
+        parts = [f"z {film.z}" if count > 1 else "", mode, "" if film.success else "failed"]
         text = markup.escaped(", ".join(filter(None, parts)) or "done")
         figures.append(
             f'<figure class="film z{film.z}"><video muted loop playsinline preload="auto" aria-label="{text}" '
@@ -104,7 +105,7 @@ def _page(label: str, made: Sequence[Film], result: StageResult, names: Sequence
         )
     if not figures:
         return ""
-    told = "" if result.num_modes == 1 else f", {len(figures)} of {result.num_modes} commands z"
+    told = "" if count == 1 else f", {len(figures)} of {count} commands z"
     note = f"{said} An episode each; click one to stop it or to let it go on.".strip()
     return (
         f'<h3>Films of {markup.escaped(label + told)}</h3><p class="note">{markup.escaped(note)}</p>'

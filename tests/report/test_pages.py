@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 from mmbc_jax.core.errors import UserError, WorkdirError
+from mmbc_jax.diagnostics.modes import staircase
 from mmbc_jax.report import __main__ as command
 from mmbc_jax.report import clips, differences, films, style
+from mmbc_jax.report.commands import given
 from mmbc_jax.report.loaded import loaded
-from mmbc_jax.report.web import charts, comparison, markup, run_page
+from mmbc_jax.report.web import charts, comparison, explorer, markup, run_page
 from mmbc_jax.study import study_page
 from tests.report._browser import MISSING, browser
 from tests.report.test_differences import result
@@ -218,3 +220,24 @@ def test_pictures_without_room_are_named(tmp_path, monkeypatch):
     made = run_page.pictures(tmp_path)
     assert made.count("<img") == 1
     assert "b.png" in made
+
+
+MERGED = {
+    # columns: two modes and failures; z 1 and 3 were merged away, z 4 never succeeds
+    "z_mode_table": {"per_seed": [[[0, 7, 1], [0, 0, 0], [8, 0, 0], [0, 0, 0], [0, 0, 8], [5, 3, 0]]]},
+    "success_per_z": {"per_seed": [None, [0.875, None, 1.0, None, 0.0, 1.0]]},
+}
+
+
+def test_commands_that_were_merged_away_have_no_row():
+    table = np.asarray(MERGED["z_mode_table"]["per_seed"][0])
+    np.testing.assert_array_equal(staircase(table), [2, 5, 0, 4])
+    page = explorer.zmap(MERGED, ("left", "right"))
+    assert re.findall(r'<tr data-z="z(.)"', page) == ["2", "5", "0", "4"]
+    assert "2 of 6 z were merged away or not given" in page
+    assert "merged away" not in explorer.zmap({"z_mode_table": {"per_seed": [table[[0, 2]].tolist()]}}, "ab")
+
+
+def test_commands_that_were_given_are_those_with_episodes():
+    assert given(MERGED, 6) == [0, 2, 4, 5]
+    assert given({}, 3) == [0, 1, 2]

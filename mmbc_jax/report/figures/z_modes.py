@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from mmbc_jax.core.options import Options
 from mmbc_jax.core.registry import register
 from mmbc_jax.data.windows import spread_indices
-from mmbc_jax.diagnostics.modes import KEPT_SHARE, dominant_modes
+from mmbc_jax.diagnostics.modes import KEPT_SHARE, staircase
 from mmbc_jax.report import style
 from mmbc_jax.report.figures._points import bare, label_rows
 from mmbc_jax.report.finished import Draw, Finished
@@ -59,14 +59,13 @@ def z_mode_heatmap(
     counts = np.asarray(tables[seed], np.int64)
     num_modes = counts.shape[1] - 1
     names = list(mode_names) or [str(index) for index in range(num_modes)]
-    dominant = dominant_modes(counts)
-    order = np.lexsort((np.arange(len(counts)), np.where(dominant < 0, num_modes, dominant)))
+    order = staircase(counts)
     reached = counts[:, :-1].sum(0) > 0
     keep = np.flatnonzero(reached) if num_modes > 8 and reached.any() else np.arange(num_modes)
     share = (counts / np.maximum(counts.sum(1, keepdims=True), 1))[order]
 
     width = float(np.clip(2.6 + 0.46 * (len(keep) + 1), 7.5, 15.0))
-    figure = style.new_figure(width, float(np.clip(1.9 + 0.32 * len(counts), 3.4, 13.0)))
+    figure = style.new_figure(width, float(np.clip(1.9 + 0.32 * len(order), 3.4, 13.0)))
     left, right = figure.subplots(1, 2, width_ratios=[max(len(keep), 1), 1.2])
     image = _cells(left, share[:, keep], BLUES)
     _cells(right, share[:, -1:], REDS)

@@ -10,9 +10,10 @@ import numpy as np
 
 from mmbc_jax.core.picturing import plots
 from mmbc_jax.core.types import Rollouts
-from mmbc_jax.diagnostics.modes import KEPT_SHARE, dominant_modes
+from mmbc_jax.diagnostics.modes import KEPT_SHARE, staircase
 from mmbc_jax.evaluation.results import StageResult
 from mmbc_jax.report import style
+from mmbc_jax.report.commands import given
 from mmbc_jax.report.finished import Finished
 from mmbc_jax.report.web.markup import escaped, folded
 from mmbc_jax.report.web.paths_view import Plane, colours
@@ -92,7 +93,8 @@ def _caption(label: str, metrics: Mapping[str, Any], result: StageResult, rollou
     kept = (metrics.get("modes_kept") or {}).get("mean")
     if kept is not None:
         parts.append(f"{style.number(kept, 1)} modes kept")
-    parts.append("one command" if result.num_modes == 1 else f"{result.num_modes} commands z")
+    commanded = len(given(metrics, result.num_modes))
+    parts.append("one command" if result.num_modes == 1 else f"{commanded} commands z")
     parts.append(f"{drawn} episodes drawn, {failed} of them failed")
     return "; ".join(parts)
 
@@ -168,8 +170,7 @@ def zmap(metrics: Mapping[str, Any], labels: Sequence[str]) -> str:
         return ""
     counts = np.asarray(tables[0], np.int64)
     modes = counts.shape[1] - 1
-    dominant = dominant_modes(counts)
-    order = np.lexsort((np.arange(len(counts)), np.where(dominant < 0, modes, dominant)))
+    order = staircase(counts)
     reached = counts[:, :-1].sum(0) > 0
     keep = [int(i) for i in (np.flatnonzero(reached) if modes > 8 and reached.any() else range(modes))]
     total = max(int(counts[:, :-1].sum()), 1)
@@ -189,6 +190,8 @@ def zmap(metrics: Mapping[str, Any], labels: Sequence[str]) -> str:
     note = "Percent of the episodes of each z; rows in the order of the mode that z leads to most often."
     note += " Grey names: below 1 % of the successes, not kept."
     note += f" {gone} of {modes} modes were never reached and have no column." if gone else ""
+    away = len(counts) - len(order)
+    note += f" {away} of {len(counts)} z were merged away or not given, and have no row." if away else ""
     return (
         f'<div class="wide"><table class="map"><thead><tr><th></th>{heads}'
         f'<th scope="col">failed</th></tr></thead><tbody>{"".join(lines)}</tbody></table></div>'

@@ -46,7 +46,7 @@ def _sentences(found: Mapping[str, Any]) -> Iterator[str]:
             parts.append(
                 f"keeps {style.number(kept, 1)} of {modes} modes (as even as {style.number(effective, 1)})"
             )
-        commands_ = len((stage.get("success_per_z") or {}).get("per_seed", [[]])[0] or ())
+        commands_ = len(commands.given(stage, 0))
         answer = (stage.get("commandable") or {}).get("mean")
         if commands_ > 1 and answer is not None:
             parts.append(f"{style.number(answer, 1)} modes answer to one of {commands_} commands z")
