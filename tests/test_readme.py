@@ -81,9 +81,9 @@ def test_files_that_the_readme_names_exist():
     ],
 )
 def test_what_is_brought_trains(folder, page):
-    """A policy and a file of data always; an environment and a reward in the slow half, which compile all stages."""
+    """A policy and a file of data always, cloned; an environment and a reward in the slow half, with all stages."""
     (command,) = commands(HOW_TO[page])
-    run(command + " --config.stages=bc" * (page == "own-policy"), folder)
+    run(command + " --config.stages=bc" * (page in ("own-policy", "own-data")), folder)
 
 
 @pytest.mark.slow

@@ -57,8 +57,14 @@ def vectors(obs, normalizer, observe):
     return np.concatenate([np.asarray(x).reshape(len(x), observe, -1) for x in parts], -1)
 
 
-@pytest.mark.parametrize("observe", [1, 3])
-@pytest.mark.parametrize("images", [False, True])
+@pytest.mark.parametrize(
+    ("images", "observe"),
+    [
+        (False, 1),
+        (True, 3),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in ((False, 3), (True, 1))),
+    ],
+)
 def test_the_moved_chunk_ends_where_the_recorded_one_did(images, observe):
     spec, normalizer, windows, moved = made(images, observe)
     plain = windows.batch(np.arange(40))

@@ -37,9 +37,14 @@ LONG = {
     *(("lift", ""), ("reach", ""), ("avoiding_arm", ""), ("aligning", ""), ("block_push", "")),
     *(("push_t", "image"), ("push_t", "both"), ("push_t", "keypoints")),
     *(("pushing", "relative"), ("block_push", "relative")),
+    *(
+        (path, seen)
+        for path in ("corridor", "conditional_circle", "sequential", "radial")
+        for seen in ("image", "both")
+    ),
 }
-"""Those that compile for ten seconds and more. In the quick half `pushing` stands for the sliding
-blocks, the images of the planar paths for images, and the arms have tests of their own."""
+"""Those that compile for long, and that others stand for. In the quick half `pushing` stands for the sliding
+blocks, `circle` for the images of the planar paths, and the arms have tests of their own."""
 
 
 @functools.cache

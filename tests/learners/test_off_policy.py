@@ -148,7 +148,10 @@ def anchored(filtered, normalise, beta):
 
 @pytest.mark.parametrize(
     ("filtered", "normalise", "draws"),
-    [(True, True, 1), (True, False, 1), (False, True, 1), (False, False, 1), (True, True, 3)],
+    [
+        *((True, True, 1), (True, False, 1), (False, True, 1), (False, False, 1)),
+        pytest.param(True, True, 3, marks=pytest.mark.slow),
+    ],
 )
 def test_the_anchored_loss_in_numpy(filtered, normalise, draws):
     update, params, batch, hp, opt_state = anchored(filtered, normalise, 2.0)

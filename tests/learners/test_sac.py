@@ -335,7 +335,8 @@ def tempered(name):
     return learner, end, jax.tree.map(lambda x: float(x[-1]), metrics)
 
 
-@pytest.mark.parametrize("name", ["residual", pytest.param("steer", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["residual", "steer"])
 def test_a_target_entropy_can_be_kept_in_a_box_of_any_size(name):
     """-1 nat is below log 2 of a unit box. Stated of w itself, log .2 = -1.6 is the most that a box of .1 has: the
     temperature then grew without end, and the correction became noise about 0 whatever was paid for.

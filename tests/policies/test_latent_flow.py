@@ -7,6 +7,7 @@ import pytest
 
 from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.core.protocols import capabilities
+from tests.toys.products import sparing
 
 from . import _latent_toy as toy
 from ._toys import zeros
@@ -54,7 +55,9 @@ def test_prior_is_its_own_and_options_reach_it():
     np.testing.assert_allclose(policy.posterior(v, jnp.zeros(2), jnp.zeros((3, 1))).stddev(), [0.075] * 2)
 
 
-@pytest.mark.parametrize("prior", ["conditional", "spline", "vamp", "latent_flow"])
+@pytest.mark.parametrize(
+    "prior", sparing(["conditional", "spline", "vamp", "latent_flow"], ("spline", "vamp", "latent_flow"))
+)
 def test_any_trained_prior_may_take_the_flows_place(prior):
     policy, data = toy.make("latent_flow", prior), toy.random_batch()
     v = toy.moved(policy, data)
