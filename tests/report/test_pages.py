@@ -241,3 +241,15 @@ def test_commands_that_were_merged_away_have_no_row():
 def test_commands_that_were_given_are_those_with_episodes():
     assert given(MERGED, 6) == [0, 2, 4, 5]
     assert given({}, 3) == [0, 1, 2]
+
+
+def test_commands_that_the_last_stage_lacks_are_offered_apart():
+    stage = SimpleNamespace(num_modes=6)
+    page = explorer._commands([("discovery", stage, {}, None), ("fine-tuned", stage, MERGED, None)])
+    buttons, merged = page.split("<select")
+    assert re.findall(r'data-lit="z(.)"', buttons) == ["0", "2", "4", "5"]
+    assert re.findall(r'value="z(.)"', merged) == ["1", "3"]
+    assert "<select" not in explorer._commands([("fine-tuned", stage, MERGED, None)])
+    many = explorer._commands([("discovery", SimpleNamespace(num_modes=99), {}, None)])
+    assert many.count("<option") == 100
+    assert "<button" not in many

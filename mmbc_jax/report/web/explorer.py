@@ -115,16 +115,25 @@ def _chips(shown: Sequence[Shown], labels: Sequence[str], count: int) -> str:
         buttons = "".join(_chip(f"m{i}", labels[i], "var(--m)") for i in seen)
         lines.append(f'<div class="chips modes"><b>mode</b>{buttons}</div>')
     if count > 1:
-        lines.append(f'<div class="chips commands"><b>command</b>{_commands(count)}</div>')
+        lines.append(f'<div class="chips commands"><b>command</b>{_commands(shown)}</div>')
     return "".join(lines)
 
 
-def _commands(count: int) -> str:
-    """A button a command, or a list of more than anyone would look through."""
-    if count <= MOST_CHIPS:
-        return "".join(_chip(f"z{i}", f"z {i}", "var(--z)") for i in range(count))
-    options = "".join(f'<option value="z{i}">z {i}</option>' for i in range(count))
-    return f'<select class="chooser" aria-label="command z"><option value="">all</option>{options}</select>'
+def _commands(shown: Sequence[Shown]) -> str:
+    """A button a command of the last stage that has several, or a list of many; those of earlier stages behind."""
+    each = [given(metrics, result.num_modes) for _, result, metrics, _ in shown if result.num_modes > 1]
+    last, before = each[-1], {z for one in each for z in one}
+    merged = sorted(before.difference(last))
+    if len(last) <= MOST_CHIPS:
+        there = "".join(_chip(f"z{i}", f"z {i}", "var(--z)") for i in last)
+    else:
+        there = _list(last, "command z", "all")
+    return there + (_list(merged, "command z of an earlier stage", "merged away") if merged else "")
+
+
+def _list(commands: Sequence[int], named: str, none: str) -> str:
+    options = "".join(f'<option value="z{i}">z {i}</option>' for i in commands)
+    return f'<select class="chooser" aria-label="{named}"><option value="">{none}</option>{options}</select>'
 
 
 def _chip(name: str, text: str, colour: str) -> str:
