@@ -45,6 +45,11 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, str, list[tuple[str,
     parser.add_argument("--jobs", type=int, default=0, help="processes at a time; default: one per CPU core")
     parser.add_argument("--report", help="markdown file; default: <workdir>/report.md")
     parser.add_argument(
+        "--page_only",
+        action="store_true",
+        help="write the report of what has been run, here or by --only on other machines, and run nothing",
+    )
+    parser.add_argument(
         "--only",
         default="",
         help="STUDY, STUDY/VARIANT or a seed of it, STUDY/VARIANT/seedN: run this one alone",
@@ -52,6 +57,10 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, str, list[tuple[str,
     args = parser.known(rest)
     if args.workdir is None and not args.freeze:
         raise UserError("--workdir is needed")
+    if args.page_only and (args.freeze or "/" in args.only):
+        raise UserError(
+            "--page_only writes the report of whole studies: not with --freeze or --only STUDY/VARIANT"
+        )
     if args.jobs < 0:
         raise UserError(f"--jobs {args.jobs} must not be negative")
     scale = next((text for key, text in reversed(overrides) if key == "scale"), SCALES[-1])
@@ -138,7 +147,7 @@ def main(argv: Sequence[str]) -> int:
     console = Console(width=None if os.isatty(1) else 120)
     shared = [f"--config={args.config}", f"--workdir={workdir}", f"--config.scale={scale}"]
     shared += [f"--config.{key}={text}" for key, text in overrides]
-    failed = runner.run_all(
+    failed = not args.page_only and runner.run_all(
         workdir,
         studies,
         lambda study, variant: ["-m", "mmbc_jax.study", *shared, f"--only={study.name}/{variant.name}"],
@@ -165,7 +174,7 @@ def main(argv: Sequence[str]) -> int:
     report.write(
         path,
         f"{Path(args.config).stem} study, {scale} scale",
-        command("mmbc_jax.study", argv),
+        command("mmbc_jax.study", [word for word in argv if word != "--page_only"]),
         [known.section(judgements), *sections],
     )
     page = study_page.write(workdir / study_page.NAME, path, pages)

@@ -103,8 +103,8 @@ def costs(results: Results) -> str:
     device = runs[0]["device"]
     seeds = sorted({seed for run in runs for seed in run["seeds"]})
     return (
-        f"{len(runs)} runs, seeds {', '.join(map(str, seeds))}: {process:.0f} s of process time, of it "
-        f"{wall:.0f} s in training and evaluation and {compiled:.0f} s compiling; peak memory of a process "
+        f"{len(runs)} run{'s' * (len(runs) != 1)}, seeds {', '.join(map(str, seeds))}: "
+        f"{process:.0f} s of process time, of it {wall:.0f} s in training and evaluation and {compiled:.0f} s compiling; peak memory of a process "
         f"{peak:.2f} GiB; device {device['kind']} ({device['cpu_cores']} CPU cores); networks in "
         f"{', '.join(sorted({run.get('precision', 'fp32') for run in runs}))}."
     )
@@ -134,7 +134,9 @@ def section(
     lines += [
         f"{len(counted)} of {len(judged)} claims count, {sum(bool(c.check.holds) for c in counted)} of them hold."
     ]
-    lines += ["", *(line for one in judged for line in one.lines)]
+    silent = [one.claim.statement for one in judged if missing and one.check.holds is None]
+    lines += ["", *(line for one in judged if one.claim.statement not in silent for line in one.lines)]
+    lines += [f"- no figures: {'; '.join(silent)}"] * bool(silent)
     lines += ["", costs(results), "", table(study, results), ""]
     if missing:
         lines += [f"No result from: {told_together(missing)}.", ""]

@@ -61,6 +61,7 @@ def test_scale_and_overrides(path):
         (["--only=else"], "toy"),
         (["--only=toy/else"], "toy/width4"),
         (["--config.seedz=2"], "seeds"),
+        (["--page_only", "--only=toy/width4"], "--page_only"),
     ],
 )
 def test_mistakes_are_named(path, tmp_path, extra, message):
@@ -92,6 +93,15 @@ def test_a_study_runs_to_its_report_and_continues(path, tmp_path):
     assert sweep.main(arguments) == 0
     assert cell.stat().st_mtime_ns == stamp
     assert "seen data: seeds 0 to 0 had been used" in (tmp_path / "w" / "report.md").read_text()
+
+
+def test_a_page_of_what_there_is_runs_nothing(path, tmp_path):
+    work = tmp_path / "w"
+    assert sweep.main(["--config", path, "--workdir", str(work), "--config.scale=small", "--page_only"]) == 0
+    text = (work / "report.md").read_text()
+    assert "No result from: width4 (seed 0)" in text
+    assert "--page_only" not in text
+    assert not list(work.rglob("summary.json"))
 
 
 STUDIES = sorted((ROOT / "configs" / "study").glob("*.py"))

@@ -58,9 +58,11 @@ def test_section_states_claims_costs_seeds_and_verdicts(tmp_path):
     assert "  - not counted: not frozen" in text
     assert "- holds: it falls" in text
     assert "- **does not hold**: it is high" in text
-    assert "- no figures: ?" in text
+    assert "- no figures: ?\n" in text  # named alone: what it lacks is what did not run
+    whole = report.section(study(), results(), judged, [], tmp_path / "figures", runs)
+    assert "- no figures: ? — " in whole
     assert "2 runs" not in text  # both entries come from one run
-    assert "1 runs, seeds 0, 1: 17 s of process time, of it 10 s" in text
+    assert "1 run, seeds 0, 1: 17 s of process time, of it 10 s" in text
     assert "2.00 GiB" in text
     assert "| flow | 2 | 0.85 [0.76, 0.94] (0.90, 0.80, 0.90, 0.80) |" in text
     assert "No result from: flow-K8." in text
