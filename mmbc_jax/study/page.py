@@ -104,9 +104,9 @@ def costs(results: Results) -> str:
     seeds = sorted({seed for run in runs for seed in run["seeds"]})
     return (
         f"{len(runs)} run{'s' * (len(runs) != 1)}, seeds {', '.join(map(str, seeds))}: "
-        f"{process:.0f} s of process time, of it {wall:.0f} s in training and evaluation and {compiled:.0f} s compiling; peak memory of a process "
-        f"{peak:.2f} GiB; device {device['kind']} ({device['cpu_cores']} CPU cores); networks in "
-        f"{', '.join(sorted({run.get('precision', 'fp32') for run in runs}))}."
+        f"{process:.0f} s of process time, of it {wall:.0f} s in training and evaluation and {compiled:.0f} s "
+        f"compiling; peak memory of a process {peak:.2f} GiB; device {device['kind']} ({device['cpu_cores']} CPU "
+        f"cores); networks in {', '.join(sorted({run.get('precision', 'fp32') for run in runs}))}."
     )
 
 
