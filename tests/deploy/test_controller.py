@@ -39,7 +39,10 @@ def played(stage, controller, reset_keys, commands):
     ("stage", "settings", "overrides"),
     [
         ("finetune", {}, []),
-        ("finetune", {"deterministic": True}, [("evaluation.deterministic", "True")]),
+        pytest.param(
+            *("finetune", {"deterministic": True}, [("evaluation.deterministic", "True")]),
+            marks=pytest.mark.slow,
+        ),
         ("bc", {"hold_noise": True}, [("evaluation.hold", "True")]),
         ("bc", {"execute": 2, "ensemble": 0.3}, [("evaluation.ensemble", "0.3"), ("chunk.execute", "2")]),
     ],

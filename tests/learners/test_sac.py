@@ -245,6 +245,7 @@ def test_resuming_in_the_middle_is_exact():
     assert same(step(step(restored)), states[-1])
 
 
+@pytest.mark.slow
 def test_a_scan_of_steps_is_the_steps():
     learner, states, _ = tiny()
     scanned = jax.jit(

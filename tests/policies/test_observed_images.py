@@ -119,7 +119,7 @@ def timed(case: Case):
     """Slow where another case stands for it: images alone, other backbones, families of one kind."""
     alike = (
         *("bet", "cvae", "diffusion", "gaussian", "latent_flow", "mdn", "mean_flow"),
-        *("mixture_flow", "vq", "wae"),
+        *("ibc", "mixture_flow", "vq", "wae"),
     )
     quick = case.observed == "both" and case.backbone == "mlp" and case.policy not in alike
     return pytest.param(case, id=name_of(case), marks=() if quick else pytest.mark.slow)

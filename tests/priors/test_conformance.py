@@ -114,7 +114,7 @@ def test_entries_are_seen_as_one_vector(name):
     chex.assert_trees_all_equal(answers(plain, params, obs), answers(named, params, both))
 
 
-@pytest.mark.parametrize("name", sparing(NAMES, slow=ONE_NETWORK))
+@pytest.mark.parametrize("name", sparing(NAMES, slow=(*ONE_NETWORK, "latent_flow")))
 def test_octaves_of_entries_are_looked_at(name):
     entries = ObsSpec.of({"arm": ObsEntry((1,)), "goal": ObsEntry((2,))})
     prior = built(name, dataclasses.replace(SPEC, obs=entries))
@@ -129,7 +129,7 @@ def test_octaves_of_entries_are_looked_at(name):
     assert np.array_equal(log_prob, moved) != follows
 
 
-@pytest.mark.parametrize("name", sparing(NAMES, slow=ONE_NETWORK))
+@pytest.mark.parametrize("name", sparing(NAMES, slow=(*ONE_NETWORK, "latent_flow")))
 def test_images_alone(name):
     prior = built(name, PolicySpec(0, 2, 4, ObsSpec.of({"camera": ObsEntry((8, 8, 3), "image")})))
     params = perturbed(prior)

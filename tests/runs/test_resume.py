@@ -188,6 +188,7 @@ def test_a_lost_or_damaged_result_is_evaluated_again(tmp_path, undisturbed):
     assert_same(tmp_path / "run", reference, ("bc",))
 
 
+@pytest.mark.slow
 def test_sigterm_between_stages_starts_no_other_stage(tmp_path, monkeypatch, undisturbed):
     reference, config = undisturbed
     workdir = tmp_path / "run"
