@@ -49,8 +49,15 @@ CHECKER = (
 jaxtyping.install_import_hook("mmbc_jax.ops", CHECKER)
 
 from tests import contracts  # noqa: E402
+from tests.toys import products  # noqa: E402
 
 contracts.install()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Before `-m` is looked at: what a test spares of its members is slow."""
+    products.leave(items, whole=not any("::" in one for one in config.args))
 
 
 def data_folder() -> Path | None:

@@ -20,6 +20,7 @@ from mmbc_jax.runs.grid import config_grid
 from mmbc_jax.runs.stages import make_stages
 from mmbc_jax.runs.templates import dummy_shared, likely_own_scale
 from tests.toys.landscape import toy_config, unchecked
+from tests.toys.products import spared
 
 CLONE, TUNE = ("bc",), ("bc", "discover", "finetune", "plain")
 AXES = {
@@ -115,6 +116,7 @@ def refusal(chosen, stages) -> ConfigError | None:
 
 
 @pytest.mark.parametrize(("chosen", "stages"), pairs())
+@spared("steer-learner.name=sac", "data-actor.name=residual")
 def test_it_trains_or_is_refused(chosen, stages):
     error = refusal(chosen, stages)
     if error is not None:

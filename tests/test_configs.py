@@ -11,7 +11,7 @@ from mmbc_jax import train
 from mmbc_jax.core.config import apply_overrides
 from mmbc_jax.runs import setup as setup_lib
 from tests.toys.landscape import toy_run
-from tests.toys.products import sparing
+from tests.toys.products import spared, sparing
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "configs").rglob("*.py"))
@@ -74,6 +74,7 @@ def test_there_are_configs():
     sparing(CONFIGS, ("configs/bc/lift.py", "configs/bc/reach.py"), lambda path: str(path.relative_to(ROOT))),
     indirect=True,
 )
+@spared("configs/finetune/reach_bmd.py")
 def test_it_builds(config):
     setup = setup_lib.build(config)
     assert setup.obs.size > 0

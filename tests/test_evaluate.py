@@ -11,6 +11,7 @@ from mmbc_jax import cli, evaluate
 from mmbc_jax.core.errors import UserError
 from tests.toys import landscape
 from tests.toys.landscape import finished_run, unchecked
+from tests.toys.products import spared
 
 
 def main(capsys, *argv):
@@ -75,6 +76,7 @@ def test_the_clone_without_its_offline_metrics(capsys):
 
 
 @pytest.mark.parametrize("stage", ["bc", "finetune"])
+@spared("bc")
 def test_without_chance_two_evaluations_agree(capsys, stage):
     """The seed draws start states and the noise of actions; with the former the same, nothing is left to chance."""
     same = ("--stage", stage, "--config.evaluation.paired=True", "--deterministic", "--sampler_steps", 3)
@@ -131,6 +133,7 @@ def test_steering_without_its_head_is_the_reference(capsys):
     assert found["stages"]["finetune"]["mean_reward"]["per_seed"] == clone["mean_reward"]["per_seed"]
 
 
+@pytest.mark.slow
 def test_recommanding_is_summarised_and_drawn(capsys, tmp_path):
     shifts = "--config.evaluation.shifts=blocked: block_radius=0.1"
     argv = (finished_run(), "--recommand", "both", "--attempts", 2, "--trials", 3, "--out", tmp_path, shifts)

@@ -16,6 +16,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402
 
 from tests.toys.landscape import unchecked  # noqa: E402
+from tests.toys.products import spared
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "notebooks"
@@ -30,6 +31,7 @@ def cells(name: str, kind: str) -> list[str]:
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("name", NAMES)
+@spared("blog.ipynb")
 def test_it_runs_shortened(name, tmp_path, monkeypatch):
     """In this process, which has imported everything and shares its compiled programs."""
     (tmp_path / "configs").symlink_to(ROOT / "configs")

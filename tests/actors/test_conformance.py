@@ -16,6 +16,7 @@ from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.core.types import Batch, PolicySpec
 from mmbc_jax.ops.policy_gradient import clipped_surrogate
 from tests.toys.noise_policy import NoisePolicy
+from tests.toys.products import spared
 
 SPEC = PolicySpec(obs_dim=3, action_dim=1, chunk_len=2)
 MODES, HORIZON, ROWS = 3, 5, 4000
@@ -98,6 +99,7 @@ def log_ratio(name):
 
 
 @pytest.mark.parametrize("name", ACTORS)
+@spared("denoise by*", "flow_sde with*", "steer in a box")
 def test_actor_shapes(name):
     params, obs, z, chunk, info = acted(name)
     assert chunk.shape == (ROWS, 2, 1)
@@ -119,6 +121,7 @@ def test_log_ratio_is_zero_at_unchanged_parameters(name):
 
 
 @pytest.mark.parametrize("name", ACTORS)
+@spared("denoise by*", "flow_sde with*", "steer in a box", "gaussian in*")
 def test_acting_is_a_function_of_its_key(name):
     params, obs, z, chunk, _ = acted(name)
     act = jax.jit(actor(name).act)
@@ -144,6 +147,7 @@ def test_ratios_are_ratios_of_densities(name):
 
 
 @pytest.mark.parametrize("name", ACTORS)
+@spared("flow_sde with*", "flow_sde")
 def test_gradient_is_the_score_function_gradient_on_a_bandit(name):
     """At unchanged parameters grad L = -E[A grad log pi], and a constant advantage has no direction.
 
@@ -173,6 +177,7 @@ def test_gradient_is_the_score_function_gradient_on_a_bandit(name):
 
 
 @pytest.mark.parametrize("name", ACTORS)
+@spared("denoise by*", "flow_sde with*", "steer in a box", "gaussian in*", "cfm_ratio")
 def test_actor_under_vmap_over_parameters(name):
     params, obs, z, _, info = acted(name)
     rng = np.random.default_rng(2)

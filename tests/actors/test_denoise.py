@@ -15,6 +15,7 @@ from mmbc_jax.core import registry
 from mmbc_jax.core.config import plugin
 from mmbc_jax.core.errors import ConfigError
 from tests.actors._chains import build, estimates, fresh, log_normal, moved, observations
+from tests.toys.products import spared
 
 ROWS = 2000
 
@@ -88,6 +89,7 @@ def test_density_of_the_chunk_is_the_integral_over_the_way_there(chain):
 
 @pytest.mark.parametrize("trained", [4, 2])
 @pytest.mark.parametrize(("chain", "eta"), [("ddpm", 0.0), ("ddim", 0.7)])
+@spared("ddpm-0.0-4", "ddim-0.7-2")
 def test_untrained_it_is_the_sampler(chain, eta, trained):
     """With the same noise the chain's chunk is that of samplers/ddpm with the same floor, or of samplers/ddim.
 

@@ -16,6 +16,7 @@ from mmbc_jax.core.config import plugin
 from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.core.types import Batch, PolicySpec, Variables
 from tests.actors._chains import moved, observations
+from tests.toys.products import spared
 
 SPEC = PolicySpec(obs_dim=2, action_dim=2, chunk_len=2)
 ROWS, MODES = 200, 3
@@ -60,6 +61,7 @@ def shift(actor, params, obs, z):
 
 
 @pytest.mark.parametrize("modes", [1, MODES])
+@spared("1")
 def test_density_and_ratios_against_numpy(modes):
     actor, reference = make(modes)
     old, obs = fresh(modes), observations(ROWS)
@@ -117,6 +119,7 @@ def test_imitation_is_the_density_of_the_references_chunks():
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_divergence_estimates_the_kl():
     """(rho - 1) - log rho of the drawn chunks: by numpy each; its mean that of log p - log p_ref within 5 SE."""
     rows = 4000

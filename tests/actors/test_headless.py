@@ -10,11 +10,13 @@ import pytest
 from mmbc_jax.actors._noise_head import x0_of
 from mmbc_jax.core.commanding import HasHead
 from tests.actors.test_conformance import acted, actor, built, reference
+from tests.toys.products import spared
 
 WITH = ("denoise", "flow_sde", "cfm_ratio", "residual")
 
 
 @pytest.mark.parametrize("name", [*WITH, "flow_sde with the flow's marginals, z in both"])
+@spared("flow_sde*", "cfm_ratio")
 def test_the_head_has_no_say_any_more(name):
     """Whatever its parameters, it plays the same; and not what it plays with it."""
     whole = actor(name)

@@ -14,6 +14,7 @@ from mmbc_jax.core import registry
 from mmbc_jax.core.config import plugin
 from mmbc_jax.core.errors import ConfigError
 from tests.actors._chains import build, fresh, moved, observations
+from tests.toys.products import spared
 
 ROWS, MODES = 400, 2
 
@@ -54,6 +55,7 @@ def test_without_scale_or_share_the_chunk_is_the_references_bit_for_bit(steered)
 @pytest.mark.parametrize(
     ("decisions", "share"), [(0, 0.0), (100, 0.25), (300, 0.75), (400, 1.0), (4000, 1.0)]
 )
+@spared("4000-1.0", "100-0.25")
 def test_share_of_corrected_decisions_is_the_ramp(decisions, share):
     """min(n / H, 1) with H = 400, within 5 standard errors; each is corrected whole or not at all."""
     actor, reference, params, obs, z = make(ramp=400)

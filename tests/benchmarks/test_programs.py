@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.programs import count, training
+from tests.toys.products import spared
 
 MODULE = """HloModule step
 
@@ -89,6 +90,7 @@ no draw of a decision is large enough for the loop of `ops.unrolled`; at the mai
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("stage", CEILINGS)
+@spared("finetune")
 def test_training_programs_stay_lean(stage):
     """Nothing waits for the host or adds in an arbitrary order."""
     counts = training((stage,), {"learner.num_envs": "64", "bc.batch_size": "64"})[stage]

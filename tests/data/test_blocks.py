@@ -11,6 +11,7 @@ from mmbc_jax.data.blocks import BUFFERS, Blocks
 from mmbc_jax.data.episodes import Episodes
 from mmbc_jax.data.windows import make_windows, sample_batch, window_bytes
 from mmbc_jax.ops import normalisation
+from tests.toys.products import spared
 
 H = 4
 LENGTHS = (30, 1, 200, 75, 64, 3, 2, 1, 9, 115)  # 500 windows
@@ -39,6 +40,7 @@ def make(episodes, observe=1, which="all", share=0.2, seed=0):
 @pytest.mark.parametrize("images", [False, True])
 @pytest.mark.parametrize("observe", [1, 3])
 @pytest.mark.parametrize("which", ["all", "first"])
+@spared("all-3-*", "first-1-*")
 def test_every_window_comes_once_per_pass_as_it_is_in_memory(images, observe, which):
     episodes = demos(images)
     whole = make_windows(episodes, fitted(episodes), H, which, observe)

@@ -18,6 +18,7 @@ from mmbc_jax.ops import normalisation
 from mmbc_jax.runs import setup as setup_lib
 from mmbc_jax.runs.demonstrations import StageData
 from tests.toys.landscape import toy_config
+from tests.toys.products import spared
 
 H, STD = 5, 0.3
 PLAIN = EnvSpec("toy", 5, 2, 10, 0, (-2.0, -1.0), (2.0, 3.0), displaced=((0, 3), (1,)))
@@ -65,6 +66,7 @@ def vectors(obs, normalizer, observe):
         *(pytest.param(*case, marks=pytest.mark.slow) for case in ((False, 3), (True, 1))),
     ],
 )
+@spared("False-1")
 def test_the_moved_chunk_ends_where_the_recorded_one_did(images, observe):
     spec, normalizer, windows, moved = made(images, observe)
     plain = windows.batch(np.arange(40))

@@ -16,6 +16,7 @@ from mmbc_jax.envs import wrappers
 from mmbc_jax.runs.restored import restore
 from tests.deploy._loaded import loaded
 from tests.toys.landscape import finished_run, unchecked
+from tests.toys.products import spared
 
 
 def played(stage, controller, reset_keys, commands):
@@ -47,6 +48,7 @@ def played(stage, controller, reset_keys, commands):
         ("bc", {"execute": 2, "ensemble": 0.3}, [("evaluation.ensemble", "0.3"), ("chunk.execute", "2")]),
     ],
 )
+@spared("bc-settings2*")
 def test_a_loop_is_the_evaluators(stage, settings, overrides):
     """Same keys, same commands: the same paths, through physical units and back."""
     restored = restore(finished_run(), stage, overrides)

@@ -20,6 +20,7 @@ from mmbc_jax.deploy.inputs import RequestError, as_rows, as_words
 from mmbc_jax.runs.restored import restore
 from tests.deploy._loaded import loaded
 from tests.toys.landscape import finished_run, unchecked
+from tests.toys.products import spared
 
 RNG = np.random.default_rng(0)
 OBS = RNG.normal(size=(3, 2)).astype(np.float32)
@@ -34,6 +35,7 @@ def test_importing_the_package_imports_nothing_else():
 
 
 @pytest.mark.parametrize(("stage", "z"), [("bc", [0, 0, 0]), ("finetune", [1, 0, 1])])
+@spared("bc-z0")
 def test_a_chunk_is_the_evaluators_in_physical_units(stage, z):
     """Of three observations, which are padded to four; and of one."""
     restored = restore(finished_run(), stage, [])

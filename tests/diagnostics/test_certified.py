@@ -8,12 +8,14 @@ import pytest
 
 from mmbc_jax.nn.mlp import MLP
 from mmbc_jax.ops.capacity_bounds import bridge_mass_bound, enlargement_sum, mode_bound, required_lipschitz
+from tests.toys.products import spared
 
 N = 200_000
 
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("bound", [1.0, 2.0])
+@spared("2.0-*")
 def test_no_bound_is_broken_by_a_network_of_bounded_layers(seed, bound):
     # two hidden layers of relu (1-Lipschitz) and three linear maps of norm <= bound: L = bound^3
     network = MLP((32, 32), 2, activation="relu", spectral_norm=bound)

@@ -13,6 +13,7 @@ from scipy.stats import norm
 from mmbc_jax.core import registry
 from mmbc_jax.diagnostics import _path_metric as _paths
 from mmbc_jax.ops.normalisation import Normalizer
+from tests.toys.products import spared
 
 from . import _line, _toy
 
@@ -66,6 +67,7 @@ def binary_information(mu):
 
 
 @pytest.mark.parametrize("mu", [0.0, 1.0, 3.0])
+@spared("1.0")
 def test_information_about_the_mode(mu):
     policy = _line.Encoded(
         lambda z: 0.5 * jnp.sign(z), encode=lambda a: _line.gaussian(mu * jnp.sign(a), 1.0)

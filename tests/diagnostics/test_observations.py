@@ -10,7 +10,7 @@ import pytest
 from mmbc_jax.core import registry
 from mmbc_jax.core.observations import ObsEntry, ObsSpec
 from mmbc_jax.diagnostics.data_separation import separation
-from tests.toys.products import sparing
+from tests.toys.products import spared, sparing
 
 from . import _line
 
@@ -47,6 +47,7 @@ def figures(name, policy, demos):
 
 
 @pytest.mark.parametrize("name", sparing(NAMES, slow=("separation",)))
+@spared("information", "bridges")
 def test_entries_and_images_beside_them_change_no_figure(name):
     plain = demonstrations()
     camera = jnp.asarray(np.random.default_rng(0).integers(0, 256, (128, 2, 2, 3)), jnp.uint8)

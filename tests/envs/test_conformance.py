@@ -14,6 +14,7 @@ from mmbc_jax.core.compiling import jit
 from mmbc_jax.core.picturing import HasDraw
 from mmbc_jax.core.protocols import Env, HasExpert
 from mmbc_jax.envs import wrappers
+from tests.toys.products import spared
 
 ARGUMENT = {"brax": "brax:fast"}  # plug-ins that are nothing without an argument
 NAMES = [ARGUMENT.get(name, name) for name in registry.available("env")]
@@ -105,6 +106,7 @@ def test_spec(case):
     assert spec.episode_length > 0
 
 
+@spared("pushing", "corridor", "circle both", "high_low", "conditional_circle")
 def test_scan_stable_and_finite(case):
     first, (last, trace) = rollout(case, 40)(jax.random.key(0))
     assert jax.tree.structure(first) == jax.tree.structure(last)
@@ -155,6 +157,7 @@ def test_determined_by_the_key(case):
     assert any(bool(x) for x in jax.tree.leaves(jax.tree.map(lambda a, b: (a != b).any(), one, other)))
 
 
+@spared("push_t", "corridor")
 def test_expert_and_drawing(case):
     env = build(case)
     if isinstance(env, HasExpert):

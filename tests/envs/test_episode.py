@@ -10,6 +10,7 @@ import pytest
 from mmbc_jax.envs import wrappers
 from mmbc_jax.envs._episode import finite
 from tests.toys.fragile import LENGTH, Fragile, several
+from tests.toys.products import spared
 
 WHAT = ("data", "obs", "reward", "done", "success")
 
@@ -40,6 +41,7 @@ def test_finite_looks_at_every_float(tree):
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 @pytest.mark.parametrize("what", WHAT)
+@spared("data-inf", "done-nan", "reward-nan", "success-inf", "obs-inf")
 def test_an_instance_that_is_not_finite_fails_and_is_reset(what, bad):
     """It breaks after step 3, the first of the second decision; its neighbour plays on."""
     seen = played(Fragile(what, bad), ({"when": 3}, {}))

@@ -14,7 +14,7 @@ from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.data.collect import record
 from mmbc_jax.envs import wrappers
 from mmbc_jax.envs.synthetic import _render
-from tests.toys.products import sparing
+from tests.toys.products import spared, sparing
 
 TASKS = ("circle", "conditional_circle", "corridor", "radial", "sequential")
 B, H, DECISIONS = 2, 3, 45  # 135 control steps: two resets
@@ -94,6 +94,7 @@ def test_what_is_seen_changes_nothing_else(name):
 
 
 @pytest.mark.parametrize("mode", ["full", "cached"])
+@spared("cached")
 def test_images_with_history_go_through_resets(mode):
     states = played("radial", "both", mode, 2)
     done, obs, final = np.asarray(states.done), states.obs, states.info["final_obs"]

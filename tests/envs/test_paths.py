@@ -12,6 +12,7 @@ from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.data.collect import record
 from mmbc_jax.envs.synthetic._path_task import PathTask
 from mmbc_jax.envs.synthetic._statistics import RAYLEIGH_MEAN, RAYLEIGH_STD, rice_mean
+from tests.toys.products import spared
 
 from . import _path_tools as tools
 
@@ -45,6 +46,7 @@ def test_obstacles_are_the_written_geometry(name):
 
 
 @pytest.mark.parametrize("name", tools.ROLLED)
+@spared("radial", "corridor", "conditional_circle")
 def test_experts_reach_the_mode_they_pursue(name):
     trace, n = tools.rollouts(name), tools.EXPERTS
     wanted = trace.modes[:n]

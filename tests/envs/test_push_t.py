@@ -20,6 +20,7 @@ from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.envs.planar import _quasistatic as physics
 from mmbc_jax.envs.planar import _tee, _tee_image
 from mmbc_jax.envs.planar.push_t import KEYPOINTS, MODES
+from tests.toys.products import spared
 
 START = (150.0, 250.0, 256.0, 250.0, 0.5)
 TARGETS = ((250, 270), (330, 300), (300, 280), (250, 200), (330, 180))
@@ -109,6 +110,7 @@ def played(compiled, start, targets):
 
 
 @pytest.mark.parametrize("changed", list(GOLDEN))
+@spared("damping*", "moment*")
 def test_it_moves_as_the_original(changed):
     fields = {name: float(value) for name, value in (pair.split("=") for pair in changed.split() if pair)}
     # Under friction, sweeps over two contacts that turn into one another end 4e-3 px from the original's.

@@ -10,6 +10,7 @@ import pytest
 from mmbc_jax.core import registry
 from mmbc_jax.core.config import plugin
 from mmbc_jax.envs.synthetic._render import GOAL, GREY, SIZE, ground, render
+from tests.toys.products import spared
 
 TASKS = ("circle", "conditional_circle", "sequential", "radial", "corridor")
 EMPTY = jnp.full((1, 2), 0.5), jnp.full((1, 2), -1.0)
@@ -51,6 +52,7 @@ def test_negative_half_sizes_draw_nothing():
 
 
 @pytest.mark.parametrize("name", TASKS)
+@spared("radial", "sequential")
 def test_ground_of_a_task_agrees_with_its_collisions(name):
     """A pixel is as grey as the share of 8 x 8 points in it that collide."""
     task = registry.build("env", plugin("env", name))

@@ -12,6 +12,7 @@ from mujoco import mjx
 
 from mmbc_jax.envs.mjx import avoiding
 from mmbc_jax.envs.mjx._rod import GAIN_NEW, GAIN_OLD, LAG, Dynamics, TrackedRod
+from tests.toys.products import spared
 
 SCENE = Path(avoiding.__file__).with_name("avoiding.xml").read_text()
 SLIDE = 'type="slide" axis="1 0 0"'
@@ -43,6 +44,7 @@ def by_mjx(rod: TrackedRod):
 
 
 @pytest.mark.parametrize("change", CHANGES)
+@spared("damped*", "heavy")
 def test_free_motion_is_that_of_mjx(change, tmp_path):
     text = SCENE
     for old, new in CHANGES[change].items():
@@ -84,6 +86,7 @@ def under(mass, damping, friction, commands, kilograms=1.0):
 
 
 @pytest.mark.parametrize("solve", [False, True])
+@spared("True")
 def test_other_dynamics_are_their_formulas(solve):
     """Also where MJX integrates: it gets the force that leads there. 0.2 N hold the rod where commands are small."""
     rod = TrackedRod(Path(avoiding.__file__).with_name("avoiding.xml"), solve=solve)

@@ -14,6 +14,7 @@ from mmbc_jax.core import config, registry
 from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.envs.planar import _two_blocks, block_push, pushing
 from tests.envs._played import reached
+from tests.toys.products import spared
 
 TARGETS = {"block_push": ((0.28, 0.2), (0.52, 0.2)), "pushing": pushing.TARGETS}
 FAR = (0.4, -0.1)
@@ -165,6 +166,7 @@ def test_starts_of_block_push(starts):
 
 
 @pytest.mark.parametrize("name", list(TARGETS))
+@spared("block_push")
 def test_perturbed_at_the_defaults_is_the_task(name):
     env, step, reset_to = programs(name)
     other = env.perturbed()

@@ -73,6 +73,7 @@ def test_the_constraint_is_met_by_a_policy_that_answers_late():
 
 
 @pytest.mark.parametrize("name", ["ppo", pytest.param("sac", marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_a_training_step_uses_the_weight_that_it_logs(name):
     """The same step with lambda fixed at the multiplier's value gives the same parameters, bit for bit."""
     q = plugin("discriminator", "categorical", input="state", hidden=(4,), noise=0.2)

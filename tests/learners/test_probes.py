@@ -22,7 +22,7 @@ from tests.learners import _probed
 from tests.learners._probed import GAMMA, MODES
 from tests.toys.gaussian_flow import GaussianFlow
 from tests.toys.probes import probe
-from tests.toys.products import sparing
+from tests.toys.products import spared, sparing
 
 PROBES = {
     "aimed": probe(aimed=1.0, target=0.4),
@@ -129,6 +129,7 @@ def check(case, name, expected):
 
 
 @pytest.mark.parametrize("case", sparing(CASES, SLOW, str))
+@spared("ppo denoise")
 def test_actions_go_where_they_are_paid(case):
     check(case, "aimed", lambda x, z: 0.4)
     check(case, "sloped", lambda x, z: 0.4 * x)

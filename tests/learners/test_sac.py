@@ -193,6 +193,7 @@ def tiny(runs=0, **changes):
     return learner, states, step
 
 
+@pytest.mark.slow
 def test_the_buffer_wraps_around():
     """4 rows in each iteration into 10: after 4 of them rows 7 .. 16 are left, the oldest in slot 6."""
     learner, states, _ = tiny()
@@ -225,6 +226,7 @@ def test_nothing_learns_before_the_warm_up():
     assert counts == [0, 0, 8, 16, 24]
 
 
+@pytest.mark.slow
 def test_runs_side_by_side_are_single_runs():
     _, states, _ = tiny(runs=2)
     _, single, _ = tiny()

@@ -80,6 +80,7 @@ def test_a_buffer_and_the_target_critic_are_taken_over():
     assert int(after.env_state["buffer"].filled) == 16
 
 
+@pytest.mark.slow
 def test_from_an_earlier_stage_with_another_learner():
     """Actor and reward are kept, the critic of another kind is not."""
     parent = trained("ppo")[1]

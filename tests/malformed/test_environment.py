@@ -55,6 +55,7 @@ def test_a_library_that_cannot_be_imported(tmp_path):
     assert "MUJOCO_GL" in said
 
 
+@pytest.mark.slow
 def test_a_folder_of_data_that_is_not_there(tmp_path):
     data = ("--config.data.path=$MMBC_DATA/demos.npz", "--config.stages=bc")
     said = line(tmp_path, *TRAIN, *data, MMBC_DATA="/no/such/folder")
@@ -62,11 +63,13 @@ def test_a_folder_of_data_that_is_not_there(tmp_path):
     assert "MMBC_DATA is '/no/such/folder'" in said
 
 
+@pytest.mark.slow
 def test_processes_whose_number_is_no_number(tmp_path):
     said = line(tmp_path, *TRAIN, JAX_COORDINATOR_ADDRESS="localhost:1", JAX_NUM_PROCESSES="two")
     assert "$JAX_NUM_PROCESSES = 'two' is not a whole number" in said
 
 
+@pytest.mark.slow
 def test_a_damaged_store_is_one_line(tmp_path):
     """Zarr's own tasks have words of theirs for it."""
     pytest.importorskip("zarr")

@@ -21,7 +21,7 @@ from mmbc_jax.nn.backbone import (
 )
 from mmbc_jax.nn.chunk_transformer import AdaLNBlock
 from mmbc_jax.nn.chunk_unet import Conv1d, FiLMBlock, num_groups, pad_to_multiple
-from tests.toys.products import sparing
+from tests.toys.products import spared, sparing
 
 H, A, OUT, D, E = 5, 2, 3, 4, 2
 SMALL = {
@@ -118,6 +118,7 @@ def test_output_depends_on_each_input(name):
 
 
 @pytest.mark.parametrize("name", BACKBONES)
+@spared("unet")
 def test_vmap_over_parameters_equals_a_loop(name):
     data, many = draw(4), [random_params(name, seed) for seed in range(2)]
     rest = (data["x"], jnp.array(0.7), data["obs"], data["extra"])
@@ -290,6 +291,7 @@ def test_groups_and_padding():
 
 
 @pytest.mark.parametrize("name", BACKBONES)
+@spared("unet")
 def test_encoder_shapes_and_dependence(name):
     module, init = encoder(name)
     data, params = draw(2, 3), jax.jit(init)(jax.random.key(0))

@@ -26,6 +26,7 @@ from mmbc_jax.runs import setup as setup_lib
 from mmbc_jax.runs.stages import make_stages
 from mmbc_jax.runs.templates import dummy_shared
 from tests.toys.landscape import toy_config
+from tests.toys.products import spared
 
 ROWS = (((1,), (0,)), ((), ()))
 BF16 = jnp.bfloat16.dtype if hasattr(jnp.bfloat16, "dtype") else jnp.dtype(jnp.bfloat16)
@@ -146,6 +147,7 @@ class MLPAround(precision.Network):
 
 
 @pytest.mark.parametrize("name", ["bounded", "ensemble", "image", "attention"])
+@spared("image")
 def test_every_layer_of_a_bf16_network_multiplies_in_bf16(name):
     with networks_in("bf16"):
         (_, module, inputs) = next(one for one in layers() if one[0] == name)
@@ -214,6 +216,16 @@ HOLDS = {"jit", "pjit", "scan", "while", "cond", "custom_jvp_call", "custom_vjp_
 
 @pytest.mark.heavy
 @pytest.mark.parametrize(("kind", "name"), PARTS, ids=lambda x: x)
+@spared(
+    "learner-sac",
+    "policy-mixture_flow",
+    "policy-latent_flow",
+    "policy-mdn",
+    "policy-ibc",
+    "policy-vq",
+    "policy-bet",
+    "policy-cvae",
+)
 def test_training_in_bf16_rounds_operands_of_networks_and_nothing_else(kind, name, monkeypatch):
     """What is bfloat16 is rounded, moved and multiplied: no other arithmetic. No plug-in speaks of precision."""
     asked = []

@@ -166,6 +166,7 @@ def test_sinkhorn_gradient():
 
 
 @pytest.mark.heavy
+@pytest.mark.slow
 def test_sinkhorn_under_vmap():
     x, y = jax.random.normal(jax.random.key(11), (2, 3, 20, 2))
     batched = jax.jit(jax.vmap(sinkhorn, (0, 0, None)))(x, y, 0.5)
@@ -285,6 +286,7 @@ def test_an_unfinished_auction_is_completed():
 
 
 @pytest.mark.heavy
+@pytest.mark.slow
 def test_pairing_under_vmap_and_grad():
     x0, x1 = jnp.asarray(noise(12, 3, 32, 6)), jnp.asarray(noise(13, 3, 32, 6))
     batched = np.asarray(jax.jit(jax.vmap(minibatch_ot_pairing))(x0, x1))

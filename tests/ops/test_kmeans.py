@@ -91,6 +91,7 @@ def test_one_centre_is_the_mean_and_far_data_keeps_its_digits():
 
 
 @pytest.mark.heavy
+@pytest.mark.slow
 def test_vmap_over_keys_and_data():
     x = jnp.stack([jnp.asarray(blobs(40, 3, 2, seed=i)[0]) for i in range(2)])
     keys = jax.random.split(jax.random.key(5), 2)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mmbc_jax.ops.mi_reward import PAYMENTS, absorbing_weight, information, remaining_decisions
+from tests.toys.products import spared
 
 HORIZON = 6
 
@@ -50,6 +51,7 @@ def test_remaining_decisions_counts_a_cut_decision_once():
         (5, 8),
     ],
 )
+@spared("60-7")
 def test_an_episode_of_full_information_earns_log_z_whenever_it_ends(length, exec_len):
     """phi = log Z from the first decision on: 1/n of it for each decision, the last one for those that remain."""
     n, full = -(-length // exec_len), math.log(24)

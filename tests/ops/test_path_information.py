@@ -17,6 +17,7 @@ from mmbc_jax.ops.path_information import (
     principal,
     resolved_information,
 )
+from tests.toys.products import spared
 
 N = 2000
 
@@ -144,6 +145,7 @@ def test_samples_that_coincide_are_told_apart_by_their_place():
 @pytest.mark.parametrize(
     ("centres", "deviation"), [((0.0,), 0.1), ((-1.0, 1.0), 0.05), ((-3.0, -1.0, 1.0, 3.0), 0.3)]
 )
+@spared("centres1*", "centres2-0.3-0.3")
 def test_resolved_information(centres, deviation, sigma):
     """h of the mixture widened by sigma less h of the noise; its terms have a deviation below 1.2, bias below .02."""
     exact = mixture_entropy(centres, math.hypot(deviation, sigma)) - stats.norm.entropy(scale=sigma)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mmbc_jax.ops.picked import picked, rows
+from tests.toys.products import spared
 
 SHAPES = [(), (3,), (4, 2)]
 
@@ -60,6 +61,7 @@ def test_gradient_of_entries_is_that_of_indexing(shape):
 
 @pytest.mark.parametrize("event", [(), (3,), (2, 3)])
 @pytest.mark.parametrize("shape", [*SHAPES, (500,)])
+@spared("shape2*", "shape1*")
 def test_rows_and_their_gradient_are_those_of_indexing(shape, event):
     table, index, weight = table_of(shape, event)
     np.testing.assert_array_equal(rows(table, index), table[index])

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mmbc_jax.ops import ring as rings
+from tests.toys.products import spared
 
 EXAMPLE = {
     "image": jax.ShapeDtypeStruct((2, 2), jnp.uint8),
@@ -41,6 +42,7 @@ def oldest_first(ring):
 
 
 @pytest.mark.parametrize("capacity", [1, 7, 10])
+@spared("7")
 def test_wraps_as_a_deque(capacity):
     rng = np.random.default_rng(capacity)
     ring, kept, following = rings.init(EXAMPLE, capacity), deque(maxlen=capacity), 0

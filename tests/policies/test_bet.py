@@ -99,6 +99,7 @@ def test_two_modes_keep_their_shares():
     assert abs((chunk < 0).mean() - 0.25) < 5 * np.sqrt(0.25 * 0.75 / 2000) + 0.01
 
 
+@pytest.mark.slow
 def test_a_configured_prior_over_codes_takes_the_classifiers_place():
     policy, data = build("bet", prior="categorical", num_bins=16), batch()
     v = moved(policy, data)

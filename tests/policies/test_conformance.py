@@ -17,7 +17,7 @@ from mmbc_jax.core.config import plugin
 from mmbc_jax.core.protocols import Policy
 from mmbc_jax.core.types import Batch, PolicySpec
 from mmbc_jax.nn.backbone import BACKBONES
-from tests.toys.products import sparing
+from tests.toys.products import spared, sparing
 
 SPEC = PolicySpec(obs_dim=3, action_dim=2, chunk_len=4)
 SIZE = 64  # of every batch, so that all tests of a case share what they compile
@@ -140,6 +140,7 @@ def test_builds_to_the_contract(case):
 
 
 @each
+@spared("latent_flow-mlp", "flow-transformer")
 def test_loss_is_finite_and_per_example(case):
     v = variables(case)
     loss = compiled_loss(case)(v, jax.random.key(1), batch())
@@ -164,6 +165,7 @@ def test_loss_ignores_what_was_not_recorded(case):
 
 @pytest.mark.parametrize("lead", [(), (2, 3)])
 @each
+@spared("*-lead0")
 def test_sample_shapes_for_any_leading_dims(case, lead):
     v, obs = variables(case), jnp.zeros((*lead, 3))
 
@@ -181,6 +183,7 @@ def test_sample_shapes_for_any_leading_dims(case, lead):
 
 
 @EAGER
+@spared("mdn-mlp", "mean_flow-mlp", "wae-mlp")
 def test_transport_is_deterministic_and_jit_equals_eager(case):
     v, obs = variables(case), batch().obs
     _, w = compiled_sample(case)(v, obs, jax.random.key(3))
@@ -194,6 +197,7 @@ def test_transport_is_deterministic_and_jit_equals_eager(case):
 
 
 @each
+@spared("mixture_flow-mlp", "flow-transformer")
 def test_vmap_over_parameters_equals_a_loop(case):
     many = [variables(case, seed) for seed in range(3)]
     obs = batch().obs
@@ -207,6 +211,7 @@ def test_vmap_over_parameters_equals_a_loop(case):
 
 
 @each
+@spared("latent_flow-mlp", "flow-transformer")
 def test_gradients_are_finite(case):
     v, obs = variables(case), batch().obs
     _, w = compiled_sample(case)(v, obs, jax.random.key(6))
@@ -231,6 +236,7 @@ def test_gradients_are_finite(case):
 
 
 @FITTED
+@spared("wae-mlp", "vq-mlp", "mdn-mlp")
 def test_overfits_one_mode(case, request):
     if case.policy == "ibc" and case.backbone != "mlp":
         reason = "its energy picks the demonstrated chunk and is flat elsewhere: samples end .8 (rms) away"

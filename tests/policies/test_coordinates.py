@@ -15,6 +15,7 @@ from mmbc_jax.core.protocols import Policy, capabilities
 from mmbc_jax.core.types import Batch, PolicySpec
 from mmbc_jax.policies._common import FieldPolicy
 from mmbc_jax.policies.wrappers.coordinates import in_coordinates, path_map, whitening_map
+from tests.toys.products import spared
 
 SPEC = PolicySpec(obs_dim=3, action_dim=2, chunk_len=4)
 
@@ -123,6 +124,7 @@ def test_a_constant_direction_is_whitened_to_nothing():
 
 
 @pytest.mark.parametrize("coordinates", ["path", "whitened"])
+@spared("whitened")
 def test_loss_and_transport_are_those_of_the_inner_policy_on_mapped_chunks(coordinates):
     policy, data = in_coordinates(inner("flow"), coordinates), batch(40)
     v = moved(policy, data)
@@ -174,6 +176,7 @@ def placed(v, x):
 @pytest.mark.parametrize(
     ("name", "sampler"), [("flow", "euler"), ("flow", "heun"), ("flow", "ddim"), ("diffusion", "euler")]
 )
+@spared("diffusion-euler", "flow-euler")
 def test_integrating_the_field_here_is_integrating_it_there(name, sampler):
     data = batch(40)
     integrator = registry.build("sampler", plugin("sampler", sampler, steps=3))

@@ -10,7 +10,7 @@ from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.core.protocols import capabilities
 from mmbc_jax.policies._latent import active_units, diagonal_gaussian
 from mmbc_jax.policies.cvae import kl_divergence
-from tests.toys.products import sparing
+from tests.toys.products import spared, sparing
 
 from . import _latent_toy as toy
 
@@ -77,6 +77,7 @@ PRIORS = ("normal", "conditional", "vamp", "spline", "latent_flow", "mixture")
 
 
 @pytest.mark.parametrize("prior", sparing(PRIORS, slow=("conditional", "spline", "mixture")))
+@spared("latent_flow")
 def test_any_continuous_prior_is_trained_by_the_kl(prior):
     policy, data = toy.make("cvae", prior), toy.random_batch()
     v = toy.moved(policy, data)

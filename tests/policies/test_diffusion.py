@@ -13,6 +13,7 @@ from mmbc_jax.core.config import plugin
 from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.core.types import Batch, PolicySpec
 from mmbc_jax.policies.diffusion import PREDICTIONS, cosine_path, from_output, to_target
+from tests.toys.products import spared
 
 from ._toys import zeros
 
@@ -54,6 +55,7 @@ def test_conversions_invert_each_other(prediction, t):
 
 
 @pytest.mark.parametrize(("prediction", "clip"), [("noise", 0.0), ("data", 0.0), ("v", 0.0), ("v", 0.5)])
+@spared("noise-0.0")
 def test_field_is_consistent(prediction, clip):
     policy = make(prediction=prediction, clip=clip)
     v = moved(policy)
@@ -74,6 +76,7 @@ def test_field_is_consistent(prediction, clip):
 
 
 @pytest.mark.parametrize(("prediction", "train_steps"), [("noise", 5), ("data", 0), ("v", 5)])
+@spared("v-5")
 def test_loss_against_numpy_with_the_same_draws(prediction, train_steps):
     policy = make(prediction=prediction, train_steps=train_steps)
     v = moved(policy)

@@ -144,6 +144,7 @@ def test_a_large_weight_leaves_distinct_observations_their_noise():
     assert not np.array_equal(pair_noise(x0, x1, obs, 0.0), x0)
 
 
+@pytest.mark.slow
 def test_ot_loss_is_that_of_the_paired_noise():
     policy = make(coupling="ot")
     v, rng = moved(policy), np.random.default_rng(5)

@@ -10,6 +10,7 @@ from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.core.protocols import capabilities
 from mmbc_jax.policies._common import LEAST_SPREAD, data_spread
 from mmbc_jax.policies._gaussian import bounded_log_std, raw_of_std
+from tests.toys.products import spared
 
 from ._toys import POINT, batch, build, draw, fit, hparams, moved, two_points
 
@@ -88,6 +89,7 @@ def test_data_without_spread_and_single_windows():
 
 
 @pytest.mark.parametrize("name", ["gaussian", "mdn"])
+@spared("mdn")
 def test_the_floor_is_below_the_spread_of_precise_data(name):
     # .003 of a range of 2: a floor of .01 in normalised units would triple it
     rng = np.random.default_rng(0)

@@ -7,7 +7,7 @@ import pytest
 
 from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.core.protocols import capabilities
-from tests.toys.products import sparing
+from tests.toys.products import spared, sparing
 
 from . import _latent_toy as toy
 from ._toys import zeros
@@ -30,6 +30,7 @@ def test_loss_is_the_sum_of_its_terms():
 
 
 @pytest.mark.parametrize("detach", [False, True])
+@spared("False")
 def test_detach_keeps_the_flow_from_the_encoder(detach):
     policy, data = toy.make("latent_flow", detach=detach, **SMALL), toy.random_batch()
     v = toy.moved(policy, data)
@@ -82,6 +83,7 @@ def test_a_prior_that_cannot_follow_the_latents_is_refused(prior):
         toy.make("latent_flow", prior)
 
 
+@pytest.mark.slow
 def test_deployed_latents_keep_two_modes():
     policy, data = toy.make("latent_flow", **SMALL), toy.two_modes()
     hp = toy.hparams("latent_flow")

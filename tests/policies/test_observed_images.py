@@ -18,7 +18,7 @@ from mmbc_jax.core.types import Batch, PolicySpec
 from mmbc_jax.nn.backbone import BACKBONES
 from mmbc_jax.nn.obs_encoder import ObsEncoder
 from tests.toys.landscape import unchecked
-from tests.toys.products import sparing
+from tests.toys.products import spared, sparing
 
 IMAGE = ObsEntry((16, 16, 3), "image")
 SPECS = {
@@ -126,6 +126,7 @@ def timed(case: Case):
 
 
 @pytest.mark.parametrize("case", [timed(case) for case in CASES])
+@spared("flow-both-mlp")
 def test_two_runs_at_once_learn_from_images(case):
     data = batch(case.observed)
     run = jax.jit(jax.vmap(functools.partial(live, case, data=data)))
@@ -143,6 +144,7 @@ def test_two_runs_at_once_learn_from_images(case):
     assert max(encoders) > 0
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_are_the_two_alone():
     data, keys = batch("both"), jax.random.split(jax.random.key(0), 2)
     run = functools.partial(live, Case("flow", "both"), data=data)
@@ -156,6 +158,7 @@ def test_two_runs_at_once_are_the_two_alone():
 
 @pytest.mark.parametrize("lead", sparing([(), (2, 3)], slow=("()",)))
 @pytest.mark.parametrize("case", CASES, ids=name_of)
+@spared("*-image-*", "latent_flow-*", "mixture_flow-*", "cvae-*")
 def test_sample_shapes_for_any_leading_dims(case, lead):
     policy, obs = make(case), observations(case.observed, *lead)
 
@@ -172,6 +175,7 @@ def test_sample_shapes_for_any_leading_dims(case, lead):
 
 
 @pytest.mark.parametrize("name", NAMES)
+@spared("latent_flow", "mixture_flow", "mdn", "vq")
 def test_a_sample_encodes_the_image_once(name):
     policy, obs = make(Case(name, "both")), observations("both", 2)
     v = jax.eval_shape(policy.init, jax.random.key(0), batch("both"))

@@ -133,6 +133,7 @@ def test_perplexity_golden():
     assert perplexity(jnp.array([[0, 3], [1, 3]]), 4) == pytest.approx(1.5)
 
 
+@pytest.mark.slow
 def test_a_learned_prior_deploys_the_codes_of_the_data():
     policy, data = toy.make("vq", code_prior="learned", **SMALL), toy.two_modes()
     assert policy.prior.trainable

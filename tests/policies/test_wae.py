@@ -9,6 +9,7 @@ from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.core.protocols import capabilities
 from mmbc_jax.ops.divergences import imq_mmd, joint_points, sinkhorn
 from mmbc_jax.policies._latent import geometry_penalty
+from tests.toys.products import spared
 
 from . import _latent_toy as toy
 
@@ -34,6 +35,7 @@ def test_geometry_penalty_golden():
 
 @pytest.mark.parametrize("conditional", [False, True])
 @pytest.mark.parametrize("regulariser", ["mmd", "sinkhorn"])
+@spared("sinkhorn-False")
 def test_divergence_is_that_of_the_points(regulariser, conditional):
     policy = toy.make("wae", regulariser=regulariser, conditional=conditional, state_weight=9.0)
     rng = np.random.default_rng(0)
@@ -79,6 +81,7 @@ def test_posterior_is_the_mean_with_the_jitter():
         ("latent_flow", False),
     ],
 )
+@spared("latent_flow-False")
 def test_learned_priors_are_trained(prior, conditional):
     policy, data = toy.make("wae", prior, conditional=conditional), toy.random_batch()
     v = toy.moved(policy, data)

@@ -18,7 +18,7 @@ from mmbc_jax.core import registry
 from mmbc_jax.core.config import plugin
 from mmbc_jax.core.observations import ObsEntry, ObsSpec
 from mmbc_jax.core.types import PolicySpec
-from tests.toys.products import sparing
+from tests.toys.products import spared, sparing
 
 SPEC = PolicySpec(obs_dim=3, action_dim=2, chunk_len=4)
 NAMES = sorted(registry.available("prior"))
@@ -102,6 +102,7 @@ def test_name_is_the_configured_one(name):
 
 
 @pytest.mark.parametrize("name", sparing(NAMES, slow=ONE_NETWORK))
+@spared("latent_flow")
 def test_entries_are_seen_as_one_vector(name):
     # without octaves an observation of two entries has the features of the vector of both, one after the other
     entries = ObsSpec.of({"arm": ObsEntry((1,)), "goal": ObsEntry((2,))})
@@ -115,6 +116,7 @@ def test_entries_are_seen_as_one_vector(name):
 
 
 @pytest.mark.parametrize("name", sparing(NAMES, slow=(*ONE_NETWORK, "latent_flow")))
+@spared("conditional_mixture")
 def test_octaves_of_entries_are_looked_at(name):
     entries = ObsSpec.of({"arm": ObsEntry((1,)), "goal": ObsEntry((2,))})
     prior = built(name, dataclasses.replace(SPEC, obs=entries))
@@ -130,6 +132,7 @@ def test_octaves_of_entries_are_looked_at(name):
 
 
 @pytest.mark.parametrize("name", sparing(NAMES, slow=(*ONE_NETWORK, "latent_flow")))
+@spared("conditional_mixture")
 def test_images_alone(name):
     prior = built(name, PolicySpec(0, 2, 4, ObsSpec.of({"camera": ObsEntry((8, 8, 3), "image")})))
     params = perturbed(prior)
@@ -150,6 +153,7 @@ def on_grid(prior, params, grid):
 
 @pytest.mark.parametrize("batch", [(), (2, 3)])
 @pytest.mark.parametrize("name", NAMES)
+@spared("latent_flow-batch0", "spline-batch0", "conditional_mixture-batch0")
 def test_shapes(name, batch):
     prior, params = make(name, (5, 2))
     assert isinstance(prior.gaussian, bool)
@@ -173,6 +177,7 @@ def test_shapes(name, batch):
 
 
 @pytest.mark.parametrize("name", NAMES)
+@spared("latent_flow", "spline", "conditional_mixture")
 def test_sample_shape_leads_and_broadcasts(name):
     prior, params = make(name, (2,))
     obs = jnp.linspace(-1, 1, 9).reshape(3, 3)
@@ -190,6 +195,7 @@ def test_sample_shape_leads_and_broadcasts(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+@spared("latent_flow", "vamp")
 def test_density_integrates_to_one(name):
     skip_if_discrete(name)
     prior, params = make(name, (1, 1))
@@ -199,6 +205,7 @@ def test_density_integrates_to_one(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+@spared("vamp", "latent_flow")
 def test_samples_follow_the_density(name):
     # Kolmogorov-Smirnov, n = 20000: P(sqrt(n) D > 2.65) = 2 exp(-2 * 2.65^2) = 1.6e-6,
     # which is 5 sigma two-sided up to a factor 3; the grid adds less than 1e-3
@@ -248,6 +255,7 @@ def test_gaussian_flag_is_true_exactly_for_the_standard_normal(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+@spared("latent_flow")
 def test_density_is_differentiable(name):
     skip_if_discrete(name)
     prior, params = make(name, (2, 2))
@@ -256,6 +264,7 @@ def test_density_is_differentiable(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+@spared("spline")
 def test_samples_train_the_parameters(name):
     # what a divergence between samples needs: d sample / d parameters exists, is finite and not all zero
     skip_if_discrete(name)
@@ -271,6 +280,7 @@ def test_samples_train_the_parameters(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+@spared("spline")
 def test_loss_moves_the_prior_to_its_data_exactly_where_trainable(name):
     prior, params = make(name, (2,))
     obs = jnp.zeros((32, 3))

@@ -87,6 +87,7 @@ def test_loss_is_the_error_of_the_velocity():
     assert abs(loss.mean() - 3.5) < 5 * np.sqrt((2 + 4 * 2.5) / 2 / count)
 
 
+@pytest.mark.slow
 def test_learns_two_clusters():
     prior, n = make((1,), steps=20), 256
     key_sign, key_noise, key_train, key_draw = jax.random.split(jax.random.key(3), 4)

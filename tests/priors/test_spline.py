@@ -10,6 +10,7 @@ from mmbc_jax.core import registry
 from mmbc_jax.core.config import plugin
 from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.core.types import PolicySpec
+from tests.toys.products import spared
 
 from ._fit import fit
 
@@ -35,6 +36,7 @@ def test_starts_at_the_standard_normal():
 
 @pytest.mark.parametrize("event_shape", [(1,), (4,)])
 @pytest.mark.parametrize("scale", [0.3, 1.0])
+@spared("1.0-*")
 def test_round_trip(event_shape, scale):
     prior = make(event_shape)
     params = moved(prior, scale)

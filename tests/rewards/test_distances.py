@@ -17,6 +17,7 @@ from mmbc_jax.core.config import plugin
 from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.core.learning import Transitions
 from mmbc_jax.core.observations import ObsEntry, ObsSpec
+from tests.toys.products import spared
 
 HORIZON = 10
 NEAR, FAR = 5e-4, 1.0  # half of a millimetre and of a metre, in units of which a metre is 1
@@ -111,6 +112,7 @@ def test_the_codes_are_a_regular_simplex_on_the_unit_sphere():
 
 @pytest.mark.parametrize("metric", ["distance", "decisions"])
 @pytest.mark.parametrize("forfeit", [True, False])
+@spared("True-distance")
 def test_what_metra_pays_adds_up_to_where_the_episode_ended(metric, forfeit):
     """(phi(x_T) - phi(x_0)) . e_z, over n for decisions; 0 in total after a failure that forfeits."""
     reward = build("metra", 3, metric=metric, forfeit=forfeit)
@@ -129,6 +131,7 @@ def test_what_metra_pays_adds_up_to_where_the_episode_ended(metric, forfeit):
     assert float(metrics["mode/metra"]) == pytest.approx(worth.mean(), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_the_bound_of_distances_is_certain_and_nearly_reached():
     """|phi(x) - phi(y)| <= |x - y| for pairs near and far, and .8 at least of half the Wasserstein distance is found.
 
@@ -146,6 +149,7 @@ def test_the_bound_of_distances_is_certain_and_nearly_reached():
     assert 0.8 * FAR < paid(reward, params, FAR) <= FAR + 5 * 0.015  # 400 draws of y with deviation .3
 
 
+@pytest.mark.slow
 def test_the_bound_of_decisions_is_approached():
     """Commands that walk .02 a decision, left or right: a slope of 50 makes a decision's length 1, within .1."""
     reward = build("metra", metric="decisions")

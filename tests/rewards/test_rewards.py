@@ -16,6 +16,7 @@ from mmbc_jax.core.config import plugin
 from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.core.learning import Transitions
 from mmbc_jax.core.observations import ObsSpec
+from tests.toys.products import spared
 
 MODES, HORIZON, T, B, D = 3, 5, 4, 6, 2
 REWARDS = sorted(registry.available("reward"))
@@ -71,6 +72,7 @@ def transitions(reward, modes=MODES, shape=(T, B)):
 
 
 @pytest.mark.parametrize("name", REWARDS)
+@spared("diayn")
 def test_shapes_of_any_number_of_axes(name):
     reward = build(name)
     params, seen = params_of(reward), transitions(reward)
@@ -87,6 +89,7 @@ def test_shapes_of_any_number_of_axes(name):
 
 
 @pytest.mark.parametrize("name", REWARDS)
+@spared("diayn")
 def test_what_does_not_train_has_a_loss_without_slope(name):
     reward = build(name)
     params, seen = params_of(reward), transitions(reward)

@@ -33,6 +33,7 @@ from tests.toys.landscape import (
     toy_run,
     unchecked,
 )
+from tests.toys.products import spared
 
 
 def cloning(**overrides):
@@ -193,6 +194,7 @@ def flip(path: Path, at: int):
 
 
 @pytest.mark.parametrize("what", ["description", "state"])
+@spared("description")
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(begun, cloned, what, capsys):
     shutil.rmtree(begun / "stages")
     newest = begun / "checkpoints" / "bc" / "4"

@@ -63,6 +63,7 @@ def narrow(tmp_path_factory):
     return folder / "run", shown
 
 
+@pytest.mark.slow
 def test_the_scale_is_said_once_and_written_down(narrow):
     folder, shown = narrow
     assert shown.count("-1 and 1 are the data's own in the columns 0: 7 %, 1: 7 %") == 1

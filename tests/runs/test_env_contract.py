@@ -18,6 +18,7 @@ from mmbc_jax.core.registry import register
 from mmbc_jax.runs.env_contract import check_env
 from tests.toys.fragile import Fragile
 from tests.toys.landscape import toy_config, toy_pipeline
+from tests.toys.products import spared
 
 
 class Changed(Fragile):
@@ -136,6 +137,7 @@ def test_what_is_no_environment():
 
 
 @pytest.mark.parametrize("name", [n for n in registry.available("env") if n != "brax"])
+@spared("avoiding_arm", "reach")
 def test_every_environment_keeps_it(name):
     check_env(registry.build("env", plugin("env", name)), name)
 

@@ -19,6 +19,7 @@ from mmbc_jax.runs.logger import Place
 from mmbc_jax.runs.loggers import tensorboard
 from mmbc_jax.runs.logs import MetricLog, read_rows
 from tests.toys.landscape import events
+from tests.toys.products import spared
 
 ROOT = Path(__file__).parents[2]
 
@@ -122,6 +123,7 @@ def test_what_goes_wrong_in_the_thread_is_raised(tmp_path, ends_with):
 
 
 @pytest.mark.parametrize("end", ["raise RuntimeError", "sys.exit(3)", "pass"])
+@spared("pass")
 def test_a_process_that_ends_without_closing_has_written_its_rows(tmp_path, end):
     script = (
         "import sys\nfrom pathlib import Path\nfrom mmbc_jax.runs.logs import MetricLog\n"

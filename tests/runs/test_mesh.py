@@ -23,6 +23,7 @@ from mmbc_jax.runs.programs import Programs
 from tests.runs import _processes, _sharded
 from tests.toys import cloning as toy
 from tests.toys.landscape import rows
+from tests.toys.products import spared
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,6 +40,7 @@ def _without_key_checks():
 
 @pytest.mark.parametrize("name", ["bc", "discover"])
 @pytest.mark.parametrize("runs", [1, 8])
+@spared("1-*", "8-bc")
 def test_on_one_device_the_program_is_the_plain_one(name, runs):
     """The text handed to the compiler is that of `vmap(scan(scan(step)))`, and says nothing of devices."""
     stage = toy.stage(name)
@@ -174,6 +176,7 @@ def check_close(found: np.ndarray, expected: np.ndarray, key: str, message: str)
     assert difference <= rtol * np.linalg.norm(expected.astype(float)) + 1e-6 * rtol, message
 
 
+@pytest.mark.slow
 def test_twelve_clones_on_eight_devices_agree_with_one(tmp_path):
     """12 runs over 8 devices take 16 rows, of which nothing is seen in what they leave."""
     check_eight_devices(tmp_path, "bc", 12, {"8x1": 16})

@@ -60,6 +60,7 @@ def sweep(tmp_path_factory):
         return workdir, pipeline, pipeline.run()
 
 
+@pytest.mark.slow
 def test_stages_that_do_not_depend_on_the_grid_run_once(sweep):
     _, pipeline, results = sweep
     assert {name: len(result.metrics) for name, result in results.items()} == {

@@ -7,9 +7,11 @@ import pytest
 from mmbc_jax.core.errors import CheckpointError, ConfigError, UserError
 from mmbc_jax.runs.restored import restore
 from tests.toys.landscape import finished_run, results_json, unchecked
+from tests.toys.products import spared
 
 
 @pytest.mark.parametrize("stage", ["bc", "discover", "finetune"])
+@spared("discover")
 def test_it_plays_what_training_played(stage):
     restored = restore(finished_run(), stage, [])
     with unchecked():

@@ -29,7 +29,7 @@ from tests.toys.landscape import (
     toy_run,
     unchecked,
 )
-from tests.toys.products import sparing
+from tests.toys.products import spared, sparing
 
 ROOT = Path(__file__).parents[2]
 
@@ -114,6 +114,7 @@ def test_a_killed_run_continues_exactly(tmp_path, monkeypatch, undisturbed, stag
         ["demonstrations.npz", "data.json", "rollouts.npz", "result.json"], slow=("data.json", "rollouts.npz")
     ),
 )
+@spared("demonstrations.npz")
 def test_a_kill_while_a_file_is_written(tmp_path, monkeypatch, undisturbed, victim):
     reference, _ = undisturbed
     config = toy_config(stages="bc")
@@ -188,6 +189,7 @@ def test_a_lost_or_damaged_result_is_evaluated_again(tmp_path, undisturbed):
     assert_same(tmp_path / "run", reference, ("bc",))
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_sigterm_between_stages_starts_no_other_stage(tmp_path, monkeypatch, undisturbed):
     reference, config = undisturbed

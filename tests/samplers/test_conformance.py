@@ -12,6 +12,7 @@ import pytest
 from mmbc_jax.core import registry
 from mmbc_jax.core.config import plugin
 from mmbc_jax.core.errors import ConfigError
+from tests.toys.products import spared
 
 from ._fields import MEAN, STD, GaussianField
 
@@ -36,6 +37,7 @@ def path_for(sampler, batch=(), key=None):
 
 @pytest.mark.parametrize("kind", ["linear", "cosine"])
 @pytest.mark.parametrize("name", DETERMINISTIC)
+@spared("dpm_solver-linear")
 def test_converges_to_the_known_flow(name, kind):
     field = GaussianField(kind)
     x0 = jax.random.normal(jax.random.key(0), (3, 2))
@@ -46,6 +48,7 @@ def test_converges_to_the_known_flow(name, kind):
 
 @pytest.mark.parametrize("kind", ["linear", "cosine"])
 @pytest.mark.parametrize("name", STOCHASTIC)
+@spared("ddpm-linear", "sde-linear")
 def test_marginal_of_a_gaussian_target(name, kind):
     # the chain is affine in (x0, noise): its mean is its value at zero, its variance the squared Jacobian
     field = GaussianField(kind)
@@ -85,6 +88,7 @@ def test_samples_have_the_marginal(name):
 @pytest.mark.parametrize("kind", ["linear", "cosine"])
 @pytest.mark.parametrize("steps", [1, 2, 5])
 @pytest.mark.parametrize("name", NAMES)
+@spared("*-2-*", "*-cosine")
 def test_a_few_steps_are_finite_and_differentiable(name, steps, kind):
     sampler, field = make(name, steps), GaussianField(kind)
     x0 = jax.random.normal(jax.random.key(2), (3, 2))
@@ -135,6 +139,7 @@ class BentField(GaussianField):
 @pytest.mark.parametrize("jitted", [True, False])
 @pytest.mark.parametrize("kind", ["linear", "cosine"])
 @pytest.mark.parametrize(("name", "fields"), [*((n, {}) for n in NAMES), ("ddim", {"eta": 0.7})])
+@spared("*-cosine-*")
 def test_trace_goes_from_the_noise_to_the_chunk(name, fields, kind, jitted):
     sampler, field = registry.build("sampler", plugin("sampler", name, steps=6, **fields)), BentField(kind)
     x0 = jax.random.normal(jax.random.key(4), (5, 3, 2))

@@ -11,6 +11,7 @@ from mmbc_jax.study.claims import custom, interval_bound
 from mmbc_jax.study.frozen import Frozen, digest, freeze
 from mmbc_jax.study.judging import judge
 from mmbc_jax.study.plan import Change, Check, Entry, Results, Study, Variant
+from tests.toys.products import spared
 
 DAY = datetime.date(2026, 1, 2)
 
@@ -66,6 +67,7 @@ def test_what_counts(study):
     ("seeds", "data_seeds", "found"),
     [((2, 3), (10, 11), "seeds 0 to 2"), ((10, 11), (4, 5), "data seeds 4 to 4"), ((10,), (), "data seeds")],
 )
+@spared("seeds1*", "seeds2*")
 def test_seen_seeds_and_seen_demonstrations_do_not_count(study, seeds, data_seeds, found):
     freeze([study], DAY)
     (reason,) = reasons(study, seeds, data_seeds)[0]
