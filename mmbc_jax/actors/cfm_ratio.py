@@ -4,8 +4,8 @@ log rho = l_old - l_new,   l = loss of the field at x_t = alpha_t a + sigma_t e 
 
 for N pairs (e_i, t_i), drawn when the decision is taken and kept with it: old and new loss see the same pairs, so
 the first ratio is 1. semantics=fpo: one ratio of the mean loss over the pairs. semantics=fpo_pp: one for each
-pair, and decisions of a negative advantage are held by a square instead of a clip (`Surrogate.asymmetric`). A loss
-counts as 20 at most.
+pair, N estimates of the decision's own, and decisions of a negative advantage are held by a square instead of a clip
+(`Surrogate`). A loss counts as 20 at most.
 
 supervise=velocity compares dx/dt, supervise=noise the estimate of e. The noise `feather` that is added to the chunk
 explores, and is no part of the ratio. Where a steering head draws x_0 its own ratio comes first.
@@ -173,5 +173,8 @@ def build(
       ConfigError: there is no policy, or it integrates no field.
     """
     tuned = tuned_field(options, spec, policy, num_modes)
-    surrogate = Surrogate(asymmetric=options.semantics == "fpo_pp")
+    surrogate = Surrogate()
+    if options.semantics == "fpo_pp":
+        head = (1.0,) if tuned.start.head is not None else ()
+        surrogate = Surrogate(asymmetric=True, share=(*head, *(1.0 / options.samples,) * options.samples))
     return CFMRatioActor(options=options, num_modes=num_modes, tuned=tuned, surrogate=surrogate)

@@ -6,7 +6,8 @@ All share the advantage of the decision, weighted with `gamma_denoise`^(steps th
 
 semantics=exact: each step has its likelihood ratio, over all numbers of the chunk.
 semantics=published: as in the authors' code, of each number the log density is clamped to [-5, 2], and of these the
-mean is taken; what is called a ratio is then a geometric mean, W = H A times milder.
+mean is taken; what is called a ratio is then a geometric mean, W = H A times milder. The authors average over the
+executed steps, here it is over the chunk: the same where all of it is executed, else milder by that share.
 
 Ancestral sampling forgets x_0 within a step or two, and with it what a steering head asked for; so DDIM is the
 default, its noise the floor alone. Played, the floor is gone: `ddpm` keeps the sampler's own noise, `ddim` none.

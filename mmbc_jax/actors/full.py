@@ -118,11 +118,16 @@ class FullActor:
     ) -> Array:
         """[...] (rho - 1) - log rho with rho = p_ref / pi of the drawn chunk: on average KL(pi || ref), in nats.
 
-        Its gradient is that of the KL where the chunk is the actor's own.
+        The chunk depends on the parameters, and that value's own gradient is on average the one of KL(ref || pi).
+        So the gradient is -(pi / pi_old) log rho grad log pi, on average that of KL(pi || ref) where `info` was drawn
+        by pi_old.
         """
         now = self._log_prob(params, reference, obs, z, info["chunk"])
         log_rho = self.policy.log_prob(required(reference), obs, info["chunk"]) - now
-        return jnp.expm1(capped(log_rho)) - log_rho
+        ratio = jnp.exp(capped(now - info["log_prob"]))
+        slope = -jax.lax.stop_gradient(ratio * log_rho) * now
+        value = jnp.expm1(capped(log_rho)) - log_rho
+        return jax.lax.stop_gradient(value - slope) + slope
 
     def imitation(self, params: PyTree, reference: Variables | None, key: Key, obs: Obs, z: Array) -> Array:
         """[...] nats: -log density of a chunk of the reference; what z adds is left alone."""

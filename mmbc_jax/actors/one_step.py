@@ -9,7 +9,8 @@ With the learner `q_chunk` and `filtered=False` this is FQL's one-step policy: i
 so it learns the whole integration while it climbs the critic, and a decision costs one evaluation. Its action is the
 chunk. At first the network answers 0 and not as the clone. So the teacher plays until it has learned: in exploring
 each decision is the student's with probability min(n / `ramp`, 1), n the decisions that an environment has taken.
-sigma is of `act` and `sample`, for PPO and SAC; `q_chunk` explores by x_0 alone. Played, it is 0.
+sigma is of `act` and `sample`, for PPO and SAC; `q_chunk` explores by x_0 alone. Played, it is 0. PPO and SAC teach
+the student by reward alone: under them the teacher plays at first, and nothing draws the student to it.
 
 Source: Park et al. 2025 (FQL, arXiv 2502.02538).
 """
@@ -162,12 +163,20 @@ class OneStepActor:
     def sample(
         self, params: PyTree, reference: Variables | None, key: Key, obs: Obs, z: Array
     ) -> tuple[Array, Array]:
-        """(flat chunk [..., W], log density [...] given x_0), differentiable in the parameters."""
+        """(flat chunk [..., W], log density [...] of the student's given x_0), differentiable in the parameters.
+
+        In exploring with a `ramp` the former is the reference's where that still plays.
+        """
+        key, key_on = jax.random.split(key) if "share" in params else (key, key)
         key_base, key_x = jax.random.split(key)
-        mean = self._mean(params, obs, z, self._noise(reference, key_base, obs)[1])
-        log_std = rows(params["log_std"], z)
+        w, x0 = self._noise(reference, key_base, obs)
+        mean, log_std = self._mean(params, obs, z, x0), rows(params["log_std"], z)
         x = mean + jnp.exp(capped(log_std)) * jax.random.normal(key_x, mean.shape)
-        return x, normal_log_prob(x, mean, log_std).sum(-1)
+        log_prob = normal_log_prob(x, mean, log_std).sum(-1)
+        if "share" not in params:
+            return x, log_prob
+        on = switched_on(params, key_on, z.shape)[..., None] > 0
+        return jnp.where(on, x, self._teacher(reference, obs, w)), log_prob
 
     def chunk(self, reference: Variables | None, key: Key, obs: Obs, action: Array) -> Array:
         """Chunk [..., H, A] of a flat one [..., W]; nothing is drawn."""

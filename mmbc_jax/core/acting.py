@@ -24,11 +24,14 @@ class Surrogate:
       clip: R multiples of the learner's clip; empty for 1 each.
       asymmetric: decisions of a negative advantage pay for the square of how far they went, instead of being
         clipped.
+      share: R shares in the decision's KL, 1 for a factor of its probability and 1 / N for one of N estimates of the
+        same factor; empty for 1 each.
     """
 
     weight: tuple[float, ...] = ()
     clip: tuple[float, ...] = ()
     asymmetric: bool = False
+    share: tuple[float, ...] = ()
 
 
 class HasSurrogate(Protocol):

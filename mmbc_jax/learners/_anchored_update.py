@@ -1,7 +1,7 @@
 r"""Gradient steps that climb a critic of chunks while an anchor holds the actor to its reference.
 
   actor:  minimise -Q(s, a) / c + beta m |a - a_ref|^2 / W,   (a, a_ref) of one noise,
-  critic: Q(s, a) -> r + gamma^k (1 - final) min_j Q_j,target(s', a')
+  critic: Q(s, a) -> r + gamma^k (1 - end) min_j Q_j,target(s', a')
 
 c is the mean |Q| of the batch, or 1; m is 1, or with `filtered` 0 where the critic prefers a to a_ref. So each noise
 moves towards the best chunk near its own: this contracts the distribution by design, and is the natural adversary of
@@ -62,6 +62,10 @@ class AnchoredUpdate(ReplayedUpdate):
     def q(self, params: PyTree, batch: Transitions, action: Array) -> Array:
         """[N, B] values of chunks [B, W] at the decisions of a batch."""
         return super().q(params, batch.replace(time=0.0 * batch.time) if self.timeless else batch, action)
+
+    def ends(self, batch: Transitions) -> Array:
+        """[B] without the time, a critic cannot know of the time limit, and values go on past it."""
+        return batch.terminated if self.timeless else batch.final
 
     def played(self, batch: Transitions) -> Array:
         """[B, W] the chunk."""

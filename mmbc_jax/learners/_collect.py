@@ -66,14 +66,20 @@ class Collector:
         """Decisions in a full episode."""
         return -(-self.length // self.exec_len)
 
-    def init(self, key: Key, normalizer: Normalizer, horizon: Array) -> Loop:
-        """B fresh episodes, truncated after `horizon` [] int32 control steps."""
+    def init(self, key: Key, normalizer: Normalizer, horizon: Array, alive: Array | None = None) -> Loop:
+        """B fresh episodes, truncated after `horizon` [] int32 control steps; `alive` as in `collect`."""
         key_env, key_z = jax.random.split(key)
         env = self.env.reset(jax.random.split(key_env, self.num_envs), horizon=horizon)
-        z = jax.random.randint(key_z, (self.num_envs,), 0, self.num_modes)
+        z = self._commanded(key_z, (self.num_envs,), alive)
         memory = self.reward.init_memory(normalizer.normalize_obs(env.obs))
         paid = {name: jnp.zeros(self.num_envs) for name in ("env", "intrinsic")}
         return Loop(env, z, memory, paid)
+
+    def _commanded(self, key: Key, shape: tuple[int, ...], alive: Array | None) -> Array:
+        """[...] int32 z, uniform over those there are."""
+        if alive is None:
+            return jax.random.randint(key, shape, 0, self.num_modes)
+        return codes.draw(key, alive, shape)
 
     def collect(
         self,
@@ -147,10 +153,7 @@ class Collector:
             diverged=env.info["diverged"],
             valid=(1.0 - loop.env.info["began"]["over"]) * (1.0 - env.info["diverged"]),
         )
-        if alive is None:
-            new_z = jax.random.randint(key_z, loop.z.shape, 0, self.num_modes)
-        else:
-            new_z = codes.draw(key_z, alive, loop.z.shape)
+        new_z = self._commanded(key_z, loop.z.shape, alive)
         fresh = self.reward.init_memory(normalizer.normalize_obs(env.obs))
         ended = done > 0
         memory = wrappers.where(ended, fresh, memory)

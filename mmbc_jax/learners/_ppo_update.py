@@ -165,6 +165,7 @@ class Update:
             how.weight,
             how.clip,
             how.asymmetric,
+            how.share,
         )
         entropy = weighted.mean(self.actor.entropy(*seen), valid)
         metrics = {"ppo/clip_fraction": clipped, "ppo/approx_kl": kl, "ppo/entropy": entropy}

@@ -27,6 +27,7 @@ from mmbc_jax.learners._reinforced import Reinforced, ReinforcedOptions
 from mmbc_jax.learners._replayed_update import ReplayedUpdate
 from mmbc_jax.learners._start import alike, episode_horizon, follow, kept_params, stats_from
 from mmbc_jax.ops import ring
+from mmbc_jax.ops.codes import alive_of
 from mmbc_jax.ops.leading_axes import merge_leading
 from mmbc_jax.ops.soft_policy import REDUCTIONS, reduce_heads
 from mmbc_jax.ops.unrolled import rolled
@@ -120,7 +121,7 @@ class ReplayLearner(Reinforced):
         stats = self.adapting(stats, hparams)
         step, tx = jnp.zeros((), jnp.int32), optimizer(1.0, 0.0, 1.0)
         horizon = episode_horizon(step, hparams, self.collector.length)
-        loop = self.collector.init(key_loop, stats["normalizer"], horizon)
+        loop = self.collector.init(key_loop, stats["normalizer"], horizon, alive_of(params["reward"]))
         target, buffer = jax.tree.map(jnp.copy, params["critic"]), self._empty(loop, params, stats)
         return TrainState(
             step=step,

@@ -91,6 +91,10 @@ class ReplayedUpdate(abc.ABC):
         """What `player` and the collector act with, of the parameters of all parts and those of the actor."""
         return actor
 
+    def ends(self, batch: Transitions) -> Array:
+        """[B] 1 where nothing comes after a decision, for this critic."""
+        return batch.final
+
     @abc.abstractmethod
     def played(self, batch: Transitions) -> Array:
         """[B, W] what the critic sees of a decision."""
@@ -187,7 +191,7 @@ class ReplayedUpdate(abc.ABC):
         reward = hp["stage.env_coef"] * batch.reward + hp["stage.mi_coef"] * intrinsic
         later = batch.replace(obs=batch.final_obs, time=batch.final_time)
         next_q, cost = self.ahead(trained, later, reference, hp, key_next)
-        return sac.soft_target(reward, batch.discount, batch.final, next_q, cost, 1.0, self.reduce)
+        return sac.soft_target(reward, batch.discount, self.ends(batch), next_q, cost, 1.0, self.reduce)
 
     def q(self, params: PyTree, batch: Transitions, action: Array) -> Array:
         """[N, B] values of actions [B, W] at the decisions of a batch."""

@@ -23,6 +23,8 @@ from mmbc_jax.learners._collect import Collector
 from mmbc_jax.ops.normalisation import Normalizer
 from mmbc_jax.ops.running_moments import Moments, merge, moments_of
 
+GIVEN = ("reference", "normalizer", "moments")
+"""The stats that a stage takes over from the one that it starts from."""
 _WANDER = 16  # decisions of the random walk in each environment
 _TINY = 1e-12  # variance below which a number counts as constant
 
@@ -37,8 +39,8 @@ def stats_from(
     """`TrainState.stats`: "reference", "normalizer", and without a clone "moments".
 
     Args:
-      parent: final state of a stage that cloned, or of one that learned by reinforcement, whose stats are
-        kept; None for none.
+      parent: final state of a stage that cloned, or of one that learned by reinforcement; None for none.
+        What its learner kept besides (a weight, a unit of values, counts of commands) is that learner's.
       key: for the random walk; needed where there is no parent.
       collector: with the environment to walk in.
       obs: what an observation looks like.
@@ -53,7 +55,7 @@ def stats_from(
             "moments": moments,
         }
     if "reference" in parent.stats:
-        return parent.stats
+        return {name: parent.stats[name] for name in GIVEN if name in parent.stats}
     return {"reference": clone(parent), "normalizer": parent.stats["normalizer"]}
 
 

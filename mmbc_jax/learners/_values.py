@@ -17,12 +17,28 @@ from mmbc_jax.nn.critic import rescaled
 from mmbc_jax.ops.running_moments import Moments, merge, moments_of
 
 _MEMORY = 9.0  # batches that the moments remember beside the new one
+_PHYSICAL = (jnp.zeros(()), jnp.ones(()))
 _TINY = 1e-6  # deviation below which targets count as constant
 
 
 def no_targets() -> Moments:
     """Before any target: values are what the network says."""
     return Moments(jnp.zeros(()), jnp.zeros(1), jnp.ones(1))
+
+
+def taken_over(
+    critic: PyTree, parent: TrainState | None, normalised: bool
+) -> tuple[PyTree, dict[str, Moments]]:
+    """What a stage begins with: (parameters of a `Critic`, {"values": its unit} where values are `normalised`).
+
+    A critic that is the parent's says the same values as there, in whatever unit each of the two stages has.
+    """
+    if parent is None or critic is not parent.params.get("critic"):
+        return critic, {"values": no_targets()} if normalised else {}
+    before = parent.stats.get("values")
+    if normalised:
+        return critic, {"values": before or Moments(jnp.ones(()), jnp.zeros(1), jnp.ones(1))}
+    return critic if before is None else rescaled(critic, scale_of(before), _PHYSICAL), {}
 
 
 def scale_of(moments: Moments) -> tuple[Array, Array]:

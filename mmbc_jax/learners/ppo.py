@@ -25,8 +25,9 @@ from mmbc_jax.learners._ppo_update import Update
 from mmbc_jax.learners._reinforced import Reinforced, ReinforcedOptions
 from mmbc_jax.learners._require import require
 from mmbc_jax.learners._start import episode_horizon, follow, kept_params, stats_from
-from mmbc_jax.learners._values import no_targets, values_of, with_targets
+from mmbc_jax.learners._values import taken_over, values_of, with_targets
 from mmbc_jax.nn.critic import Critic
+from mmbc_jax.ops.codes import alive_of
 from mmbc_jax.ops.unrolled import rolled
 
 
@@ -112,8 +113,8 @@ class PPOLearner(Reinforced):
         key_loop, key = jax.random.split(key_state)
         stats = stats_from(parent, key_walk, self.collector, self.spec.obs, self.spec.chunk_shape)
         params = kept_params(parent, self._fresh(key_params, stats))
-        stats = {"values": no_targets(), **stats} if self.options.normalise_values else stats
-        stats = self.adapting(stats, hparams)
+        params["critic"], unit = taken_over(params["critic"], parent, self.options.normalise_values)
+        stats = self.adapting({**stats, **unit}, hparams)
         step, tx = jnp.zeros((), jnp.int32), optimizer(1.0, 0.0, 1.0)
         horizon = episode_horizon(step, hparams, self.collector.length)
         return TrainState(
@@ -123,7 +124,7 @@ class PPOLearner(Reinforced):
             opt_state={part: tx.init(of) for part, of in params.items()},
             ema={},
             stats=stats,
-            env_state=self.collector.init(key_loop, stats["normalizer"], horizon),
+            env_state=self.collector.init(key_loop, stats["normalizer"], horizon, alive_of(params["reward"])),
             hparams=hparams,
         )
 
@@ -184,7 +185,7 @@ def build(options: PPOOptions, parts: Parts) -> PPOLearner:
     actor = require(parts.actor, "actor.name", "an actor to train")
     reward = require(parts.reward, "reward.name", "an intrinsic reward, or none")
     if options.anchored and not hasattr(actor, "divergence"):
-        raise options.error("anchored", "False for an actor that has no reference to differ from")
+        raise options.error("anchored", "False for an actor that cannot say how far it is from its reference")
     if options.imitates and not hasattr(actor, "imitation"):
         raise options.error("imitates", "False for an actor that trains nothing of the reference")
     collector = Collector(

@@ -18,6 +18,7 @@ def clipped_surrogate(
     factors: tuple[float, ...] = (),
     clips: tuple[float, ...] = (),
     asymmetric: bool = False,
+    shares: tuple[float, ...] = (),
 ) -> tuple[Float[Array, " B"], Float[Array, ""], Float[Array, ""]]:
     """PPO's objective with one ratio for each factor of the action's probability.
 
@@ -36,11 +37,12 @@ def clipped_surrogate(
       factors: R factors of the advantage; empty for 1 each.
       clips: R factors of eps; empty for 1 each.
       asymmetric: see above.
+      shares: R factors of what each adds to the approximate KL; empty for 1 each.
 
     Returns:
       (loss [B], the mean of -min(...) over R; clip fraction [];
       approximate KL [] = E[(rho - 1) - log rho] >= 0, Schulman's low-variance estimate of KL(old || new),
-      with the R factors of one action summed).
+      with the R factors of one action summed, each with its share).
     """
     log_ratio = capped(log_ratio)
     ratio = jnp.exp(log_ratio)
@@ -54,8 +56,8 @@ def clipped_surrogate(
     loss = -gain.mean(-1)
     weight = jnp.ones_like(loss) if weight is None else weight
     clip_fraction = weighted.mean((jnp.abs(ratio - 1.0) > clip).astype(jnp.float32).mean(-1), weight)
-    # exp(.) - 1 would round at 1e-7
-    approx_kl = weighted.mean((jnp.expm1(log_ratio) - log_ratio).sum(-1), weight)
+    apart = jnp.expm1(log_ratio) - log_ratio  # exp(.) - 1 would round at 1e-7
+    approx_kl = weighted.mean((apart * jnp.asarray(shares) if shares else apart).sum(-1), weight)
     return loss, clip_fraction, approx_kl
 
 

@@ -149,3 +149,18 @@ def test_imitation_is_the_loss_on_chunks_of_the_reference():
     error = np.hypot(own.std(), found.std()) / 2000**0.5
     assert abs(found.mean() - own.mean()) < 5 * error
     assert imitation(moved(start), reference, jax.random.key(9), obs, z).mean() > found.mean() + 5 * error
+
+
+def test_pairs_are_estimates_of_one_kl():
+    """A log ratio of .2 in every pair is e^.2 - 1.2 = .0214 nats, however many; a head's factor adds its own."""
+    kl = np.expm1(0.2) - 0.2
+    for pairs in (1, 8, 32):
+        actor = build("cfm_ratio", chunk=(2, 2), semantics="fpo_pp", samples=pairs)[0]
+        share = actor.surrogate.share
+        given = jnp.full((10, pairs), 0.2), jnp.ones(10)
+        found = clipped_surrogate(*given, 0.05, asymmetric=True, shares=share)[2]
+        assert float(found) == pytest.approx(kl, rel=1e-4)
+    headed = build("cfm_ratio", modes=3, semantics="fpo_pp", samples=8)[0].surrogate.share
+    given = jnp.full((10, 9), 0.2), jnp.ones(10)
+    assert float(clipped_surrogate(*given, 0.05, shares=headed)[2]) == pytest.approx(2 * kl, rel=1e-4)
+    assert make(semantics="fpo")[0].surrogate.share == ()

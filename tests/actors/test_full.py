@@ -16,6 +16,7 @@ from mmbc_jax.core.config import plugin
 from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.core.types import Batch, PolicySpec, Variables
 from tests.actors._chains import moved, observations
+from tests.toys.gaussian_flow import GaussianFlow
 from tests.toys.products import spared
 
 SPEC = PolicySpec(obs_dim=2, action_dim=2, chunk_len=2)
@@ -138,24 +139,39 @@ def test_divergence_estimates_the_kl():
     assert found.mean() > 0.02
 
 
-def test_the_divergence_leads_back_from_wherever_it_is():
-    """A chunk of the reference, the actor moved away by 9: log rho is above the cap of 20, and moving back helps."""
-    actor, reference = make()
-    params, obs, z = fresh(), observations(8), jnp.zeros(8, jnp.int32)
-    chunk = actor.act(params, reference, jax.random.key(6), obs, z)[0]
-    info = {"chunk": chunk, "log_prob": jnp.zeros(8)}
-    ahead = jnp.ones_like(params["offset"])
+@pytest.mark.parametrize(
+    ("mean", "std", "drawn"),
+    [(1.0, 1.0, (1.0, 1.0)), (0.0, 0.8, (0.0, 0.8)), (0.5, 1.2, (0.4, 1.3)), (9.0, 1.0, (9.0, 1.0))],
+)
+def test_its_gradient_is_that_of_the_kl_and_not_of_the_reverse(mean, std, drawn):
+    """pi = N(mean, std), reference N(0, 1): d KL(pi || ref) = mean, and std^2 - 1 by log std; within 5 SE.
 
-    def at(distance):
-        there = {**params, "offset": params["offset"] + distance * ahead}
-        return actor.divergence(there, reference, obs, z, info).mean()
+    Chunks are N(*drawn), in all but one case pi's own. At a mean of 9 log rho is past the cap of its exponential.
+    """
+    rows = 200_000
+    policy = GaussianFlow(PolicySpec(2, 1, 1), 0.0, 1.0)
+    actor = registry.build("actor", plugin("actor", "full"), spec=policy.spec, policy=policy, num_modes=1)
+    reference = policy.variables()
+    x = (drawn[0] + drawn[1] * np.random.default_rng(0).standard_normal((rows, 1, 1))).astype(np.float32)
+    seen = (reference, jnp.zeros((rows, 2)), jnp.zeros(rows, jnp.int32))
+    info = {"chunk": jnp.asarray(x), "log_prob": jnp.asarray(stats.norm.logpdf(x[:, 0, 0], *drawn))}
+    at = {**reference.params, "bias": jnp.full((1, 1), mean), "log_std": jnp.full((1, 1), math.log(std))}
 
-    away = {**params, "offset": params["offset"] + 9.0 * ahead}
-    own, theirs = (
-        density(actor, of, reference, obs, z, chunk) for of in (away, {"policy": reference.params})
-    )
-    assert (theirs - own > 20.0).all()
-    assert float(jax.jit(jax.grad(at))(9.0)) > 0.0
+    @jax.jit
+    @jax.grad
+    def slope(policy):
+        return actor.divergence({"policy": policy}, *seen, info).mean()
+
+    x = x[:, 0, 0].astype(np.float64)
+    log_rho = stats.norm.logpdf(x) - stats.norm.logpdf(x, mean, std)
+    each = -log_rho * np.exp(stats.norm.logpdf(x, mean, std) - stats.norm.logpdf(x, *drawn))
+    scores = {"bias": (x - mean) / std**2, "log_std": ((x - mean) / std) ** 2 - 1}
+    found = slope(at)
+    for name, expected in (("bias", mean), ("log_std", std**2 - 1)):
+        of_each = each * scores[name]
+        error = of_each.std() / math.sqrt(rows)
+        assert float(found[name][0, 0]) == pytest.approx(of_each.mean(), abs=0.02 * error + 1e-4)
+        assert abs(of_each.mean() - expected) < 5 * error
 
 
 def test_refuses_a_policy_without_a_density():

@@ -109,3 +109,22 @@ def test_it_needs_a_teacher():
         registry.build(
             "actor", plugin("actor", "one_step"), spec=PolicySpec(2, 2, 2), policy=None, num_modes=1
         )
+
+
+def test_while_the_teacher_plays_what_is_drawn_is_the_teachers():
+    """At a share of 0 what SAC draws is the reference's chunk, at 1 the student's, at .3 one or the other."""
+    actor, reference, params, obs, z = make(ramp=10)
+    draw = jax.jit(lambda params, key: actor.sample(params, reference, key, obs, z)[0])
+
+    def at(decisions):
+        return np.asarray(draw(actor.exploring(params, jnp.asarray(decisions)), jax.random.key(4)))
+
+    key = jax.random.split(jax.random.split(jax.random.key(4))[0])[0]
+    w = actor.policy.base_distribution(reference, obs).sample(seed=key)
+    taught = jax.jit(actor.policy.transport)(reference, obs, w).reshape(ROWS, -1)
+    none, some, all_of_it = at(0), at(3), at(10)
+    np.testing.assert_allclose(none, taught, atol=1e-5)
+    assert (np.abs(all_of_it - taught).max(-1) > 1e-3).all()
+    students = (some == all_of_it).all(-1)
+    assert ((some == none).all(-1) | students).all()
+    assert abs(students.mean() - 0.3) < 5 * math.sqrt(0.3 * 0.7 / ROWS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import operator
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,7 @@ from mmbc_jax.learners._best_of import BestOf, best
 from mmbc_jax.learners._replayed_update import Trained
 from tests.learners import _probed
 from tests.learners.test_off_policy import FIELDS, RESIDUAL, Q
+from tests.toys.probes import LENGTH, NEVER, probe
 
 WIDTH, NONE = 3, Variables({})
 
@@ -169,3 +171,36 @@ def test_a_head_is_taken_away_inside_the_choice():
     assert made.player.has_head
     assert not made.player.headless().has_head
     assert made.player.headless().count == 5
+
+
+@pytest.mark.parametrize(("count", "last"), [(4, 2.0), (1, 1.0)])
+def test_a_critic_without_the_time_does_not_stop_at_the_time_limit(count, last):
+    """1 a step without an end, gamma .5, every value ahead 2: r + gamma 2 = 2, at the limit too where nobody sees it.
+
+    A critic that is told the time knows that after the fourth step nothing comes: 1.
+    """
+    made, state = state_of(best_of=count, gamma=0.5, num_envs=4, decisions=4)
+    update = made.update
+
+    class Two(type(update)):
+        def q(self, params, batch, action):
+            return jnp.full((2, *batch.z.shape), 2.0)
+
+    two = Two(**{field.name: getattr(update, field.name) for field in dataclasses.fields(update)})
+    loop = _probed.start(
+        made, state.hparams, probe(constant=1.0, steps=NEVER), jax.random.key(9), _probed.cloned()
+    ).env_state["loop"]
+    params, keys = (
+        made.acts_with(state.params, state.params["actor"]),
+        jax.random.split(jax.random.key(10), 3),
+    )
+    with jax.debug_key_reuse(False):  # environments reset by a vmapped split
+        seen = made.collector.collect(
+            loop, params, NONE, state.stats["normalizer"], keys[0], LENGTH, jnp.asarray(LENGTH, jnp.int32)
+        )[1]
+    trained = Trained(state.params, state.opt_state, state.ema["critic"])
+    found = [
+        two._target(trained, jax.tree.map(operator.itemgetter(t), seen), NONE, state.hparams, *pair)
+        for t, pair in enumerate(jax.random.split(keys[1], (LENGTH, 2)))
+    ]
+    np.testing.assert_allclose(found, np.repeat([[2.0], [2.0], [2.0], [last]], 4, axis=1), rtol=1e-6)

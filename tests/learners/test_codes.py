@@ -170,3 +170,16 @@ def test_what_cannot_split_is_said(fields, match):
     hp = jax.tree.map(lambda x: x[0], _probed.hparams("ppo", 1, {}))
     with pytest.raises(ConfigError, match=match):
         jax.eval_shape(lambda: learner.init(jax.random.key(0), hp, _probed.cloned(), ()))
+
+
+@pytest.mark.parametrize("name", ["ppo", "sac"])
+def test_the_first_episodes_of_a_stage_are_of_commands_that_there_are(name):
+    """Of 16 commands two at first, and the same two in a stage that goes on from there."""
+    fields = {**SIZES[name], "critic_hidden": (4,), "split": True, "first_codes": 2}
+    learner = _probed.build(plugin("learner", name, **fields), STEER, Q, modes=16)
+    hp = jax.tree.map(lambda x: x[0], _probed.hparams(name, 1, {}))
+    state = _probed.cloned()
+    for key in jax.random.split(jax.random.key(3)):
+        state = learner.init(key, hp, state, ())
+        loop = state.env_state["loop"] if name == "sac" else state.env_state
+        assert set(np.unique(loop.z)) == {0, 1}

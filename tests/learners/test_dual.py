@@ -24,6 +24,11 @@ HPARAMS = {
 }
 
 
+Q = plugin("discriminator", "categorical", input="state", hidden=(4,), noise=0.2)
+STEER = plugin("actor", "steer", hidden=(4,), fourier_octaves=0)
+SMALL = {"num_envs": 4, "decisions": 4, "critic_hidden": (4,), "critic_octaves": 0}
+
+
 def after(measured, hparams=HPARAMS):
     stats = weighable({}, OPTIONS, HPARAMS)
     stats, metrics = followed(stats, OPTIONS, hparams, {"mode/mi": jnp.asarray(measured)})
@@ -76,12 +81,10 @@ def test_the_constraint_is_met_by_a_policy_that_answers_late():
 @pytest.mark.slow
 def test_a_training_step_uses_the_weight_that_it_logs(name):
     """The same step with lambda fixed at the multiplier's value gives the same parameters, bit for bit."""
-    q = plugin("discriminator", "categorical", input="state", hidden=(4,), noise=0.2)
-    actor = plugin("actor", "steer", hidden=(4,), fourier_octaves=0)
     sizes = {"ppo": {"epochs": 1, "minibatches": 1}, "sac": {"updates": 2, "capacity": 64, "warmup": 0}}[name]
-    sizes |= {"num_envs": 4, "decisions": 4, "critic_hidden": (4,), "critic_octaves": 0}
+    sizes |= SMALL
     learners = [
-        _probed.build(plugin("learner", name, **sizes, keeps=keeps), actor, q) for keeps in ("", "mode/mi")
+        _probed.build(plugin("learner", name, **sizes, keeps=keeps), STEER, Q) for keeps in ("", "mode/mi")
     ]
 
     ends = []
@@ -95,3 +98,16 @@ def test_a_training_step_uses_the_weight_that_it_logs(name):
         np.testing.assert_array_equal(a, b)
     assert float(weighed(ends[1])["stage.mi_coef"]) == float(ends[1].stats["lambda"])
     assert float(ends[1].hparams["stage.mi_coef"]) == pytest.approx(0.7)
+
+
+def test_a_weight_that_was_found_is_not_the_next_stages():
+    """Discovery with a section of its own kept a constraint; fine-tuning without one has the weight it was given."""
+    scalars = {key: x[0] for key, x in _probed.hparams("ppo", 1, {"mi_coef": 0.25}).items()}
+    first = _probed.build(plugin("learner", "ppo", **SMALL, minibatches=1, keeps="mode/mi"), STEER, Q)
+    state = first.init(jax.random.key(0), scalars, _probed.cloned(), ())
+    state = state.replace(stats={**state.stats, "lambda": jnp.asarray(7.0)})
+    assert float(weighed(state)["stage.mi_coef"]) == 7.0
+    plain = _probed.build(plugin("learner", "ppo", **SMALL, minibatches=1), STEER, Q)
+    then = plain.init(jax.random.key(1), scalars, state, ())
+    assert float(weighed(then)["stage.mi_coef"]) == 0.25
+    assert set(then.stats) == {"reference", "normalizer"}

@@ -7,7 +7,7 @@ import pytest
 
 from mmbc_jax.core.config import plugin
 from mmbc_jax.core.observations import ObsSpec
-from mmbc_jax.learners._values import follow_targets, no_targets, scale_of, values_of
+from mmbc_jax.learners._values import follow_targets, no_targets, scale_of, taken_over, values_of
 from mmbc_jax.nn.critic import Critic
 from tests.learners import _probed
 from tests.toys.probes import probe
@@ -95,3 +95,29 @@ def test_rewards_of_any_size_are_learned(normalised):
         np.testing.assert_allclose(value, 1.0, atol=0.05)
     else:
         assert np.abs(value).max() < 0.2
+
+
+def test_the_next_stage_takes_values_over_in_its_own_unit():
+    """A parent's critic says the same in a stage with the unit, in one without it, and in one that begins one."""
+    network, params, inputs = critic()
+    rng = np.random.default_rng(4)
+    _, unit, _ = follow_targets(params, no_targets(), jnp.asarray(50 + 7 * rng.normal(size=64)), jnp.ones(64))
+    before = np.asarray(said(network, params, inputs, unit))
+    measured = _probed.cloned().replace(params={"critic": params}, stats={"values": unit})
+    physical = measured.replace(stats={})
+    for parent, expected in ((measured, before), (physical, np.asarray(network.apply(params, *inputs)))):
+        same, none = taken_over(params, parent, False)
+        assert none == {}
+        np.testing.assert_allclose(network.apply(same, *inputs), expected, rtol=1e-5)
+        own, stats = taken_over(params, parent, True)
+        moved, unit, _ = follow_targets(own, stats["values"], jnp.full(64, 3.0), jnp.ones(64))
+        np.testing.assert_allclose(said(network, moved, inputs, unit), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("parent", [None, _probed.cloned()])
+def test_a_fresh_critic_has_no_unit_yet(parent):
+    _, params, _ = critic()
+    same, stats = taken_over(params, parent, True)
+    assert same is params
+    assert float(stats["values"].rows) == 0
+    assert taken_over(params, parent, False) == (params, {})
