@@ -37,7 +37,7 @@ _MOST_FPS = 10_000
 
 
 def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, ConfigDict]:
-    """The arguments, and the sections `env` and `data.reader` with what overrides them.
+    """The arguments, and the section `env`, or with --data `data.reader`, with what overrides it.
 
     Raises:
       UserError: an argument that cannot work.
@@ -49,24 +49,34 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, ConfigDict]:
     parser.add_argument("--out", required=True, help="folder to make; for zarr its name must end in .zarr")
     parser.add_argument("--format", choices=FORMATS, required=True)
     parser.add_argument("--episodes", type=int, default=None, help="of the expert; default: 1000")
-    parser.add_argument("--noise", type=float, default=0.0, help="execution noise of the expert, 0 to 2")
-    parser.add_argument("--seed", type=int, default=0, help="of the recording")
+    parser.add_argument(
+        "--noise", type=float, default=None, help="execution noise of the expert, 0 to 2; default: 0"
+    )
+    parser.add_argument("--seed", type=int, default=None, help="of the expert's recording; default: 0")
     parser.add_argument("--fps", type=int, default=None, help="of lerobot; default: the environment's, or 10")
     flags = parser.known(rest)
     if bool(flags.env) == bool(flags.data):
         raise UserError("needs --env, whose expert is recorded, or --data, not both")
-    if flags.data and flags.episodes is not None:
-        raise UserError(f"--episodes {flags.episodes} is of --env; choose episodes of --data before")
-    if flags.episodes is not None and flags.episodes < 1:
+    for name in ("episodes", "noise", "seed"):
+        if flags.data and getattr(flags, name) is not None:
+            raise UserError(
+                f"--{name} {getattr(flags, name)} is of --env; what --data names is written as it is"
+            )
+    if flags.fps is not None and flags.format != "lerobot":
+        raise UserError(f"--fps {flags.fps} is of --format lerobot; {flags.format} has no time")
+    flags.episodes = 1000 if flags.episodes is None else flags.episodes
+    flags.noise, flags.seed = flags.noise or 0.0, flags.seed or 0
+    if flags.episodes < 1:
         raise UserError(f"--episodes {flags.episodes} must be at least 1")
     if not 0.0 <= flags.noise <= 2.0:
         raise UserError(f"--noise {flags.noise} must be at least 0 and at most 2")
     cli.check_seed(flags.seed)
     if flags.fps is not None and not 1 <= flags.fps <= _MOST_FPS:
         raise UserError(f"--fps {flags.fps} must be at least 1 and at most {_MOST_FPS}")
-    sections = {"data": {"reader": ReaderOptions.to_config()}}
     if flags.env:
-        sections["env"] = config.plugin("env", flags.env)
+        sections = {"env": config.plugin("env", flags.env)}
+    else:
+        sections = {"data": {"reader": ReaderOptions.to_config()}}
     return flags, config.apply_overrides(ConfigDict(sections), overrides)
 
 
@@ -105,8 +115,7 @@ def main(argv: Sequence[str]) -> int:
     if flags.env:
         cli.compilation_cache()
         env = registry.build("env", cfg.env)
-        count = 1000 if flags.episodes is None else flags.episodes
-        episodes = record(env, seeded(flags.seed), count, flags.noise)
+        episodes = record(env, seeded(flags.seed), flags.episodes, flags.noise)
         rate = 1.0 / env.spec.control_dt if env.spec.control_dt else rate
     else:
         episodes = several.read(flags.data, cfg.data.reader)

@@ -50,11 +50,10 @@ def record(env: Env, key: Key, num_episodes: int, noise: float, params: PyTree |
     """
     check_range("data.num_episodes", num_episodes, 1)
     check_range("data.noise", noise, 0.0)
-    spec, expert = env.spec, getattr(env, "unwrapped", env)
-    if not demonstrates(expert):
+    spec = env.spec
+    if not demonstrates(getattr(env, "unwrapped", env)):
         raise ConfigError("env.name", spec.name, "an environment with an expert; give it a data file instead")
-    if params is None and isinstance(expert, HasDemonstrated):
-        params = expert.demonstrated()
+    params = demonstrated(env) if params is None else params
     wanted = np.arange(num_episodes) % spec.num_modes
     played: Any = env
     compiled, batch = _roll(played), min(num_episodes, _most(spec))
@@ -107,7 +106,7 @@ def _roll(env: Any) -> Any:
 
 def _played(env: Any, key: Key, modes: Array, noise: Array, params: PyTree) -> tuple[Any, ...]:
     """One episode per mode of `modes` [B]: obs [T, B, ...], action [T, B, A], length [B], success [B]."""
-    act = partial(told, getattr(env, "unwrapped", env), modes)
+    act = partial(told, env, modes)
     size = modes.shape[0]
     (obs, action), last = rolled_out(
         env, act, lambda state, action: (state.obs, action), key, size, noise, params
@@ -116,9 +115,15 @@ def _played(env: Any, key: Key, modes: Array, noise: Array, params: PyTree) -> t
 
 
 def told(env: Any, modes: Array, state: State, key: Key) -> Array:
-    """[B, A] in [-1, 1]: what the expert of a bare environment does in states [B] for modes [B]."""
+    """[B, A] in [-1, 1]: what the expert does in states [B] of `env` for modes [B]."""
     keys = jax.random.split(key, modes.shape[0])
-    return jnp.clip(jax.vmap(env.expert)(state, modes, keys), -1.0, 1.0)
+    return jax.vmap(partial(wrappers.expert_action, env))(state, modes, keys)
+
+
+def demonstrated(env: Any) -> PyTree:
+    """The parameters under which the expert's episodes are recorded and judged: `HasDemonstrated`'s, or None."""
+    bare = getattr(env, "unwrapped", env)
+    return bare.demonstrated() if isinstance(bare, HasDemonstrated) else None
 
 
 def reached(last: State, modes: Array) -> Array:

@@ -39,6 +39,15 @@ def plotted(env: Any, state: State) -> Array:
     return spec.obs.flat(state.obs)[jnp.asarray(position)]
 
 
+def expert_action(env: Any, state: State, mode: Array, key: Key) -> Array:
+    """[A] in [-1, 1]: what the expert of the environment below all wrappers does in a state of `env`.
+
+    It is shown the state as its own environment would leave it, whatever the wrappers make of the observation.
+    """
+    below = env.unwrapped_state(state) if isinstance(env, Wrapper) else state
+    return jnp.clip(getattr(env, "unwrapped", env).expert(below, mode, key), -1.0, 1.0)
+
+
 class Wrapper:
     """Hands everything on to the wrapped environment."""
 
@@ -54,6 +63,10 @@ class Wrapper:
     def unwrapped(self) -> Any:
         """The environment below all wrappers, with its `expert` and `draw`."""
         return getattr(self.env, "unwrapped", self.env)
+
+    def unwrapped_state(self, state: State) -> State:
+        """A state with the observation of the environment below all wrappers."""
+        return self.env.unwrapped_state(state) if isinstance(self.env, Wrapper) else state
 
     def default_params(self) -> PyTree:
         """The traced parameters of the wrapped environment."""

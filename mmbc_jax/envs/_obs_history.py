@@ -60,6 +60,10 @@ class History(Wrapper):
         nstate = self.env.step(state.replace(obs=self._newest(state.obs)), action)
         return nstate.replace(obs=jax.tree.map(self._pushed, state.obs, nstate.obs))
 
+    def unwrapped_state(self, state: State) -> State:
+        """With the newest observation, and that as it is below."""
+        return super().unwrapped_state(state.replace(obs=self._newest(state.obs)))
+
     def _newest(self, obs: Obs) -> Obs:
         """The last of the observations that `obs` holds."""
         return jax.tree.map(lambda old: old[..., -(old.shape[-1] // self.length) :], obs)

@@ -80,6 +80,10 @@ class Perturbed(Wrapper):
         nstate = self.env.step(state.replace(obs=own["obs"], info=inner), played)
         return self._seen(nstate, params, {**own, "step": step, "held": given[: self.most]})
 
+    def unwrapped_state(self, state: State) -> State:
+        """With the observation without noise."""
+        return super().unwrapped_state(state.replace(obs=state.info[_INFO]["obs"]))
+
     def _value(self, params: PyTree, name: str) -> Array:
         """A parameter of this wrapper; 0 for one that is the environment's."""
         return params[name] if name in self.added else jnp.zeros((), jnp.int32)

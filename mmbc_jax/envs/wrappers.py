@@ -47,7 +47,7 @@ import jax.numpy as jnp
 from mmbc_jax.core.config import check_choice, check_range
 from mmbc_jax.core.protocols import Env
 from mmbc_jax.core.types import Array, Key, PyTree, State
-from mmbc_jax.envs._base_wrapper import Wrapper, plotted, where
+from mmbc_jax.envs._base_wrapper import Wrapper, expert_action, plotted, where
 from mmbc_jax.envs._episode import Episode
 from mmbc_jax.envs._obs_history import History
 from mmbc_jax.envs._perturbed import Perturbed, PerturbedOptions
@@ -55,7 +55,7 @@ from mmbc_jax.ops.unrolled import rolled
 
 __all__ = ["AUTORESET", "AutoReset", "Chunk", "Episode", "History", "Vectorised", "Wrapper"]
 __all__ += ["Perturbed", "PerturbedOptions"]
-__all__ += ["make", "plotted", "where"]
+__all__ += ["expert_action", "make", "plotted", "where"]
 
 AUTORESET = ("full", "cached")
 

@@ -16,7 +16,7 @@ from mmbc_jax.core.compiling import jit
 from mmbc_jax.core.picturing import HasFrame, plots
 from mmbc_jax.core.protocols import demonstrates
 from mmbc_jax.core.types import Array, Key, PyTree, State
-from mmbc_jax.data.collect import reached, rolled_out, told
+from mmbc_jax.data.collect import demonstrated, reached, rolled_out, told
 from mmbc_jax.envs import wrappers
 
 
@@ -57,7 +57,7 @@ BATCH, STEPS = 256, 32
 
 
 def show(env: Any, key: Key, modes: np.ndarray, noise: float = 0.0, keep: Any = None) -> Shown:
-    """Plays an episode for each entry of `modes`.
+    """Plays an episode for each entry of `modes`, of the task that the expert demonstrates.
 
     Args:
       env: a bare environment.
@@ -82,14 +82,14 @@ def _episodes(env: Any, keep: Any, key: Key, modes: Array, noise: Array) -> tupl
         action = jax.random.uniform(key_random, shape, minval=-1.0, maxval=1.0)
         if not demonstrates(bare):
             return action
-        known = told(bare, jnp.maximum(modes, 0), state, key_expert)
+        known = told(env, jnp.maximum(modes, 0), state, key_expert)
         return jnp.where((modes >= 0)[:, None], known, action)
 
     def seen(state: State, action: Any = None) -> tuple[Any, Any]:
         path = jax.vmap(partial(wrappers.plotted, bare))(state) if plots(bare, env.spec) else None
         return path, None if keep is None else jax.vmap(keep)(state)
 
-    before, last = rolled_out(env, act, seen, key, size, noise)
+    before, last = rolled_out(env, act, seen, key, size, noise, demonstrated(env))
     path, states = jax.tree.map(lambda x, y: jnp.concatenate([x, y[None]]), before, seen(last))
     success = jnp.where(modes < 0, last.metrics["success"] > 0, reached(last, modes))
     return path, states, success, last.info["final_steps"]

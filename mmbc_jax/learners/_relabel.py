@@ -90,7 +90,7 @@ class Relabeller:
 
     def act(self, state: State, mode: Array, key: Key) -> Array:
         """[A] the expert's action for one instance, clipped to [-1, 1] as in the demonstrations."""
-        return jnp.clip(getattr(self.env, "unwrapped", self.env).expert(state, mode, key), -1.0, 1.0)
+        return wrappers.expert_action(self.env, state, mode, key)
 
     def label(self, state: State, mode: Array, key: Key) -> tuple[Array, Array]:
         """What the expert would do from a state on, in a copy of the environment.

@@ -4,12 +4,14 @@ import pathlib
 import pickle
 import sys
 
+import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
 from mmbc_jax.core.errors import ConfigError, DataError, UserError
 from mmbc_jax.data.load import load
+from mmbc_jax.data.loaders._pickles import unpickled
 
 h5py = pytest.importorskip("h5py")
 SIZES = {"robot0_eef_pos": 3, "robot0_eef_quat": 4, "robot0_gripper_qpos": 2, "object": 5}
@@ -257,6 +259,29 @@ def test_hdf5_files_that_are_none(tmp_path):
         load(tmp_path / "c.hdf5")
 
 
+@pytest.mark.parametrize("link", [h5py.ExternalLink("b.hdf5", "own"), h5py.SoftLink("/own")])
+@pytest.mark.parametrize("name", ["episode_0", "data", "data/demo_0", "mask/few"])
+def test_episodes_that_are_links_are_named(tmp_path, name, link):
+    for file in ("a.hdf5", "b.hdf5"):
+        with h5py.File(tmp_path / file, "w") as root:
+            root["own/observations"] = root["own/actions"] = np.zeros((3, 2))
+            if name.startswith("mask"):
+                root["data/demo_0/actions"] = np.zeros((3, 2))
+            if file == "a.hdf5":
+                root[name] = link
+    with pytest.raises(DataError, match=rf"a\.hdf5: /{name} is a link, which is not followed"):
+        load(tmp_path / "a.hdf5", options(filter="few" if name.startswith("mask") else ""))
+
+
+def test_an_array_with_two_names_has_both(tmp_path):
+    d4rl(tmp_path / "a.hdf5")
+    before = load(tmp_path / "a.hdf5")
+    with h5py.File(tmp_path / "a.hdf5", "a") as root:
+        root["first"] = root["observations"]
+        root["infos/up"] = root["/"]
+    np.testing.assert_array_equal(load(tmp_path / "a.hdf5").obs, before.obs)
+
+
 @pytest.mark.parametrize(("package", "write"), [("h5py", d4rl)])
 def test_packages_that_are_missing(tmp_path, monkeypatch, package, write):
     write(tmp_path / "a.hdf5")
@@ -389,6 +414,20 @@ def test_pickles_that_name_anything_else_are_refused(tmp_path, value, named, pro
     with pytest.raises(DataError, match=rf"a\.pkl: this pickle holds .*({named})"):
         load(tmp_path / "a.pkl")
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize("dtype", [">f8", ">i2", "<f4", "?"])
+def test_pickled_numbers_in_either_byte_order(tmp_path, dtype, protocol):
+    given = {"a": np.arange(6).reshape(2, 3).astype(dtype), "b": np.asfortranarray(np.eye(3), dtype)}
+    given |= {"c": [given["a"][0, 1], given["a"]], "d": (given["a"], 2)}
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(given, protocol=protocol))
+    found = unpickled(tmp_path / "a.pkl")
+    for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(given), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+        assert np.asarray(ours).dtype.isnative
+    assert found["a"] is found["d"][0]
+    assert found["a"].flags.writeable
 
 
 def test_pickles_that_are_damaged(tmp_path):

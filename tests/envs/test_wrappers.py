@@ -10,6 +10,7 @@ import pytest
 from mmbc_jax.core.errors import ConfigError
 from mmbc_jax.core.observations import ObsEntry, ObsSpec
 from mmbc_jax.core.types import EnvSpec, State
+from mmbc_jax.data.collect import told
 from mmbc_jax.envs import wrappers
 
 
@@ -347,3 +348,30 @@ def test_history_of_one_is_no_wrapper():
     assert env.env.env.env.env is env.unwrapped  # below AutoReset, Vectorised, Chunk and Episode
     with pytest.raises(ConfigError, match="chunk.observe"):
         wrappers.make(Counter(), observe=0)
+
+
+class Looking(Counter):
+    """Its expert goes by the observation: a = .01 (first + 2 last) + .1 mode."""
+
+    def expert(self, state, mode, key):
+        return (0.01 * (state.obs[0] + 2.0 * state.obs[1]) + 0.1 * mode)[None]
+
+
+def test_an_expert_below_wrappers_sees_what_its_own_environment_shows():
+    """Whatever is remembered and however noisy it is: after actions .5, .1, .2 the observation is (start + 3, .2)."""
+    bare = Looking()
+    noisy = {**wrappers.Perturbed(bare).default_params(), "obs_noise": jnp.asarray(0.3)}
+    for env, own in (
+        (wrappers.History(bare, 3), None),
+        (wrappers.History(wrappers.Perturbed(bare), 2), noisy),
+        (bare, None),
+    ):
+        state = env.reset(jax.random.key(1), own)
+        start = float(state.data["start"])
+        for action in (0.5, 0.1, 0.2):
+            state = env.step(state, jnp.asarray([action]))
+        found = wrappers.expert_action(env, state, jnp.asarray(2), jax.random.key(2))
+        np.testing.assert_allclose(found, [0.01 * (start + 3 + 0.4) + 0.2], rtol=1e-6)
+        batch = jax.tree.map(lambda leaf: jnp.stack([leaf] * 2), state)
+        all_of_it = told(env, jnp.asarray([2, 0]), batch, jax.random.key(2))
+        np.testing.assert_allclose(all_of_it[:, 0], found[0] - jnp.asarray([0.0, 0.2]), rtol=1e-5)

@@ -9,6 +9,7 @@ import pytest
 from mmbc_jax.core import registry
 from mmbc_jax.core.config import plugin
 from mmbc_jax.evaluation import experts
+from mmbc_jax.runs.env_checks import played
 
 
 def build(name, **fields):
@@ -28,15 +29,23 @@ def test_the_expert_is_shown_in_the_mode_that_it_pursues():
     assert np.abs(shown.path[:, 3] - shown.path[:, 4]).max() > 0.01  # a key each
 
 
-def test_another_mode_than_the_pursued_one_is_no_success():
+def test_another_mode_than_the_pursued_one_is_no_success(monkeypatch):
     """With the peaks turned by 90 degrees the expert ends at the next mode's peak: always paid, never as asked."""
     env = build("landscape", reward="rotated", goal_angle=float(np.pi / 2))
+    monkeypatch.setattr(experts, "demonstrated", lambda env: None)
     np.testing.assert_array_equal(experts.success_by_mode(env, jax.random.key(1), 2), np.zeros(4))
     any_mode = experts.show(env, jax.random.key(1), np.full(4, -1))
     assert any_mode.success.mean() < 1.0  # random actions
     np.testing.assert_array_equal(
         experts.success_by_mode(build("landscape"), jax.random.key(1), 2), np.ones(4)
     )
+
+
+def test_an_expert_is_judged_by_the_task_that_it_demonstrates():
+    """Where the reward's peaks are turned and those of the demonstrations are not, as they are recorded, too."""
+    env = build("landscape", reward="rotated", goal_angle=float(np.pi / 2))
+    np.testing.assert_array_equal(experts.success_by_mode(env, jax.random.key(1), 2), np.ones(4))
+    assert played(env, jax.random.key(2)).errors == []
 
 
 def test_what_is_kept_of_a_state():

@@ -35,24 +35,49 @@ def opened(path: Path) -> Iterator[Any]:
 
 
 def arrays(group: Any, source: str) -> dict[str, Any]:
-    """The arrays of real numbers below a group, by their path in it; links out of the file are not followed.
+    """The arrays of real numbers below a group, by their path in it; soft and external links are not followed.
 
     Raises:
       DataError: an array whose content lies in another file.
     """
     found: dict[str, Any] = {}
 
-    def visit(name: str, item: Any) -> None:
-        if not hasattr(item, "dtype") or item.dtype.kind not in _KINDS:
-            return
-        if item.is_virtual or item.external:
-            raise DataError(
-                f"{source}: {item.name} lies in another file, which is not followed; copy it into this one"
-            )
-        found[name] = item
+    def visit(group: Any, prefix: str, above: tuple[Any, ...]) -> None:
+        for name in group:
+            if not _is_own(group, name):
+                continue
+            item, path = group[name], f"{prefix}{name}"
+            if hasattr(item, "keys"):
+                if item not in above:  # a hard link may lead back up
+                    visit(item, f"{path}/", (*above, item))
+            elif hasattr(item, "dtype") and item.dtype.kind in _KINDS:
+                if item.is_virtual or item.external:
+                    raise DataError(
+                        f"{source}: {item.name} lies in another file, which is not followed; copy it into this one"
+                    )
+                found[path] = item
 
-    group.visititems(visit)
+    visit(group, "", (group,))
     return found
+
+
+def own(group: Any, name: str, source: str) -> Any:
+    """A member of a group.
+
+    Raises:
+      DataError: it is a link, within the file or out of it.
+    """
+    if not _is_own(group, name):
+        raise DataError(
+            f"{source}: {group.name.rstrip('/')}/{name} is a link, which is not followed; copy what it leads to"
+        )
+    return group[name]
+
+
+def _is_own(group: Any, name: str) -> bool:
+    import h5py
+
+    return isinstance(group.get(name, getlink=True), h5py.HardLink)
 
 
 def numbered(group: Any, prefix: str) -> list[tuple[int, str]]:

@@ -23,28 +23,77 @@ class _Refused(Exception):
     """A file names something that is not admitted."""
 
 
-def _dtype(text: Any, *_: Any) -> np.dtype[Any]:
+class _Kind:
+    """What stands for a type of numbers in a file; its state says their byte order."""
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        self.dtype = dtype
+
+    def __setstate__(self, state: Any) -> None:
+        _, order, *rest = state
+        if order not in ("<", ">", "|", "=") or any(part is not None for part in rest[:3]):
+            raise _Refused("an array of a type with parts")
+        self.dtype = self.dtype.newbyteorder(order if order in "<>" else "=")
+
+
+class _Array:
+    """What stands for an array in a file, until `_plain`; its state says all of it."""
+
+    values: np.ndarray
+
+    def __setstate__(self, state: Any) -> None:
+        shape, kind, by_columns, raw = state[-4:]
+        if isinstance(raw, str):  # of Python 2
+            raw = raw.encode("latin1")
+        if not isinstance(raw, bytes):
+            raise _Refused("an array whose content is no bytes")
+        self.values = _read(raw, kind).reshape(shape, order="F" if by_columns else "C")
+
+
+def _read(raw: Any, kind: Any) -> np.ndarray:
+    """[n] numbers in the machine's byte order."""
+    if not isinstance(kind, _Kind):
+        raise _Refused("numbers without a type")
+    return np.frombuffer(raw, kind.dtype).astype(kind.dtype.newbyteorder("="))
+
+
+def _dtype(text: Any, *_: Any) -> _Kind:
     found = np.dtype(text) if isinstance(text, str) else None
     if found is None or found.kind not in _NUMBERS:
         raise _Refused(f"an array of type {text!r}; allowed: real numbers")
-    return found
+    return _Kind(found)
 
 
-def _empty(kind: Any, shape: Any, *_: Any) -> np.ndarray:
-    """What NumPy's pickles begin an array with; its shape and content follow as state, which NumPy checks."""
+def _empty(kind: Any, shape: Any, *_: Any) -> _Array:
+    """What NumPy's pickles begin an array with; its shape and content follow as state."""
     if kind is not _ARRAY or shape != (0,):
         raise _Refused("an array that does not begin empty")
-    return np.empty(0, np.int8)
+    return _Array()
 
 
-def _from_buffer(buffer: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
-    return np.frombuffer(buffer, dtype=dtype).reshape(shape, order=order)
+def _from_buffer(buffer: Any, kind: Any, shape: Any, order: Any) -> np.ndarray:
+    return _read(buffer, kind).reshape(shape, order=order)
 
 
-def _scalar(dtype: Any, data: Any) -> Any:
-    if not isinstance(dtype, np.dtype) or not isinstance(data, bytes):
+def _scalar(kind: Any, data: Any) -> Any:
+    if not isinstance(data, bytes):
         raise _Refused("a scalar that is no number")
-    return np.frombuffer(data, dtype=dtype)[0]
+    return _read(data, kind)[0]
+
+
+def _plain(value: Any, known: dict[int, Any]) -> Any:
+    """`value` with the arrays that stand in its dicts, lists and tuples; `known` are those already done, by id."""
+    if id(value) in known:
+        return known[id(value)]
+    found: Any = value
+    if isinstance(value, _Array):
+        found = value.values
+    elif isinstance(value, dict):
+        found = {key: _plain(item, known) for key, item in value.items()}
+    elif isinstance(value, list | tuple):
+        found = type(value)(_plain(item, known) for item in value)
+    known[id(value)] = found
+    return found
 
 
 def _encoded(text: Any, coding: Any) -> bytes:
@@ -90,7 +139,7 @@ def unpickled(path: Path) -> Any:
     check_memory(path.stat().st_size, path.name, str(path))
     try:
         with path.open("rb") as file:
-            return _Unpickler(file).load()
+            return _plain(_Unpickler(file).load(), {})
     except _Refused as error:
         raise DataError(f"{path}: this pickle holds {cut(str(error))}") from error
     except Exception as error:  # a damaged pickle calls what it finds with what it finds

@@ -33,7 +33,7 @@ from mmbc_jax.core.registry import register
 from mmbc_jax.data.episodes import Episodes
 from mmbc_jax.data.loaders._columns import Loader, ReaderOptions, assemble, check_memory, select_obs
 from mmbc_jax.data.loaders._flags import flags_among, marked_ends
-from mmbc_jax.data.loaders._hdf5_file import arrays, numbered, opened
+from mmbc_jax.data.loaders._hdf5_file import arrays, numbered, opened, own
 from mmbc_jax.data.loaders._images import short_names
 from mmbc_jax.data.loaders._joined import Joined, Recording, action_key
 
@@ -60,7 +60,8 @@ def load(path: Path, options: ReaderOptions) -> Episodes:
     """
     path, source = _file(path), str(path)
     with opened(path) as root:
-        if "data" in root and hasattr(root["data"], "keys") and numbered(root["data"], "demo_"):
+        data = own(root, "data", source) if "data" in root else None
+        if hasattr(data, "keys") and numbered(data, "demo_"):
             return _robomimic(root, options, source)
         if options.filter:
             raise ConfigError("data.reader.filter", options.filter, f"'': {source} is no robomimic file")
@@ -83,7 +84,7 @@ def _robomimic(root: Any, options: ReaderOptions, source: str) -> Episodes:
     parts = []
     for _, name in numbered(data, "demo_"):
         if chosen is None or name in chosen:
-            found = arrays(data[name], source)
+            found = arrays(own(data, name, source), source)
             parts.append(Recording(name, {key.removeprefix("obs/"): found[key] for key in found}))
     if chosen is not None and (lost := sorted(chosen - {part.name for part in parts})):
         raise DataError(
@@ -100,19 +101,22 @@ def _filtered(root: Any, options: ReaderOptions, source: str) -> set[str] | None
     """Names of the demonstrations under the filter key; None without one."""
     if not options.filter:
         return None
-    known = list(root["mask"]) if "mask" in root else []
+    mask = own(root, "mask", source) if "mask" in root else {}
+    known = list(mask)
     if options.filter not in known:
         raise ConfigError(
             "data.reader.filter",
             options.filter,
             f"a key under mask of {source}: {nearest(options.filter, known)}",
         )
-    names = np.asarray(root["mask"][options.filter]).ravel()
+    names = np.asarray(own(mask, options.filter, source)).ravel()
     return {name.decode() if isinstance(name, bytes) else str(name) for name in names.tolist()}
 
 
 def _minari(root: Any, options: ReaderOptions, source: str) -> Episodes:
-    parts = [Recording(name, arrays(root[name], source)) for _, name in numbered(root, "episode_")]
+    parts = [
+        Recording(name, arrays(own(root, name, source), source)) for _, name in numbered(root, "episode_")
+    ]
     key = action_key(options, parts[0].arrays)
     return Joined.of(parts, key, source).episodes(options, key, OBS_KEYS)
 

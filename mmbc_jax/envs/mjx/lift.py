@@ -178,7 +178,8 @@ class Lift(Further):
           [7] action in [-1, 1].
         """
         del key
-        return _grasp(state.data["body"], self.spec.obs.flat(state.obs), mode)
+        body = state.data["body"]
+        return _grasp(body, _seen(body), mode)
 
     def plotted(self, state: State) -> Array:
         """[2] m where the left finger is, from above: to see which faces it goes to."""
