@@ -181,6 +181,7 @@ def test_a_runs_own_directory_is_not_overwritten():
         (("--stage", "bc", "--headless"), "stage bc trains no actor"),
         (("--stage", "bc", "--recommand", "value"), "stage bc has one z"),
         (("--recommand", "guess"), "--recommand"),
+        (("--recommand", "trial", "--config.evaluation.paired=True"), "not from the same starts"),
         (("--recommand", "trial", "--trials", "0"), "--trials 0 must be at least 1"),
         (("--recommand", "trial", "--attempts", "0"), "--attempts 0 must be at least 1"),
         (("--config.evaluation.shifts=late: action_delay=0.5",), "action_delay=0.5"),

@@ -165,13 +165,19 @@ def _stacked(column: Sequence[Any]) -> Any:
     return lax.concatenate([lax.expand_dims(x, (0,)) for x in column], 0)
 
 
+_LARGEST_U = np.float32(1 - 2**-23)
+
+
 def _further(name: str, bits: Any, other: Any = 0) -> Any:
     """The next step of `jax.random.uniform` of bits; the last gives 1 + u."""
     steps = (("shift_right_logical", _KEPT_BITS), ("or", _ONE), ("bitcast_convert_type", 0))
     known = isinstance(bits, _Bits) and not isinstance(other, (jax.core.Tracer, _Bits))
     if not known or (name, int(other)) != steps[bits.stage]:
         raise UserError("it draws whole numbers, which cannot be written as inputs")
-    return bits.u + np.float32(1) if bits.stage == 2 else _Bits(bits.u, bits.stage + 1)
+    if bits.stage < 2:
+        return _Bits(bits.u, bits.stage + 1)
+    # 1 + u of the largest u below 1 would round to 2, of which the next step makes an infinite number
+    return lax.min(bits.u, jnp.full_like(bits.u, _LARGEST_U)) + np.float32(1)
 
 
 _CENTRE = (

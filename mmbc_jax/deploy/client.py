@@ -92,9 +92,15 @@ class Client:
 
         Raises:
           ServerError: the request cannot work.
+          TimeoutError: no answer within the timeout. It may still come, and would be taken for the next one: the
+            connection is closed, and every later call raises `websockets.exceptions.ConnectionClosed`.
         """
         self._socket.send(pack(request))
-        answer = unpack(self._received())
+        try:
+            answer = unpack(self._received())
+        except TimeoutError:
+            self.close()
+            raise
         if "error" in answer:
             raise ServerError(answer["error"])
         return answer

@@ -119,8 +119,19 @@ class Controller:
                 self._chunk, self._at = self._executed(self._planned(seen, batch)()), 0
             action = self._chunk[:, self._at]
             self._at += 1
-        bounded = self.policy.bounded(action) if self.ensemble is not None or self.realtime else action
+        bounded = self.policy.bounded(action) if self._joined_later else action
         return bounded[0] if self._single else bounded
+
+    def warm_up(self, batch: int = 1) -> Controller:
+        """Compiles what `act` runs for a batch of observations now, which else the first does; returns itself."""
+        obs = jax.tree.map(np.asarray, self.policy.spec.obs.dummy(batch))
+        self.policy.plan(obs, None, 0, self.deterministic, bounded=not self._joined_later)
+        return self
+
+    @property
+    def _joined_later(self) -> bool:
+        """Whether plans that overlap are joined, and cut to the bounds after that."""
+        return self.ensemble is not None or self.realtime
 
     @property
     def delay(self) -> int:
@@ -146,8 +157,8 @@ class Controller:
             if self._drawn is None:
                 self._drawn = self.policy.draw(np.asarray(_folded(self._words, _COMMAND)), (batch,))
             z = self._drawn
-        joined_later = self.ensemble is not None or self.realtime
-        return lambda: self.policy.plan(seen, z, words, self.deterministic, bounded=not joined_later)[0]
+        bounded = not self._joined_later
+        return lambda: self.policy.plan(seen, z, words, self.deterministic, bounded=bounded)[0]
 
     def _executed(self, plan: Any) -> Any:
         """[B, h, A] of a new plan and those before it."""

@@ -77,8 +77,8 @@ class Decision:
           [B, H, A] actions in physical units.
         """
         key = unrolled(wrapped(words)) if self.fused else wrapped(words)
-        if self.num_modes > 1:
-            z = jnp.where(z == DRAWN, drawn_commands(subject, key, self.num_modes, z.shape), z)
+        drawn = drawn_commands(subject, key, self.num_modes, z.shape) if self.num_modes > 1 else 0
+        z = jnp.where(z == DRAWN, drawn, z)
         chunk = self.act(subject, key, subject.normalizer.normalize_obs(obs), z)
         chunk = subject.normalizer.denormalize_action(chunk)
         return chunk if self.low is None else jnp.clip(chunk, self.low, self.high)

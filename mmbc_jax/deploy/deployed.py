@@ -140,7 +140,10 @@ class Deployed:
         )
 
     def warm_up(self, batch: int = 1) -> Deployed:
-        """Compiles the program for a batch of observations now, which else the first call does; returns itself."""
+        """Compiles what a call runs for a batch of observations now, which else the first does; returns itself.
+
+        A controller may run another program: see `Controller.warm_up`.
+        """
         obs = self.spec.obs.dummy(batch)
         self(jax.tree.map(np.asarray, obs), key=0)
         return self

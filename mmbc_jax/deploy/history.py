@@ -24,11 +24,13 @@ class Past:
         self._rows: list[dict[str, Any]] = []
 
     def seen(self, rows: dict[str, Any]) -> Any:
-        """The observation of a decision, once {entry: [B, ...]} of this control step is added.
+        """The observation of a decision, once {entry: [B, ...]} of this control step is added, copied.
 
         The last T, one after another, images along their channels, the oldest first; before the episode's start its
         first observation stands in.
         """
+        # kept beyond this control step, here or by who samples beside it; the caller may fill the array again
+        rows = {name: row if isinstance(row, jax.Array) else np.array(row) for name, row in rows.items()}
         if self._length == 1:
             return self._spec.joined(rows)
         self._rows = [*(self._rows or [rows] * (self._length - 1)), rows][-self._length :]

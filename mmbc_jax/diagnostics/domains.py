@@ -16,7 +16,7 @@ from mmbc_jax.ops.intervals import Interval, over_seeds
 SHIFTS = "shifts"
 """Key of the metrics of stages that were played under other settings of the environment."""
 
-SHARES = frozenset(("success_rate", "bridge_fraction", "collision_fraction"))
+SHARES = frozenset(("success_rate", "bridge_fraction", "collision_fraction", "diverged_fraction"))
 """Shares of a seed's episodes."""
 
 SAMPLED = dict.fromkeys(("bridges/off_support", "bridges/between", "bridges/around"), "bridges/samples")
@@ -32,7 +32,8 @@ _UNIT = frozenset((
 ))  # fmt: skip
 _MODES = frozenset(("modes_kept", "commandable"))
 _POSITIVE = frozenset((
-    "mean_steps", "offline/mean_error", "offline/spread", "bridges/spread", "bridges/middle", "bridges/modes",
+    "mean_steps", "switches", "offline/mean_error", "offline/spread", "bridges/spread", "bridges/middle",
+    "bridges/modes",
     "bridges/sharpness", "capacity/lipschitz", "capacity/lipschitz_local", "capacity/lipschitz_global",
     "capacity/delta", "capacity/centre_delta", "capacity/modes", "capacity/components", "capacity/bound",
     "capacity/bound_printed", "capacity/required_lipschitz", "capacity/needed_lipschitz",

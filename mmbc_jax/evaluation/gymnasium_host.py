@@ -21,6 +21,7 @@ from mmbc_jax.core.learning import Subject
 from mmbc_jax.core.observations import ObsSpec
 from mmbc_jax.core.types import Key
 from mmbc_jax.evaluation.evaluator import Act
+from mmbc_jax.ops import codes
 
 MOST_STEPS = 10_000
 """Control steps after which an episode is taken to have ended where the environment does not end it."""
@@ -78,9 +79,11 @@ class HostPlayer:
         """
         rounds, size = -(-episodes // self.env.num_envs), self.env.num_envs
         decide = jax.jit(lambda key, obs, z: self._decided(subject, key, obs, z))
+        alive = codes.alive_of(subject.reward)
+        there = np.arange(self.num_modes) if alive is None else np.flatnonzero(np.asarray(alive))
         found: list[dict[str, Any]] = []
         for number in range(rounds):
-            z = (np.arange(size) + number * size) % self.num_modes
+            z = np.resize(there, (number + 1) * size)[number * size :]
             z = np.full(size, self.command) if self.command is not None else z
             found.append(self._round(decide, jax.random.fold_in(key, number), z, seed + number * size))
         joined: dict[str, Any] = {}

@@ -29,6 +29,7 @@ def imq_mmd(
     y: Float[Array, "m d"],
     scales: Sequence[float] = (0.5, 1.0, 2.0, 4.0),
     biased: bool = False,
+    paired: bool = False,
 ) -> Float[Array, ""]:
     """Squared maximum mean discrepancy with a sum of inverse multiquadratic kernels.
 
@@ -36,12 +37,15 @@ def imq_mmd(
     draws of N(0, I_d). Unbiased (the default; it may be negative, its mean is 0 for equal distributions):
     `sum_{i != j} k(x_i, x_j) / n(n-1) + sum_{i != j} k(y_i, y_j) / m(m-1) - 2 sum_ij k(x_i, y_j) / nm`.
     Biased: all pairs, the diagonal too, over n^2 and m^2; never negative.
+    Paired: x_i and y_i were drawn with something in common (the same state), and are not independent: the last sum
+    leaves i = j out, `2 sum_{i != j} k(x_i, y_j) / n(n-1)`, for the mean to stay 0.
 
     Args:
       x: [n, d] samples, n >= 2 (1 where biased).
       y: [m, d] samples, likewise.
       scales: the multiples s, all positive.
       biased: whether to keep the diagonal.
+      paired: see above; n = m, and not biased.
 
     Returns:
       [] the estimate of MMD^2.
@@ -52,6 +56,8 @@ def imq_mmd(
     least = 1 if biased else 2
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or min(x.shape[0], y.shape[0]) < least:
         raise ValueError(f"shapes {x.shape} and {y.shape} are not [n, d] and [m, d] with n, m >= {least}")
+    if paired and (biased or x.shape[0] != y.shape[0]):
+        raise ValueError(f"pairs of {x.shape[0]} and {y.shape[0]} points, biased = {biased}")
     constants = [2.0 * s * x.shape[1] for s in scales]
 
     def total(a: Float[Array, "n d"], b: Float[Array, "m d"]) -> Float[Array, ""]:
@@ -65,7 +71,11 @@ def imq_mmd(
             return total(a, a) / n**2
         return (total(a, a) - n * len(constants)) / (n * (n - 1))  # k(a, a) = 1 for each scale
 
-    return within(x) + within(y) - 2.0 * total(x, y) / (x.shape[0] * y.shape[0])
+    if not paired:
+        return within(x) + within(y) - 2.0 * total(x, y) / (x.shape[0] * y.shape[0])
+    own = jnp.sum((x - y) ** 2, -1)
+    apart = total(x, y) - sum((jnp.sum(c / (c + own)) for c in constants), jnp.zeros(()))
+    return within(x) + within(y) - 2.0 * apart / (x.shape[0] * (x.shape[0] - 1))
 
 
 def sinkhorn(

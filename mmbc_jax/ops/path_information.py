@@ -54,6 +54,15 @@ def _weights(count: int, resamples: int, seed: int) -> Float64[np.ndarray, "n R"
     return drawn.T / count
 
 
+def _about(value: float, values: np.ndarray, level: float) -> Estimate:
+    """A value with what resampling makes of it, `values`, less their mean's distance from it.
+
+    Samples that a resampling repeats tell less, of K groups some (K - 1) / 2n nats, which is no part of what another
+    draw would change.
+    """
+    return Estimate(value, *_interval(values + (value - values.mean()), level))
+
+
 def _interval(values: np.ndarray, level: float) -> tuple[float, float]:
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
@@ -96,7 +105,7 @@ def contrastive_information(
         return np.asarray(own @ weights - ((chosen.T @ weights) * normaliser).sum(0))
 
     value = values(np.full((len(found), 1), 1.0 / len(found)))[0]
-    return Estimate(float(value), *_interval(values(_weights(len(found), resamples, seed)), level))
+    return _about(float(value), values(_weights(len(found), resamples, seed)), level)
 
 
 def kernel_scores(
@@ -240,7 +249,7 @@ def resolved_information(
         weight = np.exp(top - likeness)
         value += float((top - np.log(weight @ even)).mean())
         spread += (drawn * (top - np.log(np.maximum(weight @ drawn, 1e-300)))).sum(0)
-    return Estimate(value / draws, *_interval(spread / draws, level))
+    return _about(value / draws, spread / draws, level)
 
 
 def principal(points: Float[np.ndarray, "n E"], count: int) -> Float64[np.ndarray, "n C"]:

@@ -6,7 +6,9 @@ z = m(a, s) + jitter eps,  z_p ~ p(z | s).
 D is the squared MMD (inverse multiquadratic kernels) or the Sinkhorn divergence (p = 2, blur .1 sqrt(2 W)).
 Unlike a KL per example it leaves the information in z alone, so it forces no collapse; the burden moves to
 how well the prior covers the posterior of every state. With `conditional` D compares (s, z) with (s, z_p),
-which matches p(z | s) state by state, and trains a learned prior through its reparameterised samples.
+which matches p(z | s) state by state, and trains a learned prior through its reparameterised samples. Both clouds
+then hold the same states, and the MMD leaves the pairs of one state out between them; Sinkhorn's divergence cannot,
+and of small batches it is lowest where latents of a state are closer than the prior has them.
 Without, D compares aggregates, which say nothing on p(z | s); a learned prior then follows the latents by its
 own loss, with the latents and the encoder held fixed. G is `geometry_penalty` of the means m.
 
@@ -72,7 +74,7 @@ class WAEPolicy(GaussianLatentPolicy):
             states = observed_vector(self.spec, obs)
             z, drawn = (joint_points(states, points, self.options.state_weight) for points in (z, drawn))
         if self.options.regulariser == "mmd":
-            return imq_mmd(z, drawn)
+            return imq_mmd(z, drawn, paired=self.options.conditional)
         return sinkhorn(z, drawn, blur=0.1 * math.sqrt(2 * self.options.latent_dim))
 
     def loss(self, variables: Variables, key: Key, batch: Batch, hp: dict[str, Array]) -> Loss:
@@ -125,6 +127,12 @@ def build(
         )
     latent_prior = prior((options.latent_dim,))
     check_continuous(latent_prior)
+    if options.conditional and not getattr(latent_prior, "reparameterised", True):
+        raise ConfigError(
+            f"{options.section}.conditional",
+            True,
+            f"False with prior.name = {getattr(latent_prior, 'name', '')}: samples of it train no weights",
+        )
     decoder = make_backbone(options, spec, spec.action_dim)
     encoder = make_chunk_encoder(options, spec, options.latent_dim)
     return WAEPolicy(spec, options, decoder, encoder, latent_prior)

@@ -20,6 +20,7 @@ class BasePrior:
       plugin: name of the plug-in.
       gaussian: whether it is N(0, I) everywhere, so that stochastic samplers may start from it.
       trainable: whether `init` returns parameters that `loss` trains.
+      reparameterised: whether samples are differentiable in all of them.
       discrete: whether w are integer codes; then `num_codes` says how many.
       needs_posterior: whether it is made of the policy's own posterior.
     """
@@ -31,6 +32,7 @@ class BasePrior:
     plugin: ClassVar[str]
     gaussian: ClassVar[bool] = False
     trainable: ClassVar[bool] = False
+    reparameterised: ClassVar[bool] = True
     discrete: ClassVar[bool] = False
     needs_posterior: ClassVar[bool] = False
 

@@ -48,6 +48,7 @@ class ConditionalMixturePrior(ConditionedPrior):
     options: ConditionalMixturePriorOptions
 
     plugin: ClassVar[str] = "conditional_mixture"
+    reparameterised: ClassVar[bool] = False
 
     @property
     def outputs(self) -> int:

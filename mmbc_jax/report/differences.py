@@ -11,7 +11,11 @@ import numpy as np
 from mmbc_jax.evaluation.results import StageResult
 from mmbc_jax.ops.intervals import bootstrap, over_seeds
 
-FIGURES = {"success_rate": ("success", (-1.0, 1.0)), "reward": ("reward", (-np.inf, np.inf))}
+FIGURES = {
+    "success_rate": ("success", (-1.0, 1.0)),
+    "reward": ("reward", (-np.inf, np.inf)),
+}
+"""{figure: (field of the episodes, domain of a difference)}."""
 PAIRED = {
     "success_rate": ("success", (-1.0, 1.0)),
     "mean_reward": ("reward", (-np.inf, np.inf)),
@@ -112,7 +116,10 @@ def _difference(a: StageResult, b: StageResult, field: str, point: int, seed: in
     values = []
     for one in (a, b):
         episodes = one.run(point, seed)
-        known = one.metrics[int(one.index[point, seed])].get("success_rate") is not None
+        metrics = one.metrics[int(one.index[point, seed])]
+        known = any(value is not None for name, value in metrics.items() if name != "n")
+        if field == "success":  # a task may define none
+            known = metrics.get("success_rate") is not None
         if episodes is None or not known:
             return None
         values.append(np.asarray(getattr(episodes, field), np.float64))

@@ -28,8 +28,11 @@ _SIDE = 240  # px of a film's longer side
 _FRAMES, _FPS = 48, 12.0  # at most, and a second
 _QUALITY = 30
 
-Player = Callable[[str, Sequence[int]], "list[Film] | None"]
-"""Plays a stage with these commands and films it; None where its environment has nothing to be filmed by."""
+Player = Callable[[str, int, Sequence[int]], "list[Film] | None"]
+"""Plays a run of a stage, by its number, with these commands and films it.
+
+None where its environment has nothing to be filmed by.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +74,7 @@ def films(run: Finished, player: Player | None = None) -> str:
     made, said = None, ""
     if player is not None:
         try:
-            made = player(result.name, chosen)
+            made = player(result.name, run.row(*run.pictured[label]), chosen)
         except (
             UserError
         ) as error:  # no OpenGL, or checkpoints that are gone: what was recorded can still be drawn

@@ -74,18 +74,25 @@ class Finished:
         That is every stage at each of its distinct sweep points, but for the stages in `swept`; the seed is the first
         that has not diverged.
         """
-        for name, result in self.results.items():
-            if name in self.swept:
-                continue
+        for label, (name, point) in self.pictured.items():
+            yield label, self.results[name], self.metrics(name, point), self.shown(name, point)
+
+    @property
+    def pictured(self) -> dict[str, tuple[str, int]]:
+        """{label: (stage, sweep point)} of what `evaluated` gives."""
+        found: dict[str, tuple[str, int]] = {}
+        for name in (name for name in self.results if name not in self.swept):
             points = self.distinct(name)
-            for point in points:
-                label = name if len(points) == 1 else f"{name}_point{point}"
-                yield (
-                    label,
-                    result,
-                    self.metrics(name, point),
-                    result.run(point, self._healthy(name, point)[0]),
-                )
+            found |= {name if len(points) == 1 else f"{name}_point{point}": (name, point) for point in points}
+        return found
+
+    def row(self, stage: str, point: int) -> int:
+        """Of a stage's runs the number of the first seed of a point that has not diverged."""
+        return int(self.results[stage].index[point, self._healthy(stage, point)[0]])
+
+    def shown(self, stage: str, point: int) -> Rollouts | None:
+        """Episodes of the first seed of a point that has not diverged."""
+        return self.results[stage].run(point, self._healthy(stage, point)[0])
 
     def metrics(self, stage: str, point: int) -> dict[str, Any]:
         """A stage's entry of the summary at a sweep point."""

@@ -26,14 +26,14 @@ _FRAMES, _FPS = 48, 12.0
 def player(workdir: Path) -> Player:
     """What plays stages of a work directory again and films them; see `films.Player`."""
 
-    def play(stage: str, commands: Sequence[int]) -> list[Film] | None:
+    def play(stage: str, row: int, commands: Sequence[int]) -> list[Film] | None:
         restored = restore(workdir, stage, [])
         env: Any = getattr(restored.setup.env, "unwrapped", restored.setup.env)
         scene = isinstance(env, HasScene)
         keep = env.posed if scene else frame_of(env)
         if keep is None:
             return None
-        kept, success, mode, steps = jax.device_get(_played(restored, commands, keep))
+        kept, success, mode, steps = jax.device_get(_played(restored, row, commands, keep))
         films = []
         for i, z in enumerate(commands):
             at = spread_indices(int(steps[i]) + 1, _FRAMES)
@@ -45,16 +45,16 @@ def player(workdir: Path) -> Player:
     return play
 
 
-def _played(restored: Restored, commands: Sequence[int], keep: Any) -> Any:
+def _played(restored: Restored, row: int, commands: Sequence[int], keep: Any) -> Any:
     stage, setup = restored.stage, restored.setup
     filming = Filming(stage.evaluator(), setup.env, setup.config.chunk.observe)
 
     def program(state: Any, key: Any, z: Any) -> Any:
         return filming.run(stage.subject(state, key), z, keep)
 
-    first = jax.tree.map(lambda leaf: leaf[0], restored.state)
-    key = restored.keys("film/" + stage.name)[0]
-    state = first.replace(opt_state={}, env_state={})
+    own = jax.tree.map(lambda leaf: leaf[row], restored.state)
+    key = restored.keys("film/" + stage.name)[row]
+    state = own.replace(opt_state={}, env_state={})
     return jit(program, setup.env_spec)(state, key, jnp.asarray(commands, jnp.int32))
 
 

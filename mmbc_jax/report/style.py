@@ -123,6 +123,15 @@ def interval(entry: Mapping[str, Any], digits: int = 2) -> str:
     return text
 
 
+def shown_seed(metrics: Mapping[str, Any]) -> int:
+    """Index of the first seed of a summary's stage that has figures, not having diverged; 0 where none has."""
+    columns = [
+        entry["per_seed"] for name, entry in metrics.items() if name != "n" and entry and "per_seed" in entry
+    ]
+    seeds = max(map(len, columns), default=0)
+    return next((i for i in range(seeds) if any(column[i] is not None for column in columns)), 0)
+
+
 def headline(
     env: str, stage: str, metrics: Mapping[str, Any], num_modes: int, seed: int | None = None
 ) -> str:

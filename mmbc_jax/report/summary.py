@@ -13,6 +13,7 @@ from typing import Any
 from mmbc_jax.diagnostics.domains import SHIFTS
 from mmbc_jax.diagnostics.modes import aggregate, stability
 from mmbc_jax.diagnostics.strengths import success_by_strength
+from mmbc_jax.evaluation.results import without_figures
 
 STRENGTHS = "strengths"
 """Key of what a stage does under a perturbation of growing strength."""
@@ -80,10 +81,14 @@ def summarise_stage(per_seed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """
     own = [{name: value for name, value in seed.items() if name != SHIFTS} for seed in per_seed]
     stage: dict[str, Any] = aggregate(own)
-    names = per_seed[0].get(SHIFTS) or {} if per_seed else {}
-    if names:
-        stage[SHIFTS] = {name: aggregate([seed[SHIFTS][name] for seed in per_seed]) for name in names}
-        if swept := success_by_strength(own, [seed[SHIFTS] for seed in per_seed]):
+    known: Mapping[str, Any] = next((seed[SHIFTS] for seed in per_seed if seed.get(SHIFTS)), {})
+    if known:
+        none = {
+            name: without_figures(metrics) for name, metrics in known.items()
+        }  # of seeds that have diverged
+        shifted = [seed.get(SHIFTS) or none for seed in per_seed]
+        stage[SHIFTS] = {name: aggregate([seed[name] for seed in shifted]) for name in known}
+        if swept := success_by_strength(own, shifted):
             stage[STRENGTHS] = swept
     assignments = [seed["dominant_mode"] for seed in per_seed if seed.get("dominant_mode") is not None]
     stage["stability"] = stability(assignments)

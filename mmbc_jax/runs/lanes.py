@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmbc_jax.core.errors import INTERRUPTED, UserError
+from mmbc_jax.core.errors import INTERRUPTED, UserError, WorkdirError
 from mmbc_jax.runs.checkpoint import checkpoint_steps
 from mmbc_jax.runs.screen import Bars
 from mmbc_jax.runs.stages import BaseStage
@@ -92,8 +92,19 @@ def choose(
     Returns:
       Those begun before. Beside them, with `cores` "own" all, with "auto" all where there are cores to share and
       enough to train, but never one whose stages were begun in the process of the run itself.
+
+    Raises:
+      WorkdirError: one was begun that is not finished, and cannot go on here.
     """
-    possible = chains(stages) if one_cpu_device and hasattr(os, "sched_setaffinity") else []
+    if not one_cpu_device or not hasattr(os, "sched_setaffinity"):
+        begun = [lane for lane in chains(stages) if (workdir / FOLDER / lane.name).exists()]
+        if undone := " and ".join(lane.name for lane in begun if not finished(workdir, lane)):
+            raise WorkdirError(
+                f"{workdir}: {undone} began in processes beside the run's, on a CPU (mesh.cores): continue on one "
+                "CPU device (JAX_PLATFORMS=cpu) without a mesh, or train in another --workdir"
+            )
+        return begun
+    possible = chains(stages)
     named = {stage.name: stage for stage in stages}
     steps = runs * sum(named[name].env_steps for lane in possible for name in lane.stages)
     several = len(os.sched_getaffinity(0)) > 1 if possible else False

@@ -24,12 +24,12 @@ class Place:
 
     Attributes:
       workdir: of the run.
-      stages: whose rows it gets, where others log theirs beside it; empty for all.
+      stages: whose rows it gets, where others log theirs beside it; None for all.
       name: of a run by (stage, point, seed).
     """
 
     workdir: Path
-    stages: tuple[str, ...] = ()
+    stages: tuple[str, ...] | None = None
     name: Callable[[str, int, int], str] = lambda stage, point, seed: f"{stage}/point={point}/seed={seed}"
 
     def of(self, row: Mapping[str, Any]) -> str:

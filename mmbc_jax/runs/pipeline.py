@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -119,7 +119,7 @@ class Pipeline:
         laned = {name for lane in lanes for name in lane.stages}
         results = {}
         with self.stop.installed(), Lanes(self.workdir, lanes) as side:
-            log = _open_log(self)
+            log = _open_log(self, laned)
             try:
                 for source in ("", *self.sources.directories):
                     side.go(source)
@@ -148,7 +148,7 @@ class Pipeline:
           UserError: of any kind.
           Interrupted: SIGTERM or SIGINT arrived; the state is saved.
         """
-        log = _open_log(self, lane)
+        log = _open_lane_log(self, lane)
         try:
             for name in lane.stages:
                 self._run_stage(self.stages[name], log, lane=lane.name)
@@ -191,18 +191,22 @@ class Pipeline:
         return self._stage_run(stage, log, lane).result(self._finals.parent_of, done)
 
 
-def loggers_of(pipeline: Pipeline, stages: tuple[str, ...] = ()) -> list[Logger]:
-    """What writes a run's rows besides `metrics.jsonl`: those of `stages` in this process, or of all with ()."""
+def loggers_of(pipeline: Pipeline, stages: tuple[str, ...] | None = None) -> list[Logger]:
+    """What writes a run's rows besides `metrics.jsonl`: those of `stages` in this process, or of all with None."""
     traced = {name: stage.traced for name, stage in pipeline.stages.items()}
     place = Place(pipeline.workdir, stages, namer(pipeline.grid, traced))
     return make_loggers(pipeline.setup.config, place)
 
 
-def _open_log(run: Pipeline, lane: Lane | None = None) -> MetricLog:
-    """The log of a run, or in the process of a lane that of the lane, from where its newest checkpoint was."""
-    if lane is None:
-        seen = _log_seen(run.workdir, run.names)
-        return MetricLog(run.workdir, seen, write=run.mesh.is_writer, loggers=loggers_of(run))
+def _open_log(run: Pipeline, laned: Collection[str]) -> MetricLog:
+    """The log of a run, from where its newest checkpoint was; the stages of lanes log their own."""
+    seen = _log_seen(run.workdir, run.names)
+    own = loggers_of(run, tuple(name for name in run.names if name not in laned) if laned else None)
+    return MetricLog(run.workdir, seen, write=run.mesh.is_writer, loggers=own)
+
+
+def _open_lane_log(run: Pipeline, lane: Lane) -> MetricLog:
+    """In the process of a lane, the log of the lane."""
     seen = _log_seen(run.workdir, lane.stages, lane.name)
     own = loggers_of(run, lane.stages)
     return MetricLog(run.workdir, seen, folder=f"{FOLDER}/{lane.name}", loggers=own)
@@ -234,6 +238,7 @@ def _join(side: Lanes, log: MetricLog, screen: Screen, stop: StopSignal) -> None
         if seen:
             check_seen(path, seen)
             log.append(read_rows(path))
+    log.sync().result()  # whoever counts the steps to success reads the file
 
 
 def make_pipeline(config: Any, workdir: Path, console: Console, extend: bool = False) -> Pipeline:

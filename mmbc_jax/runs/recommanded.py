@@ -42,6 +42,10 @@ class Recommand:
         stage = restored.stage
         if stage.num_modes < 2:
             raise UserError(f"--recommand: stage {stage.name} has one z; there is nothing else to command")
+        if restored.setup.config.evaluation.paired:
+            raise UserError(
+                "--recommand: every attempt begins anew, not from the same starts: --config.evaluation.paired=False"
+            )
         if len(restored.grid.points) > 1:
             points = len(restored.grid.points)
             raise UserError(

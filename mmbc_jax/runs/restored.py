@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from mmbc_jax.core.state import TrainState
 from mmbc_jax.core.types import Key
 from mmbc_jax.data.fingerprint import check_same
 from mmbc_jax.evaluation.measure import asking_episodes, measure
-from mmbc_jax.evaluation.results import StageResult
+from mmbc_jax.evaluation.results import StageResult, without_figures
 from mmbc_jax.runs import setup as setup_lib
 from mmbc_jax.runs.checkpoint import (
     DamagedError,
@@ -28,6 +29,7 @@ from mmbc_jax.runs.checkpoint import (
 from mmbc_jax.runs.commanded import Commanded, check_head
 from mmbc_jax.runs.demonstrations import StageData
 from mmbc_jax.runs.described import stage_meta
+from mmbc_jax.runs.divergence import STOPPED
 from mmbc_jax.runs.grid import Grid, config_grid, run_keys
 from mmbc_jax.runs.measurement import measurement
 from mmbc_jax.runs.mesh import make_mesh
@@ -99,6 +101,7 @@ class Restored:
       notes: which checkpoint it is, and what the user may have expected instead, a line each.
       step: of the checkpoint.
       checkpoint: which it is, from the name of the work directory on.
+      stopped: {number of a run: step} of those that diverged, which have no figures.
     """
 
     setup: Setup
@@ -111,6 +114,7 @@ class Restored:
     notes: tuple[str, ...] = ()
     step: int = 0
     checkpoint: str = ""
+    stopped: Mapping[int, int] = dataclasses.field(default_factory=dict)
 
     def keys(self, label: str, seed: int | None = None) -> Key:
         """[R] keys for a purpose: those of training, or where `seed` is given and episodes are evaluated, others."""
@@ -183,8 +187,15 @@ class Restored:
             functools.partial(self.keys, seed=seed),
             player,
             self._demonstrations,
-            {"train_seconds": 0.0, "env_steps": 0, "train_steps": int(np.asarray(self.state.step).flat[0])},
+            {
+                "train_seconds": 0.0,
+                "env_steps": 0,
+                "train_steps": int(np.asarray(self.state.step).flat[0]),
+                "stopped": [[*self.runs[row], at] for row, at in self.stopped.items()],
+            },
         )
+        for row in self.stopped:
+            result.metrics[row] = without_figures(result.metrics[row])
         return {stage.name: result}
 
     def _demonstrations(self) -> StageData:
@@ -262,4 +273,6 @@ def _restore_step(directory: Path, name: str, step: int, overrides: list[tuple[s
         config_grid(config), seeds=tuple(range(min(seeds), min(seeds) + len(set(seeds))))
     )
     stage = stage_of(setup, name, meta)
-    return Restored(setup, stage, state, runs, grid, directory.parents[1], meta.get("data", ""))
+    stopped = {int(row): int(at) for row, at in meta.get(STOPPED, {}).items()}
+    found = Restored(setup, stage, state, runs, grid, directory.parents[1], meta.get("data", ""))
+    return dataclasses.replace(found, stopped=stopped)

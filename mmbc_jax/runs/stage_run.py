@@ -194,7 +194,7 @@ def _measured(run: StageRun, state: TrainState, meta: dict[str, Any]) -> StageRe
         what = (measurement(run.setup), stage, state, run.runs.index, run.keys)
         result = measure(*what, run.programs, run.data, facts)
     per_step = stage.env_steps / max(facts["train_steps"], 1)
-    reached = steps_to_success(run.workdir / "metrics.jsonl", stage.name) if per_step else {}
+    reached = steps_to_success(run.log.path, stage.name) if per_step else {}
     result.facts[SECONDS] = _seconds(run, [reached.get((p, seed)) for p, seed in meta["runs"]], meta)
     for metrics, (point, seed) in zip(result.metrics, meta["runs"], strict=True):
         if (point, seed) in reached:

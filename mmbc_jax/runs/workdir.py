@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -190,9 +190,19 @@ def put_aside(workdir: Path) -> Path | None:
     return aside
 
 
-def differences(workdir: Path, config: ConfigDict) -> list[str]:
-    """`a.b: old -> new` of what keeps a configuration from continuing the run in a work directory."""
-    return worded(_changes(read_sealed(Path(workdir) / "config.json"), plain(config)))
+def differences(workdir: Path, config: ConfigDict, ignored: Collection[str] = ()) -> list[str]:
+    """`a.b: old -> new` of what keeps a configuration from continuing the run in a work directory.
+
+    Args:
+      workdir: with a `config.json`.
+      config: resolved.
+      ignored: dotted fields in which they may differ.
+
+    Raises:
+      DataError: the directory's is damaged.
+    """
+    found = _changes(read_sealed(Path(workdir) / "config.json"), plain(config))
+    return worded([change for change in found if change[0] not in ignored])
 
 
 def _changes(old: Any, new: Any) -> list[Change]:

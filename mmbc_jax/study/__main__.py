@@ -136,14 +136,14 @@ def main(argv: Sequence[str]) -> int:
         return run_variant(studies, args.only, workdir)
     if args.only:
         studies = [study for study in studies if study.name == args.only] or _unknown(args.only, studies)
-    for study in studies:
-        for variant in study.variants:
-            check_config(variant.config)
+    for variant in (variant for study in studies for variant in study.variants):
+        check_config(variant.config)
     from mmbc_jax.report.summary import command
     from mmbc_jax.study import known, runner, study_page
     from mmbc_jax.study import page as report
     from mmbc_jax.study.judging import MARK, judge
 
+    runner.check_finished(workdir, studies)
     console = Console(width=None if os.isatty(1) else 120)
     shared = [f"--config={args.config}", f"--workdir={workdir}", f"--config.scale={scale}"]
     shared += [f"--config.{key}={text}" for key, text in overrides]
@@ -163,7 +163,7 @@ def main(argv: Sequence[str]) -> int:
             v.name: runner.variant_dir(workdir, study, v) for v in study.variants if v.name not in missing
         }
         pages |= {f"{study.name}/{name}": folder for name, folder in runs.items()}
-        judged = judge(study, results, Frozen.read(Path(study.source).parent))
+        judged = judge(study, results, Frozen.read(Path(study.source).parent), missing)
         judgements[study.name] = judged
         sections.append(report.section(study, results, judged, missing, figures, runs))
         for one in judged:

@@ -43,7 +43,7 @@ def every_mode(statement: str, metric: str, modes: Callable[[Tags], int], **tags
         )
 
     null = missing_one(metric, tags, modes)
-    return Claim(statement, check, null, "one entry misses a mode per seed on average")
+    return Claim(statement, check, null, "one entry misses a mode per seed on average", (tags,))
 
 
 def interval_bound(
@@ -77,10 +77,9 @@ def interval_bound(
     if value in domain(
         metric
     ):  # nothing scatters around the end of what it can be: another null must be stated
-        return Claim(statement, check)
-    return Claim(
-        statement, check, at_value(metric, value, tags), f"{metric} of one entry is {value:g} on average"
-    )
+        return Claim(statement, check, about=(tags,))
+    supposing = f"{metric} of one entry is {value:g} on average"
+    return Claim(statement, check, at_value(metric, value, tags), supposing, (tags,))
 
 
 def excess(statement: str, metric: str, other: str, limit: float, **tags: Any) -> Claim:
@@ -96,7 +95,8 @@ def excess(statement: str, metric: str, other: str, limit: float, **tags: Any) -
         return Check(all(low > limit for low, _ in spans), f"{metric} less {other}: {shown}")
 
     null = beside(metric, other, limit, tags)
-    return Claim(statement, check, null, f"in one entry {metric} is {limit:g} above {other} on average")
+    supposing = f"in one entry {metric} is {limit:g} above {other} on average"
+    return Claim(statement, check, null, supposing, (tags,))
 
 
 def gap(statement: str, metric: str, higher: Sides, lower: Sides, margin: float = 0.0) -> Claim:
@@ -114,7 +114,8 @@ def gap(statement: str, metric: str, higher: Sides, lower: Sides, margin: float 
     def check(results: Results) -> Check:
         return _all_pass([_compare(results, metric, *pair, margin) for pair in pairs])
 
-    return Claim(statement, check, exchanged(metric, pairs, margin), _apart(metric, margin))
+    about = (*_listed(higher), *_listed(lower))
+    return Claim(statement, check, exchanged(metric, pairs, margin), _apart(metric, margin), about)
 
 
 def within(statement: str, metric: str, one: Sides, other: Sides, margin: float) -> Claim:
@@ -125,7 +126,8 @@ def within(statement: str, metric: str, one: Sides, other: Sides, margin: float)
     def check(results: Results) -> Check:
         return _all_pass([_compare(results, metric, *pair, -margin) for pair in pairs])
 
-    return Claim(statement, check, exchanged(metric, pairs, -margin), _apart(metric, margin))
+    about = (*_listed(one), *_listed(other))
+    return Claim(statement, check, exchanged(metric, pairs, -margin), _apart(metric, margin), about)
 
 
 def trend(
@@ -174,7 +176,7 @@ def trend(
     def null(results: Results, rng: np.random.Generator) -> Results:
         return exchanged(metric, [ends(results)], margin)(results, rng)
 
-    return Claim(statement, check, null, _apart(metric, margin))
+    return Claim(statement, check, null, _apart(metric, margin), (tags,))
 
 
 def together(statement: str, *claims: Claim) -> Claim:
@@ -188,7 +190,8 @@ def together(statement: str, *claims: Claim) -> Claim:
         assert chosen is not None, "a claim without a null in a conjunction"
         return chosen(results, rng)
 
-    return Claim(statement, check, null, "or ".join(f"{claim.supposing}, " for claim in claims).rstrip(", "))
+    supposing = "or ".join(f"{claim.supposing}, " for claim in claims).rstrip(", ")
+    return Claim(statement, check, null, supposing, tuple(tags for claim in claims for tags in claim.about))
 
 
 def custom(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
+from mmbc_jax.study.cells import told_together
 from mmbc_jax.study.frozen import Frozen
 from mmbc_jax.study.nulls import LIMIT, null_rate
 from mmbc_jax.study.plan import Check, Claim, Results, Study
@@ -61,13 +63,14 @@ class Judged:
         }
 
 
-def judge(study: Study, results: Results, frozen: Frozen) -> list[Judged]:
+def judge(study: Study, results: Results, frozen: Frozen, missing: Sequence[str] = ()) -> list[Judged]:
     """Each claim of a study, judged.
 
     Args:
       study: with its claims and the file that states them.
       results: what was found.
       frozen: what was frozen before.
+      missing: names of variants without a result; a claim that speaks of one does not count.
     """
     seeds, data_seeds = (
         {seed for entry in results.entries for seed in entry.run.get(name, ())}
@@ -78,11 +81,14 @@ def judge(study: Study, results: Results, frozen: Frozen) -> list[Judged]:
     for claim in study.claims:
         check, rate = claim.check(results), null_rate(claim, results)
         reasons = [seen] if seen else []
+        lost = [one.name for one in study.variants if one.name in missing and claim.speaks_of(one)]
         if check.holds is None:
             reasons.append("no figures")
         elif rate is None:
             reasons.append("no null is stated")
         elif rate > LIMIT:
             reasons.append(f"weak: a null passes {rate:.1%}")
+        if lost and check.holds is not None:
+            reasons.append(f"no result from {told_together(lost)}")
         found.append(Judged(claim, check, rate, tuple(reasons)))
     return found

@@ -179,6 +179,7 @@ class Claim:
       check: judges it.
       null: draws results in a world without the effect; None where none is stated, and then it does not count.
       supposing: what that world is, in words.
+      about: tags of the entries that it speaks of, those of each sort; without one of them it is not judged whole.
       version: of the claim; 1 at first.
       history: its changes, oldest first, one for every version above 1.
     """
@@ -187,6 +188,7 @@ class Claim:
     check: Callable[[Results], Check]
     null: Null | None = None
     supposing: str = ""
+    about: tuple[Mapping[str, Any], ...] = ()
     version: int = 1
     history: tuple[Change, ...] = ()
 
@@ -195,6 +197,12 @@ class Claim:
             raise ValueError(
                 f"claim {self.statement!r}: version {self.version} needs a change for each from 2 on"
             )
+
+    def speaks_of(self, variant: Variant) -> bool:
+        """Whether results of a variant may be among its entries: none of the variant's own tags says otherwise."""
+        return any(
+            all(variant.tags.get(name, value) == value for name, value in tags.items()) for tags in self.about
+        )
 
     def changed(self, *history: Change) -> Claim:
         """The same claim with its history."""

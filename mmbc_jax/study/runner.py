@@ -15,9 +15,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmbc_jax.core.errors import UserError
 from mmbc_jax.core.files import read_json
 from mmbc_jax.diagnostics.domains import SHIFTS
 from mmbc_jax.runs.milestones import SECONDS
+from mmbc_jax.runs.workdir import differences
 from mmbc_jax.study.cells import joined
 from mmbc_jax.study.plan import Entry, Results, Study, Variant
 
@@ -32,6 +34,24 @@ def variant_dir(workdir: Path, study: Study, variant: Variant) -> Path:
 def finished(folder: Path) -> bool:
     """Whether a variant has its summary."""
     return (folder / "summary.json").exists()
+
+
+SEEDS = ("seeds", "first_seed", "data.seed")
+"""Fields in which a variant that has run may differ from the one asked for: its own are told and judged."""
+
+
+def check_finished(workdir: Path, studies: Sequence[Study]) -> None:
+    """Raises UserError where a variant that has run had another configuration, so that its figures are not these."""
+    for study in studies:
+        for variant in study.variants:
+            folder = variant_dir(workdir, study, variant)
+            if not finished(folder) or not (folder / "config.json").exists():
+                continue
+            if changes := differences(folder, variant.config, SEEDS):
+                raise UserError(
+                    f"{folder} holds a run with another configuration ({'; '.join(changes[:4])}); give another "
+                    "--workdir, or remove that folder to run it again"
+                )
 
 
 def entries_of(variant: Variant, summary: Mapping[str, Any]) -> list[Entry]:

@@ -78,3 +78,14 @@ def test_normal_numbers_are_those_of_the_quantile_function_into_the_tails():
 def test_draws_that_cannot_be_inputs(function, said):
     with pytest.raises(UserError, match=said):
         Chance(function, np.float32(0))
+
+
+@pytest.mark.parametrize("draw", [jax.random.normal, jax.random.gumbel, jax.random.exponential])
+def test_the_largest_number_below_one_is_drawn_from_as_the_one_before(draw):
+    """1 + u would round to 2 in float32, and the draw be infinite or no number."""
+    x = np.zeros(2, np.float32)
+    chance = Chance(lambda words, x: x + draw(wrapped(words), x.shape), x)
+    u = np.array([1 - 2**-24, 1 - 2**-23], np.float32)
+    found = np.asarray(chance([u], x))
+    assert np.isfinite(found).all()
+    assert found[0] == found[1]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import threading
 from concurrent.futures import Executor, Future
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mmbc_jax.core.observations import ObsSpec
+from mmbc_jax.deploy.history import Past
 from mmbc_jax.deploy.inputs import RequestError
 from mmbc_jax.deploy.realtime import RealTime, joined, soft_mask
 from mmbc_jax.envs import wrappers
@@ -206,3 +210,34 @@ def test_what_fails_in_the_thread_is_raised():
     with pytest.raises(ZeroDivisionError):
         [runner.act(lambda: next(samples)) for _ in range(3)]
     runner.stop()
+
+
+def test_what_was_observed_stays_where_the_caller_fills_the_same_array_again():
+    past, pos = Past(ObsSpec.vector(2), 3), np.zeros((1, 2), np.float32)
+    for step in range(4):
+        pos[:] = step
+        seen = past.seen({"state": pos})
+        if step == 0:
+            first = seen
+    np.testing.assert_array_equal(seen, [[1, 1, 2, 2, 3, 3]])
+    np.testing.assert_array_equal(first, np.zeros((1, 6)))
+    alone, pos = Past(ObsSpec.vector(2), 1), np.zeros((1, 2), np.float32)
+    kept = alone.seen({"state": pos})
+    pos += 1
+    np.testing.assert_array_equal(kept, [[0, 0]])
+
+
+@pytest.mark.parametrize("settings", [{}, {"ensemble": 0.1, "execute": 2}, {"deterministic": True}])
+def test_a_controller_that_was_warmed_up_compiles_no_policy_in_the_loop(settings):
+    traced = []
+
+    def act(subject, key, obs, z):
+        traced.append(obs.shape)
+        return jnp.zeros((*obs.shape[:-1], 4, 2))
+
+    policy = dataclasses.replace(loaded("finetune"), act={False: act, True: act})
+    controller = policy.controller(**settings).warm_up()
+    assert traced == [(1, 2)]
+    for _ in range(5):
+        controller.act(OBS)
+    assert traced == [(1, 2)]

@@ -209,3 +209,18 @@ def test_modes_are_the_summarys():
             assert (mode.label, mode.control) == ("", None)
     assert any(mode.label for mode in modes)
     assert [mode.z for mode in merged(loaded("finetune")).modes()] == [1]
+
+
+def test_of_one_command_the_one_is_played_whether_it_is_given_or_not():
+    seen = []
+
+    def act(subject, key, obs, z):
+        jax.debug.callback(lambda value: seen.append(value.tolist()), z)
+        return jnp.zeros((*obs.shape[:-1], 4, 2))
+
+    policy = dataclasses.replace(loaded("bc"), act={False: act, True: act})
+    assert policy.spec.num_modes == 1
+    for z in (None, 0):
+        np.asarray(policy(OBS[:2], z, 1))
+    jax.effects_barrier()
+    assert seen == [[0, 0]] * 2

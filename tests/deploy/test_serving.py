@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -124,3 +125,29 @@ def test_arguments_that_cannot_work(argv, message):
 def test_a_port_that_is_taken(server):
     with pytest.raises(UserError, match=f"cannot listen at 127.0.0.1:{server}"):
         serving.make_server(loaded("finetune"), "127.0.0.1", server)
+
+
+def test_after_a_timeout_no_late_answer_is_taken_for_the_next():
+    """The first answer takes longer than the client waits; what it would get then is of another observation."""
+    from websockets.exceptions import ConnectionClosed
+    from websockets.sync.server import serve as listen
+
+    late = threading.Event()
+
+    def answering(socket):
+        socket.send(client_lib.pack({}))
+        for message in socket:
+            late.wait(30)
+            socket.send(client_lib.pack({"chunk": client_lib.unpack(message)["obs"], "seconds": 0.0}))
+
+    with listen(answering, "127.0.0.1", 0) as slow:
+        thread = threading.Thread(target=slow.serve_forever)
+        thread.start()
+        client = client_lib.Client(port=slow.socket.getsockname()[1], timeout=0.2)
+        with pytest.raises(TimeoutError):
+            client.infer({"obs": 1.0})
+        late.set()
+        with pytest.raises(ConnectionClosed):
+            client.infer({"obs": 2.0})
+        slow.shutdown()
+        thread.join(30)

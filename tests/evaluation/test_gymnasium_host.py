@@ -124,3 +124,10 @@ def test_pendulum():
         total = sum(env.step(np.full(1, torque, np.float32))[1] for _ in range(200))
         np.testing.assert_allclose(found["return"][i], total, rtol=1e-9)
     assert found["success"] is None
+
+
+def test_commands_that_merging_took_away_are_not_played():
+    player = HostPlayer(walks(), constant, ObsSpec.vector(2), 1, 1, 2, num_modes=5)
+    left = subject(2).replace(reward={"alive": jnp.array([0.0, 1.0, 0.0, 0.0, 1.0])})
+    found = player.play(left, jax.random.key(1), episodes=5, seed=7)
+    np.testing.assert_array_equal(found["z"], [1, 4, 1, 4, 1])

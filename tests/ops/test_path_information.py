@@ -61,8 +61,8 @@ def test_contrastive_information_under_the_true_posterior(centres):
     x, z = drawn(centres)
     found = contrastive_information(exact_scores(x, centres), z)
     assert found.value == pytest.approx(about_the_label(centres), abs=5 * 0.75 / N**0.5 + len(centres) / N)
-    assert found.low < found.value + 1e-9
-    assert found.value < found.high + 1e-9
+    assert found.low <= found.value + 1e-12
+    assert found.value - 1e-12 <= found.high
 
 
 def test_contrastive_information_is_a_lower_bound_for_a_wrong_critic():
@@ -152,8 +152,7 @@ def test_resolved_information(centres, deviation, sigma):
     x, _ = drawn(centres, deviation, seed=4, n=1000)
     found = resolved_information(x, sigma)
     assert found.value == pytest.approx(exact, abs=5 * 1.2 / 4000**0.5 + 0.02)
-    assert found.low < found.value + 0.02  # the bootstrap repeats samples, which tell less
-    assert found.high > found.value - 0.02
+    assert found.low < found.value < found.high
 
 
 def test_modes_that_are_resolved_count_by_their_entropy():
@@ -197,3 +196,23 @@ def test_principal_coordinates_keep_distances_and_their_order():
 def test_what_cannot_work_is_refused(call):
     with pytest.raises(ValueError, match=r"label|finite|points|neighbours|resolution"):
         call()
+
+
+@pytest.mark.parametrize("modes", [4, 24])
+def test_intervals_hold_what_another_draw_would_say(modes):
+    """The mean of 200 draws of 256 samples of separated modes lies in 88 % of 95 % intervals and more.
+
+    With p = .95 fewer than .88 of 200 are 4.5 standard deviations of sqrt(.95 .05 / 200). Each repeated sample tells
+    less: without the shift of the resamples' mean these were 30 % at 24 modes.
+    """
+    rng = np.random.default_rng(0)
+    drawn = [10.0 * rng.integers(0, modes, (256, 1)) for _ in range(200)]
+    found = [resolved_information(x, 0.3, draws=1, resamples=200) for x in drawn]
+    mean = np.mean([one.value for one in found])
+    assert np.mean([one.low <= mean <= one.high for one in found]) > 0.88
+    scored = [
+        contrastive_information(np.where(x == 10.0 * np.arange(modes), 0.0, -9.0), (x[:, 0] / 10).astype(int))
+        for x in drawn[:100]
+    ]
+    mean = np.mean([one.value for one in scored])
+    assert np.mean([one.low <= mean <= one.high for one in scored]) > 0.88

@@ -44,7 +44,7 @@ def test_divergence_is_that_of_the_points(regulariser, conditional):
     if conditional:
         z, drawn = jnp.concatenate([3 * obs, z], -1), jnp.concatenate([3 * obs, drawn], -1)
         np.testing.assert_allclose(z, joint_points(obs, z[:, 2:], 9.0), rtol=1e-6)
-    expected = imq_mmd(z, drawn) if regulariser == "mmd" else sinkhorn(z, drawn, blur=0.2)
+    expected = imq_mmd(z, drawn, paired=conditional) if regulariser == "mmd" else sinkhorn(z, drawn, blur=0.2)
     np.testing.assert_allclose(result, expected, rtol=1e-5)
 
 
@@ -131,3 +131,31 @@ def test_keeps_two_modes(regulariser, weight):
 def test_impossible_values_are_refused(field, value):
     with pytest.raises(ConfigError, match=f"policy.{field}"):
         toy.make("wae", **{field: value})
+
+
+@pytest.mark.parametrize(("size", "dim"), [(64, 2), (32, 6)])
+def test_clouds_that_share_their_states_and_match_have_no_divergence(size, dim):
+    """q = p = N(0, I) at states of a batch: 0 on average; within 5 SE, and as without pairs it would not be."""
+    policy = toy.make("wae", conditional=True, latent_dim=dim)
+    keys = jax.random.split(jax.random.key(8), 300)
+
+    @jax.jit
+    @jax.vmap
+    def both(key):
+        key_obs, key_z, key_drawn = jax.random.split(key, 3)
+        obs = jax.random.uniform(key_obs, (size, policy.spec.obs_dim), minval=-1.0)
+        z, drawn = (jax.random.normal(one, (size, dim)) for one in (key_z, key_drawn))
+        states = policy.options.state_weight, obs
+        every = imq_mmd(*(joint_points(states[1], points, states[0]) for points in (z, drawn)))
+        return policy.divergence(obs, z, drawn), every
+
+    found, every = (np.asarray(values) for values in both(keys))
+    assert abs(found.mean()) < 5 * found.std() / np.sqrt(len(keys))
+    assert every.mean() < -10 * every.std() / np.sqrt(len(keys))
+
+
+def test_a_prior_whose_weights_have_no_gradient_through_samples_is_refused():
+    with pytest.raises(ConfigError, match="False with prior.name = conditional_mixture") as info:
+        toy.make("wae", "conditional_mixture", conditional=True)
+    assert info.value.field == "policy.conditional"
+    toy.make("wae", "conditional_mixture")

@@ -9,12 +9,14 @@ import time
 
 import pytest
 
-from mmbc_jax.core.errors import UserError
+from mmbc_jax.core.errors import UserError, WorkdirError
 from mmbc_jax.runs import lanes as lanes_lib
+from mmbc_jax.runs import milestones
+from mmbc_jax.runs import pipeline as pipeline_lib
 from mmbc_jax.runs.lanes import FOLDER, Lane, chains, choose
 from mmbc_jax.runs.loop import Interrupted
 from tests.runs.test_resume import assert_same
-from tests.toys.landscape import rows, toy_config, toy_pipeline, toy_run, unchecked
+from tests.toys.landscape import events, rows, toy_config, toy_pipeline, toy_run, unchecked
 
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "sched_setaffinity"), reason="processes cannot be held to a core"
@@ -42,12 +44,58 @@ def test_lanes_leave_what_one_process_leaves(tmp_path, alone):
     assert tuple(results) == STAGES
     assert_same(workdir, alone, STAGES)
     assert {path.name for path in (workdir / FOLDER).iterdir()} == {"discover+finetune", "plain"}
-    before = (workdir / "metrics.jsonl").read_bytes()
+    before, curves = (workdir / "metrics.jsonl").read_bytes(), events(workdir)
     with unchecked():
         pipeline = toy_pipeline(workdir, config("shared"))  # on whatever cores it continues
         pipeline.run()
     assert pipeline.programs.compiled == []
     assert (workdir / "metrics.jsonl").read_bytes() == before
+    assert events(workdir) == curves
+    assert choose("shared", pipeline.trained, 1, workdir, False) == chains(pipeline.trained)
+
+
+@pytest.mark.slow
+def test_a_lane_counts_steps_to_success_in_its_own_log(tmp_path, monkeypatch):
+    """With a share of 0 for 95 %, a run is there with the fifth row: 5 iterations of 8 x 4 decisions of 4 steps."""
+    chosen, workdir = (
+        toy_config(stages="bc,plain", seeds=1, mesh__cores="own", finetune__iterations=6),
+        tmp_path / "run",
+    )
+    monkeypatch.setattr(milestones, "SUCCEEDS", 0.0)
+
+    class Here(lanes_lib.Lanes):
+        """In this process, as soon as what it starts from is saved."""
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def go(self, stage):
+            for lane in self.lanes:
+                if lane.parent == stage and not (self.workdir / FOLDER / lane.name).exists():
+                    (self.workdir / FOLDER / lane.name).mkdir(parents=True)
+                    toy_pipeline(self.workdir, chosen).run_lane(lane)
+
+    monkeypatch.setattr(pipeline_lib, "Lanes", Here)
+    with unchecked():
+        found = toy_pipeline(workdir, chosen).run()["plain"]
+    assert found.facts["lane"] == "plain"
+    assert found.metrics[0]["env_steps_to_95"] == 5 * 8 * 4 * 4
+    assert found.facts["wall_s_to_95"][0] > 0.0
+
+
+def test_a_lane_that_was_begun_goes_on_where_it_can(tmp_path):
+    """On a mesh or a GPU: one that is finished needs nothing, another is refused before anything is cut."""
+    of = stages()
+    (tmp_path / FOLDER / "plain").mkdir(parents=True)
+    with pytest.raises(WorkdirError, match="plain began in processes beside the run's.*JAX_PLATFORMS=cpu"):
+        choose("auto", of, 1, tmp_path, False)
+    for path in ("stages/plain", "checkpoints/plain/6"):
+        (tmp_path / path).mkdir(parents=True)
+    (tmp_path / "stages/plain/result.json").touch()
+    assert choose("auto", of, 1, tmp_path, False) == chains(of)[1:]
 
 
 @pytest.mark.slow

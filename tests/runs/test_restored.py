@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -83,3 +85,15 @@ def test_a_shifted_environment_changes_the_figures_only():
 def test_what_cannot_work_is_named(stage, overrides, error, found):
     with pytest.raises(error, match=found):
         restore(finished_run(), stage, overrides)
+
+
+def test_a_run_that_diverged_has_no_figures_here_either():
+    """As training left it: nothing but the number of episodes, and it is said which."""
+    restored = restore(finished_run(), "bc", [])
+    stopped = dataclasses.replace(restored, stopped={1: 12})
+    with unchecked():
+        result = stopped.evaluate()["bc"]
+    well, gone = result.metrics
+    assert well["success_rate"] is not None
+    assert {name for name, value in gone.items() if value is not None} == {"n"}
+    assert result.facts["stopped"] == [[*restored.runs[1], 12]]

@@ -94,3 +94,16 @@ def test_the_page_tells_null_reasons_and_history(study):
     assert last.lines[-1] == "  - not counted: no null is stated"
     assert first.facts["counted"]
     assert not last.facts["counted"]
+
+
+def test_a_claim_on_every_entry_does_not_count_while_one_is_missing(tmp_path):
+    """.99 in `a`, nothing of `b`: that all are above .5 holds of what there is, and is not known."""
+    variants = [Variant(name, {"name": name}, base_config()) for name in ("a", "b")]
+    every = interval_bound("all", "success_rate", ">", 0.5)
+    first = interval_bound("a", "success_rate", ">", 0.5, name="a")
+    found = Study("one", "?", variants, (), [every, first], source=str(tmp_path / "one.py"))
+    entry = Entry({"name": "a"}, {"success_rate": {"per_seed": [0.99, 0.98, 0.99]}}, {"seeds": [10, 11, 12]})
+    everything, one = judge(found, Results([entry]), Frozen(tmp_path, {}), ["b"])
+    assert "no result from b" in everything.reasons
+    assert everything.check.holds
+    assert "no result from b" not in one.reasons

@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from mmbc_jax.core.errors import ConfigError, UserError
+from mmbc_jax.core.files import write_sealed
 from mmbc_jax.runs import setup as setup_lib
 from mmbc_jax.study import __main__ as sweep
+from mmbc_jax.study import runner
 
 ROOT = Path(__file__).parents[2]
 FILE = """
@@ -136,3 +138,19 @@ def test_a_variant_in_cells_is_every_seed_of_it(path, tmp_path, monkeypatch):
     assert sweep.run_variant(studies, "toy/width4", tmp_path) == 3
     assert sweep.run_variant(studies, "toy/width8/seed1", tmp_path) == 0
     assert trained == ["toy/width4/seed0", "toy/width4/seed1", "toy/width8/seed1"]
+
+
+def test_figures_of_another_configuration_are_not_taken_for_these(path, tmp_path):
+    """What has run is named with what differs, and nothing is run or written; other seeds are no difference."""
+    arguments = ["--config", path, "--workdir", str(tmp_path / "w"), "--config.scale=small"]
+    (study,) = sweep.load_studies(path, "small", [])
+    folder = tmp_path / "w" / "toy" / study.variants[0].name
+    folder.mkdir(parents=True)
+    write_sealed(folder / "config.json", study.variants[0].config)
+    (folder / "summary.json").write_text("{}")
+    with pytest.raises(
+        UserError, match=r"seed0 holds a run with another configuration \(bc.steps: 20 -> 30\)"
+    ):
+        sweep.main([*arguments, "--config.bc.steps=30", "--page_only"])
+    assert not (tmp_path / "w" / "report.md").exists()
+    runner.check_finished(tmp_path / "w", sweep.load_studies(path, "small", [("data.seed", "5")]))

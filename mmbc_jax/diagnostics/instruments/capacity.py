@@ -122,7 +122,7 @@ class CapacityInstrument:
         delta = modes.set_distance
         if delta <= 0:
             return {}
-        outside = intervals.wilson((1.0 - masses.sum()) * n, n)[1]
+        outside = intervals.wilson(max(1.0 - masses.sum(), 0.0) * n, n)[1]
         reduced = masses * (1.0 - outside) / max(masses.sum(), 1e-12)
         return {
             "capacity/bound": float(capacity.mode_bound(slope, delta, self.options.tau)),

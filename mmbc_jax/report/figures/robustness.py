@@ -59,7 +59,7 @@ def success_over_strength(
     named: dict[str, Any] = {}
     for ax, (label, metrics) in zip(axes, stages.items(), strict=False):
         named |= _panel(ax, metrics, sweep, mode_names)
-        told = len((metrics["z_mode_table"]["per_seed"] or [None])[0] or ()) > 1
+        told = len(metrics["z_mode_table"]["per_seed"][style.shown_seed(metrics)] or ()) > 1
         kind = "success as told, per mode" if told else "share of episodes, per mode"
         style.dress(ax, f"{label}\n{kind}" if mode_names else label, grid="both")
         ax.set_xlabel(parameter)

@@ -41,6 +41,11 @@ def paths_of(rollouts: Rollouts) -> list[np.ndarray]:
     return [points[: max(1, int(valid.sum()))] for points, valid in zip(path, mask, strict=True)]
 
 
+def _headline(spec: EnvSpec, stage: str, metrics: Mapping[str, Any], seed: int | None) -> str:
+    shown = style.shown_seed(metrics) if seed is None else seed
+    return style.headline(spec.name, stage, metrics, spec.num_modes, shown)
+
+
 def trajectories(
     env: Any,
     spec: EnvSpec,
@@ -49,7 +54,7 @@ def trajectories(
     metrics: Mapping[str, Any],
     stage: str = "",
     facts: Mapping[str, Any] | None = None,
-    seed: int = 0,
+    seed: int | None = None,
 ) -> Figure:
     """Draws every recorded path: left by mode, right by z, as far as hues tell these apart (`MOST_HUES`).
 
@@ -63,7 +68,7 @@ def trajectories(
       metrics: the stage's entry of the summary, for the title.
       stage: its name.
       facts: the run's parameters, for the footer.
-      seed: index of the seed that the episodes belong to.
+      seed: index of the seed that the episodes belong to; None for the first that has not diverged.
 
     Returns:
       The figure; a kind with more labels than hues is left out of it.
@@ -89,7 +94,7 @@ def trajectories(
         _legend(ax, success, labels, style.palette(one.count), one.names)
         ax.set(xlabel=ax.get_xlabel() or "x", ylabel=ax.get_ylabel() or "y")
         ax.label_outer()
-    style.add_title(figure, style.headline(spec.name, stage, metrics, spec.num_modes, seed))
+    style.add_title(figure, _headline(spec, stage, metrics, seed))
     style.add_footer(figure, {**_drawn_facts(success), **(facts or {})})
     return figure
 
@@ -102,7 +107,7 @@ def trajectories_apart(
     metrics: Mapping[str, Any],
     stage: str = "",
     facts: Mapping[str, Any] | None = None,
-    seed: int = 0,
+    seed: int | None = None,
 ) -> Iterator[tuple[str, Figure]]:
     """("modes" or "z", figure) of labels that are too many for hues: a small panel each; see `trajectories`.
 
@@ -115,7 +120,7 @@ def trajectories_apart(
         if one.count <= MOST_HUES or not (labels >= 0).any():
             continue
         figure = multiples(env, lines, success, labels, one.names, window_of(lines))
-        headline = style.headline(spec.name, stage, metrics, spec.num_modes, seed)
+        headline = _headline(spec, stage, metrics, seed)
         seen = len(np.unique(labels[labels >= 0]))
         shown = f"{one.title}, {len(figure.axes)} of {seen}" if len(figure.axes) < seen else one.title
         style.add_title(figure, style.SEPARATOR.join((headline, shown)))
@@ -280,7 +285,7 @@ def build(options: Options) -> Draw:
             panels = [
                 (label_of(run.found["points"][point], paths_of_sweep(points)), rollouts)
                 for point in chosen
-                if (rollouts := run.results[name].run(point, 0)) is not None
+                if (rollouts := run.shown(name, point)) is not None
             ]
             if panels:
                 coloured = ", coloured by mode" if env.spec.num_modes <= MOST_HUES else ""

@@ -31,7 +31,7 @@ def z_mode_heatmap(
     mode_names: Sequence[str] = (),
     stage: str = "",
     facts: Mapping[str, Any] | None = None,
-    seed: int = 0,
+    seed: int | None = None,
 ) -> Figure:
     """Where the episodes of each z end: one row per z, one column per mode, failures apart.
 
@@ -45,7 +45,7 @@ def z_mode_heatmap(
       mode_names: K labels; numbers where empty.
       stage: its name.
       facts: the run's parameters, for the footer.
-      seed: index of the seed to draw.
+      seed: index of the seed to draw; None for the first that has not diverged.
 
     Returns:
       The figure; its axes are the modes, the failed column, and the colour bar.
@@ -53,6 +53,7 @@ def z_mode_heatmap(
     Raises:
       ValueError: the environment labels no modes.
     """
+    seed = style.shown_seed(metrics) if seed is None else seed
     tables = metrics["z_mode_table"]["per_seed"]
     if tables[seed] is None:
         raise ValueError(f"{env}: no modes to tabulate")
@@ -125,7 +126,8 @@ def commands_over_points(
     """What each z leads to over a sweep: a row per point, a column per z, in the colour of its most frequent mode.
 
     The mode is written into its cell: its label where that is short, else its number, which the key explains. The
-    paler a cell, the fewer of the command's episodes end in that mode; white has none. First seed, at most 60 points.
+    paler a cell, the fewer of the command's episodes end in that mode; white has none. At most 60 points, of each the
+    first seed that has not diverged.
 
     Args:
       points: of a summary, whose runs differ.
@@ -136,7 +138,8 @@ def commands_over_points(
     """
     every_point = len(points)
     points = [points[i] for i in spread_indices(every_point, _MOST_POINTS)]
-    tables = [point["stages"][stage]["z_mode_table"]["per_seed"][0] for point in points]
+    found = [point["stages"][stage] for point in points]
+    tables = [metrics["z_mode_table"]["per_seed"][style.shown_seed(metrics)] for metrics in found]
     counts = np.asarray(tables, np.int64)  # [S, Z, K + 1]
     num_z, count = counts.shape[1], len(mode_names)
     colours = np.array(style.palette(count))

@@ -175,9 +175,10 @@ def _words(shown: Sequence[Shown], labels: Sequence[str]) -> dict[str, str]:
 def zmap(metrics: Mapping[str, Any], labels: Sequence[str]) -> str:
     """What each z leads to: a row a z, a column a mode that any reaches, the share of z's episodes in each cell."""
     tables = (metrics.get("z_mode_table") or {}).get("per_seed") or [None]
-    if tables[0] is None:
+    table = next((one for one in tables if one is not None), None)
+    if table is None:
         return ""
-    counts = np.asarray(tables[0], np.int64)
+    counts = np.asarray(table, np.int64)
     modes = counts.shape[1] - 1
     order = staircase(counts)
     reached = counts[:, :-1].sum(0) > 0

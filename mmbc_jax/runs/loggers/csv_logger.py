@@ -30,7 +30,8 @@ class CsvFiles:
 
     def restart(self) -> None:
         """Removes the files of its stages."""
-        for folder in [self._root / stage for stage in self._place.stages] or [self._root]:
+        stages = self._place.stages
+        for folder in [self._root] if stages is None else [self._root / stage for stage in stages]:
             shutil.rmtree(folder, ignore_errors=True)
         self._gathered.clear()
         self._columns.clear()

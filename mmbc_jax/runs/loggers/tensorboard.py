@@ -39,7 +39,8 @@ class TensorBoard:
 
     def restart(self) -> None:
         """Removes the event files of its stages."""
-        for folder in [self._root / stage for stage in self._place.stages] or [self._root]:
+        stages = self._place.stages
+        for folder in [self._root] if stages is None else [self._root / stage for stage in stages]:
             shutil.rmtree(folder, ignore_errors=True)
         self._gathered.clear()
         self._name = f"events.out.tfevents.{int(time.time())}.metrics"
