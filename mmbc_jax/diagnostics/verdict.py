@@ -130,9 +130,12 @@ class Evidence:
     @cached_property
     def several(self) -> bool | None:
         """Whether several modes are demonstrated at enough observations; None where nobody counted."""
-        shares = [self.found[name] for name in _SHARES if name in self.found]
-        # a mean of 1 + share is the least that this share of observations with two modes or more can make
-        shares += [self.found[name] - 1.0 for name in _COUNTS if name in self.found]
+        # where a way of looking gives no share, a mean of 1 + share is the least that such a share makes of the count
+        shares = [
+            self.found[share] if share in self.found else self.found[count] - 1.0
+            for share, count in zip(_SHARES, _COUNTS, strict=True)
+            if share in self.found or count in self.found
+        ]
         # the most of them: modes that one way of looking cannot tell apart (raw chunks with noise) may be there
         return max(shares) >= SEVERAL - 1e-9 if shares else None
 

@@ -97,6 +97,8 @@ OFF = CLEAN | {"bridges/off_support": 0.51, "bridges/spread": 0.6}
         # success alone: enough for one way of doing it, not for several
         ({"outcome/success": 1.0}, "unmeasured"),
         ({"outcome/success": 1.0, "separation/multimodal": 0.0}, "none"),
+        # eight modes at 2 of 64 observations: a mean of 1.219, a share of .031
+        ({"outcome/success": 1.0, "separation/multimodal": 0.031, "separation/modes": 1.219}, "none"),
         ({"outcome/success": 1.0, "separation/multimodal": 0.5, "drift/relative": 0.01}, "unmeasured"),
         ({"outcome/success": 0.1, "separation/multimodal": 1.0}, "unmeasured"),
         # episodes that stray where answers were not looked at: from the modes, or between them?

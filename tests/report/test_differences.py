@@ -35,3 +35,16 @@ def test_differences_are_of_pairs():
     gone = dataclasses.replace(b, metrics=[b.metrics[0], {"n": 4, "success_rate": None}])
     (alone, _) = differences.between_stages({"bc": a, "finetune": gone}, 1)
     assert (alone["mean"], alone["seeds"]) == (0.5, 1)
+
+
+def test_rewards_differ_where_no_success_is_defined():
+    """Four episodes of 1, 0, 0, 1 against 1, 1, 1, 1: +.5 of reward; of success, which the task has not, nothing."""
+    a, b = (result(name, [row]) for name, row in (("bc", [1, 0, 0, 1]), ("plain", [1, 1, 1, 1])))
+    a, b = (
+        dataclasses.replace(one, metrics=[{"n": 4, "success_rate": None, "mean_reward": mean}])
+        for one, mean in ((a, 0.5), (b, 1.0))
+    )
+    (found,) = differences.between_stages({"bc": a, "plain": b}, 1)
+    assert (found["figure"], found["mean"]) == ("reward", 0.5)
+    gone = dataclasses.replace(b, metrics=[{"n": 4, "success_rate": None, "mean_reward": None}])
+    assert differences.between_stages({"bc": a, "plain": gone}, 1) == []
