@@ -17,7 +17,6 @@ from mmbc_jax.nn.critic import rescaled
 from mmbc_jax.ops.running_moments import Moments, merge, moments_of
 
 _MEMORY = 9.0  # batches that the moments remember beside the new one
-_PHYSICAL = (jnp.zeros(()), jnp.ones(()))
 _TINY = 1e-6  # deviation below which targets count as constant
 
 
@@ -38,7 +37,9 @@ def taken_over(
     before = parent.stats.get("values")
     if normalised:
         return critic, {"values": before or Moments(jnp.ones(()), jnp.zeros(1), jnp.ones(1))}
-    return critic if before is None else rescaled(critic, scale_of(before), _PHYSICAL), {}
+    if before is None:
+        return critic, {}
+    return rescaled(critic, scale_of(before), (jnp.zeros(()), jnp.ones(()))), {}
 
 
 def scale_of(moments: Moments) -> tuple[Array, Array]:

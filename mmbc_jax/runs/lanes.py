@@ -160,8 +160,8 @@ class Lanes:
         self._cores: list[int] = []
 
     def __enter__(self) -> Lanes:
-        self._cores = sorted(os.sched_getaffinity(0)) if self.lanes else []
         self._waiting = [lane for lane in self.lanes if not finished(self.workdir, lane)]
+        self._cores = sorted(os.sched_getaffinity(0)) if self._waiting else []
         # The run needs a core, too: more compilations at once would hold up its training.
         for _ in range(min(len(self._waiting), max(len(self._cores) - 1, 1))):
             self._start(self._waiting.pop(0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ Change = tuple[str, Any, Any]
 LENGTHS = ("bc.steps", "discover.iterations", "finetune.iterations")
 """The fields that `--extend` may raise for a run that is there."""
 # What may differ where a run continues: figures are the same on any devices, and what `budget` scaled is compared.
-_MAY_DIFFER = ("mesh", "budget")
+MAY_DIFFER = ("mesh", "budget")
 
 
 # What a run writes before it has trained anything: another configuration may have the directory for it.
@@ -190,23 +190,13 @@ def put_aside(workdir: Path) -> Path | None:
     return aside
 
 
-def differences(workdir: Path, config: ConfigDict, ignored: Collection[str] = ()) -> list[str]:
-    """`a.b: old -> new` of what keeps a configuration from continuing the run in a work directory.
-
-    Args:
-      workdir: with a `config.json`.
-      config: resolved.
-      ignored: dotted fields in which they may differ.
-
-    Raises:
-      DataError: the directory's is damaged.
-    """
-    found = _changes(read_sealed(Path(workdir) / "config.json"), plain(config))
-    return worded([change for change in found if change[0] not in ignored])
+def differences(workdir: Path, config: ConfigDict) -> list[str]:
+    """`a.b: old -> new` of what keeps a configuration from continuing the run in a work directory."""
+    return worded(_changes(read_sealed(Path(workdir) / "config.json"), plain(config)))
 
 
 def _changes(old: Any, new: Any) -> list[Change]:
-    was, now = ({name: x[name] for name in x if name not in _MAY_DIFFER} for x in (old, new))
+    was, now = ({name: x[name] for name in x if name not in MAY_DIFFER} for x in (old, new))
     return changed(was, now)
 
 

@@ -15,11 +15,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmbc_jax.core.config import from_plain
 from mmbc_jax.core.errors import UserError
-from mmbc_jax.core.files import read_json
+from mmbc_jax.core.files import plain, read_json, read_sealed
 from mmbc_jax.diagnostics.domains import SHIFTS
+from mmbc_jax.runs import workdir as workdirs
 from mmbc_jax.runs.milestones import SECONDS
-from mmbc_jax.runs.workdir import differences
+from mmbc_jax.runs.sections import completed
 from mmbc_jax.study.cells import joined
 from mmbc_jax.study.plan import Entry, Results, Study, Variant
 
@@ -36,8 +38,8 @@ def finished(folder: Path) -> bool:
     return (folder / "summary.json").exists()
 
 
-SEEDS = ("seeds", "first_seed", "data.seed")
-"""Fields in which a variant that has run may differ from the one asked for: its own are told and judged."""
+MAY_DIFFER = ("seeds", "first_seed", "data.seed", *workdirs.MAY_DIFFER)
+"""Fields and sections in which a variant that has run may differ from the one asked for: its seeds are told."""
 
 
 def check_finished(workdir: Path, studies: Sequence[Study]) -> None:
@@ -47,10 +49,13 @@ def check_finished(workdir: Path, studies: Sequence[Study]) -> None:
             folder = variant_dir(workdir, study, variant)
             if not finished(folder) or not (folder / "config.json").exists():
                 continue
-            if changes := differences(folder, variant.config, SEEDS):
+            own = completed(from_plain(read_sealed(folder / "config.json")))
+            changes = workdirs.changed(plain(own), plain(variant.config))
+            told = [one for one in changes if not {one[0], one[0].partition(".")[0]} & set(MAY_DIFFER)]
+            if told:
                 raise UserError(
-                    f"{folder} holds a run with another configuration ({'; '.join(changes[:4])}); give another "
-                    "--workdir, or remove that folder to run it again"
+                    f"{folder} holds a run with another configuration ({'; '.join(workdirs.worded(told[:4]))}); "
+                    "give another --workdir, or remove that folder to run it again"
                 )
 
 
