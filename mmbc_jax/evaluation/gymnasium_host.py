@@ -80,11 +80,11 @@ class HostPlayer:
         rounds, size = -(-episodes // self.env.num_envs), self.env.num_envs
         decide = jax.jit(lambda key, obs, z: self._decided(subject, key, obs, z))
         alive = codes.alive_of(subject.reward)
-        there = np.arange(self.num_modes) if alive is None else np.flatnonzero(np.asarray(alive))
+        there = jnp.ones(self.num_modes) if alive is None else alive
+        spread = np.asarray(codes.evenly(there, rounds * size)).reshape(rounds, size)
         found: list[dict[str, Any]] = []
         for number in range(rounds):
-            z = np.resize(there, (number + 1) * size)[number * size :]
-            z = np.full(size, self.command) if self.command is not None else z
+            z = np.full(size, self.command) if self.command is not None else spread[number]
             found.append(self._round(decide, jax.random.fold_in(key, number), z, seed + number * size))
         joined: dict[str, Any] = {}
         for name in found[0]:

@@ -11,10 +11,7 @@ import numpy as np
 from mmbc_jax.evaluation.results import StageResult
 from mmbc_jax.ops.intervals import bootstrap, over_seeds
 
-FIGURES = {
-    "success_rate": ("success", (-1.0, 1.0)),
-    "reward": ("reward", (-np.inf, np.inf)),
-}
+FIGURES = {"success_rate": ("success", (-1.0, 1.0)), "reward": ("reward", (-np.inf, np.inf))}
 """{figure: (field of the episodes, domain of a difference)}."""
 PAIRED = {
     "success_rate": ("success", (-1.0, 1.0)),

@@ -83,9 +83,8 @@ def summarise_stage(per_seed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     stage: dict[str, Any] = aggregate(own)
     known: Mapping[str, Any] = next((seed[SHIFTS] for seed in per_seed if seed.get(SHIFTS)), {})
     if known:
-        none = {
-            name: without_figures(metrics) for name, metrics in known.items()
-        }  # of seeds that have diverged
+        # seeds that have diverged have none of them
+        none = {name: without_figures(metrics) for name, metrics in known.items()}
         shifted = [seed.get(SHIFTS) or none for seed in per_seed]
         stage[SHIFTS] = {name: aggregate([seed[name] for seed in shifted]) for name in known}
         if swept := success_by_strength(own, shifted):

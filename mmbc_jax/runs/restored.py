@@ -274,5 +274,5 @@ def _restore_step(directory: Path, name: str, step: int, overrides: list[tuple[s
     )
     stage = stage_of(setup, name, meta)
     stopped = {int(row): int(at) for row, at in meta.get(STOPPED, {}).items()}
-    found = Restored(setup, stage, state, runs, grid, directory.parents[1], meta.get("data", ""))
-    return dataclasses.replace(found, stopped=stopped)
+    where, data = directory.parents[1], meta.get("data", "")
+    return Restored(setup, stage, state, runs, grid, where, data, stopped=stopped)
